@@ -1,0 +1,1 @@
+//! Criterion micro-benches, engine benches and peer comparisons.

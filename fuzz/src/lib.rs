@@ -1,0 +1,1 @@
+//! Bolero targets, corpora and whole-node simulation.

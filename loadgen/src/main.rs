@@ -1,0 +1,2 @@
+//! Workloads, open-loop driver, HDR latency and SLO verdicts.
+fn main() {}

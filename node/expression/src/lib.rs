@@ -1,0 +1,1 @@
+//! Condition, filter, projection, update and key-condition expressions.

@@ -1,0 +1,1 @@
+//! Raft groups, leases, peer transport, snapshots, membership.

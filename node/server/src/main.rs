@@ -1,0 +1,2 @@
+//! The Cairn node: shards, catalog, routing, DynamoDB HTTP API, native server, admin.
+fn main() {}

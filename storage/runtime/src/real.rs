@@ -1,0 +1,1 @@
+//! The real world: glommio executors, each with a shard ring.

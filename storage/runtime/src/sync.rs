@@ -1,0 +1,1 @@
+//! Primitives for tasks of one shard: no locks, no atomics.

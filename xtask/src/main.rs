@@ -1,0 +1,2 @@
+//! Developer commands: verify, fix, test.
+fn main() {}
