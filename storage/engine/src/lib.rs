@@ -1,1 +1,34 @@
-//! x
+//! The durable engine: a mirrored log, one LSM tree per partition, and their recovery.
+//!
+//! Read in this order:
+//! - [`ids`] and [`checksum`]: the vocabulary and the sums that every persisted structure carries;
+//! - [`volume`]: the node's drives, their superblocks and the in-sync epoch;
+//! - [`log`]: the mirrored group-commit log;
+//! - [`mutation`] and [`manifest`]: what the log's records say;
+//! - [`tree`]: memtable, segments, cache, merge, compaction;
+//! - [`engine`]: the write path, reads, background work and recovery, made of the above;
+//! - [`check`] and [`dump`]: what an operator holds against the files of a stopped node.
+//!
+//! What never happens here: the engine names no clock, no thread, no socket and no file system; it never
+//! looks into an item's bytes (only `check` and `dump` do); and it never answers before the log position the
+//! answer was computed against is durable and applied.
+
+pub mod ids;
+
+pub mod checksum;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod log;
+pub mod manifest;
+pub mod mutation;
+pub mod stats;
+pub mod tree;
+pub mod volume;
+
+pub use config::EngineConfig;
+pub use engine::{
+    Change, Direction, Engine, PartitionDescriptor, PartitionInfo, Range, Scan, Stored, StoredRef, Updated,
+};
+pub use error::{EngineError, ErrorKind};
+pub use stats::EngineStats;

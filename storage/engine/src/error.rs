@@ -1,0 +1,119 @@
+//! What can go wrong, and what the caller must do about it.
+//!
+//! [`EngineError`] says what happened, in words for an operator; [`EngineError::kind`] says what to do:
+//! retry, slow down, fix the request, or give up on a partition.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::ids::PartitionId;
+
+/// Why the engine did not do what was asked. Cheap to clone: one failed batch fails all that waited on it.
+#[derive(Debug, Clone)]
+pub enum EngineError {
+    /// Back-pressure lasted longer than the configured wait. Nothing was written.
+    Throttled,
+    /// A drive is full. Reads go on; writes succeed again once space is free.
+    OutOfSpace,
+    /// Acknowledged data of this partition could not be repaired; the others go on serving.
+    Fenced {
+        /// The partition.
+        partition: PartitionId,
+        /// What is lost, in words.
+        why: Rc<str>,
+    },
+    /// No such partition on this engine.
+    NoSuchPartition(PartitionId),
+    /// The key lies outside the partition's range.
+    KeyOutOfRange(PartitionId),
+    /// A partition of that id exists with another table, index or range.
+    PartitionConflict(PartitionId),
+    /// Key or item is larger than the engine's limit.
+    TooLarge {
+        /// Bytes of what was offered.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// Bytes on every mirror fail their checksum or contradict each other.
+    Corrupt(Rc<str>),
+    /// The write may or may not have been made durable: the log failed while it was in flight.
+    Unknown(Rc<str>),
+    /// The engine has been closed, or has stopped because it could not keep its promises.
+    Stopped(Rc<str>),
+}
+
+/// What the caller must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// Slow down and try again.
+    Throttle,
+    /// Try again later: the condition may pass by itself. Nothing was written.
+    Retry,
+    /// The outcome of this write is not known; a retry must be idempotent.
+    Unknown,
+    /// The request addresses something that is not here.
+    NotFound,
+    /// The request is wrong.
+    Invalid,
+    /// This partition cannot serve until an operator or a peer repairs it.
+    Fenced,
+    /// This engine serves nothing any more.
+    Stopped,
+}
+
+impl EngineError {
+    /// What the caller must do.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            EngineError::Throttled => ErrorKind::Throttle,
+            EngineError::OutOfSpace => ErrorKind::Retry,
+            EngineError::Fenced { .. } | EngineError::Corrupt(_) => ErrorKind::Fenced,
+            EngineError::NoSuchPartition(_) => ErrorKind::NotFound,
+            EngineError::KeyOutOfRange(_)
+            | EngineError::PartitionConflict(_)
+            | EngineError::TooLarge { .. } => ErrorKind::Invalid,
+            EngineError::Unknown(_) => ErrorKind::Unknown,
+            EngineError::Stopped(_) => ErrorKind::Stopped,
+        }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Throttled => write!(
+                formatter,
+                "writes arrive faster than they can be stored; slow down"
+            ),
+            EngineError::OutOfSpace => {
+                write!(formatter, "a drive is full; reads go on, writes wait for space")
+            }
+            EngineError::Fenced { partition, why } => {
+                write!(formatter, "partition {partition} is fenced: {why}")
+            }
+            EngineError::NoSuchPartition(partition) => write!(formatter, "no partition {partition} here"),
+            EngineError::KeyOutOfRange(partition) => {
+                write!(
+                    formatter,
+                    "the key lies outside the range of partition {partition}"
+                )
+            }
+            EngineError::PartitionConflict(partition) => {
+                write!(
+                    formatter,
+                    "partition {partition} exists with another table, index or range"
+                )
+            }
+            EngineError::TooLarge { bytes, bytes_max } => {
+                write!(formatter, "{bytes} bytes are more than the limit of {bytes_max}")
+            }
+            EngineError::Corrupt(what) => write!(formatter, "corrupt beyond repair: {what}"),
+            EngineError::Unknown(why) => write!(formatter, "the outcome of the write is unknown: {why}"),
+            EngineError::Stopped(why) => write!(formatter, "the engine has stopped: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
