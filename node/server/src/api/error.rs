@@ -1,0 +1,156 @@
+//! The error that every operation answers with: DynamoDB's status, type and message.
+
+use std::fmt;
+
+use cairn_engine::{EngineError, ErrorKind};
+
+/// Namespace of DynamoDB's own exceptions.
+macro_rules! dynamodb {
+    ($name:literal) => {
+        concat!("com.amazonaws.dynamodb.v20120810#", $name)
+    };
+}
+
+/// The request is understood but wrong.
+pub const VALIDATION: &str = "com.amazon.coral.validate#ValidationException";
+/// The request's body is not what the operation's shape allows.
+pub const SERIALIZATION: &str = "com.amazon.coral.service#SerializationException";
+/// No such operation, or one that is not built yet.
+pub const UNKNOWN_OPERATION: &str = "com.amazon.coral.service#UnknownOperationException";
+/// No such table.
+pub const RESOURCE_NOT_FOUND: &str = dynamodb!("ResourceNotFoundException");
+/// The table exists, or is being created or deleted.
+pub const RESOURCE_IN_USE: &str = dynamodb!("ResourceInUseException");
+/// A condition was false.
+pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
+/// Slow down; SDKs retry with back-off.
+pub const THROUGHPUT_EXCEEDED: &str = dynamodb!("ProvisionedThroughputExceededException");
+/// Too many control-plane requests at once.
+pub const LIMIT_EXCEEDED: &str = dynamodb!("LimitExceededException");
+/// The node could not do it, or does not know whether it did.
+pub const INTERNAL: &str = dynamodb!("InternalServerError");
+/// Not now; nothing was done. SDKs retry.
+pub const UNAVAILABLE: &str = "com.amazon.coral.availability#ServiceUnavailableException";
+
+/// What an operation answers when it does not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// HTTP status: 400, 500 or 503.
+    pub status: u16,
+    /// Fully qualified exception type, the body's `__type`.
+    pub kind: &'static str,
+    /// For people; empty when DynamoDB sends none.
+    pub message: String,
+    /// Further members of the body, as JSON text `"Name":value`, without a leading comma; empty for none.
+    pub extra: String,
+}
+
+impl ApiError {
+    /// An error of `kind` with its usual status.
+    #[must_use]
+    pub fn new(kind: &'static str, message: impl Into<String>) -> ApiError {
+        let status = match kind {
+            INTERNAL => 500,
+            UNAVAILABLE => 503,
+            _ => 400,
+        };
+        ApiError { status, kind, message: message.into(), extra: String::new() }
+    }
+
+    /// `ValidationException`.
+    #[must_use]
+    pub fn validation(message: impl Into<String>) -> ApiError {
+        ApiError::new(VALIDATION, message)
+    }
+
+    /// `ValidationException` with the prefix that DynamoDB gives to most of them.
+    #[must_use]
+    pub fn parameters(message: impl fmt::Display) -> ApiError {
+        ApiError::validation(format!("One or more parameter values were invalid: {message}"))
+    }
+
+    /// `SerializationException`.
+    #[must_use]
+    pub fn serialization(message: impl Into<String>) -> ApiError {
+        ApiError::new(SERIALIZATION, message)
+    }
+
+    /// A parameter of DynamoDB that this node does not implement, or one that nobody knows.
+    #[must_use]
+    pub fn unsupported(parameter: &str) -> ApiError {
+        ApiError::validation(format!("The parameter {parameter} is not supported"))
+    }
+
+    /// `InternalServerError`.
+    #[must_use]
+    pub fn internal(message: impl Into<String>) -> ApiError {
+        ApiError::new(INTERNAL, message)
+    }
+
+    /// The exception's name without its namespace.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kind.rsplit('#').next().unwrap_or(self.kind)
+    }
+
+    /// Appends the response body.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"__type\":\"");
+        out.extend_from_slice(self.kind.as_bytes());
+        out.push(b'"');
+        if !self.message.is_empty() {
+            // Coral spells it so for the errors it raises before DynamoDB sees the request.
+            let member: &[u8] = if self.kind == SERIALIZATION { b",\"Message\":" } else { b",\"message\":" };
+            out.extend_from_slice(member);
+            write_string(out, &self.message);
+        }
+        if !self.extra.is_empty() {
+            out.push(b',');
+            out.extend_from_slice(self.extra.as_bytes());
+        }
+        out.push(b'}');
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    for &byte in text.as_bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..0x20 => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.name(), self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> ApiError {
+        let message = error.to_string();
+        match error.kind() {
+            ErrorKind::Throttle => ApiError::new(THROUGHPUT_EXCEEDED, message),
+            ErrorKind::Retry | ErrorKind::Stopped | ErrorKind::Fenced => ApiError::new(UNAVAILABLE, message),
+            // A partition that is gone belonged to a table that is gone.
+            ErrorKind::NotFound => ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found"),
+            ErrorKind::Invalid | ErrorKind::Unknown => ApiError::internal(message),
+        }
+    }
+}

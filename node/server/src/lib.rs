@@ -1,0 +1,30 @@
+//! The Cairn node.
+//!
+//! Read in this order:
+//! - [`node`]: a node's life, from its drives to its shutdown;
+//! - [`catalog`]: which tables and partitions exist;
+//! - [`route`]: how a request reaches the shard that owns its partition;
+//! - [`api`]: the DynamoDB operations;
+//! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
+//! - [`native`]: the native protocol;
+//! - [`admin`], [`metrics`], [`logging`]: what an operator sees;
+//! - [`cli`], [`config`]: what an operator says.
+
+pub mod node;
+
+pub mod catalog;
+pub mod route;
+
+pub mod api;
+
+pub mod credentials;
+pub mod http;
+pub mod native;
+pub mod sigv4;
+
+pub mod admin;
+pub mod logging;
+pub mod metrics;
+
+pub mod cli;
+pub mod config;
