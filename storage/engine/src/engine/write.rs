@@ -1,0 +1,317 @@
+//! The write path: propose → log → commit → apply.
+//!
+//! 1. [`Inner::admit`] slows a write down while memory or log space is short.
+//! 2. The newest **proposed** state of the key is found: in flight, else in memtable or segments. Only when a
+//!    drive must be read for it (or the log is full, step 4) is the key's latch held, first in, first out.
+//! 3. `decide` runs synchronously on it.
+//! 4. The outcome, a pure put or delete, gets the partition's next index and timestamp and joins the batch that
+//!    the log gathers. A proposal that does not fit waits, holding the latch, and is refused when that lasts.
+//! 5. [`commit`] follows the log: what is durable is committed (one replica; raft will say so later) and is applied
+//!    in log order: memtable, counters, then the writers are woken.
+//! 6. An answer that changes nothing waits for the proposal it was decided on, if that is still in flight.
+//!
+//! Invariants: between step 2 and joining the batch nobody else can propose for the key, as there is either no
+//! await in between or the latch is held; indexes and timestamps are taken in the same synchronous step as the
+//! place in the batch, so all three ascend together; reads see only what step 5 has applied.
+
+use std::rc::Rc;
+
+use cairn_runtime::Runtime;
+use cairn_runtime::sync::timeout;
+
+use super::partition::{InFlight, Newest, Partition};
+use super::pressure::{Pressure, pressure};
+use super::types::{Change, StoredRef, Updated};
+use super::{Inner, TERM};
+use crate::config::Canary;
+use crate::error::EngineError;
+use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
+use crate::log::{LogError, Record};
+use crate::mutation::{
+    ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX, Mutation, MutationHeader, MutationKind, Provenance, RequestToken,
+};
+use crate::record::RecordKind;
+
+/// A mutation that has joined the log and is not applied yet.
+pub(super) struct Proposal<R: Runtime> {
+    pub(super) partition: Rc<Partition<R>>,
+    pub(super) key: Rc<[u8]>,
+    /// Counts all proposals of the engine; what waiters wait for.
+    pub(super) number: u64,
+    pub(super) sequence: LogSequence,
+    pub(super) index: RaftIndex,
+    pub(super) header: MutationHeader,
+    pub(super) item: Option<Rc<[u8]>>,
+}
+
+/// What is to be proposed.
+struct Outcome {
+    kind: MutationKind,
+    item: Option<Rc<[u8]>>,
+    old_item_bytes: Option<u32>,
+    new_item_bytes: Option<u32>,
+}
+
+impl<R: Runtime> Inner<R> {
+    pub(super) async fn update<T>(
+        &self,
+        id: PartitionId,
+        key: &[u8],
+        decide: impl FnOnce(Option<StoredRef<'_>>) -> (Change, T),
+    ) -> Result<Updated<T>, EngineError> {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(EngineError::TooLarge { bytes: key.len(), bytes_max: KEY_BYTES_MAX });
+        }
+        if self.is_tight() {
+            self.admit().await?;
+        }
+        let partition = self.serving(id)?;
+        partition.check_owns(key)?;
+        let mut latch = None;
+        if partition.latches.is_taken(key) {
+            latch = Some(partition.latches.acquire(key).await);
+        }
+        let newest = match partition.newest_in_memory(key) {
+            Some(newest) => newest,
+            None => {
+                if latch.is_none() {
+                    latch = Some(partition.latches.acquire(key).await);
+                }
+                self.newest_on_drive(&partition, key).await?
+            }
+        };
+        let (change, outcome) = decide(newest.as_stored());
+        let old_item_bytes = newest.item_bytes();
+        let proposal = match change {
+            Change::Put { item, .. } if item.len() > ITEM_ARCHIVE_BYTES_MAX => {
+                return Err(EngineError::TooLarge { bytes: item.len(), bytes_max: ITEM_ARCHIVE_BYTES_MAX });
+            }
+            Change::Put { item, item_bytes } => Outcome {
+                kind: MutationKind::Put,
+                item: Some(item.into()),
+                old_item_bytes,
+                new_item_bytes: Some(item_bytes),
+            },
+            Change::Delete if old_item_bytes.is_some() => {
+                Outcome { kind: MutationKind::Delete, item: None, old_item_bytes, new_item_bytes: None }
+            }
+            Change::Delete | Change::Keep => {
+                drop(latch);
+                self.wait_applied(newest.number).await?;
+                self.counts.unchanged.set(self.counts.unchanged.get() + 1);
+                return Ok(Updated { outcome, commit: None, old_item_bytes });
+            }
+        };
+        drop(newest);
+        let (number, commit) = match self.propose(&partition, key, &proposal) {
+            Err(LogError::Full) => {
+                if latch.is_none() {
+                    latch = Some(partition.latches.acquire(key).await);
+                }
+                self.propose_when_ready(&partition, key, &proposal).await?
+            }
+            proposed => proposed.map_err(|error| self.refused(error))?,
+        };
+        drop(latch);
+        self.wait_applied(Some(number)).await?;
+        Ok(Updated { outcome, commit: Some(commit), old_item_bytes })
+    }
+
+    /// The state of a key that is not in memory. The caller holds the latch.
+    async fn newest_on_drive(&self, partition: &Rc<Partition<R>>, key: &[u8]) -> Result<Newest, EngineError> {
+        // Another writer may have proposed, or a reader filled the cache, while the latch was awaited.
+        if let Some(newest) = partition.newest_in_memory(key) {
+            return Ok(newest);
+        }
+        let stored = self.read(partition, key).await?;
+        Ok(Newest { stored, number: None })
+    }
+
+    /// Joins the batch being gathered. Synchronous: see the invariants above.
+    fn propose(
+        &self,
+        partition: &Rc<Partition<R>>,
+        key: &[u8],
+        outcome: &Outcome,
+    ) -> Result<(u64, CommitTimestamp), LogError> {
+        if !partition.is_serving() {
+            return Err(LogError::Closed);
+        }
+        let now = self.runtime.now();
+        let commit = self.clock.borrow_mut().next(now, self.runtime.unix_ms(), partition.proposed_commit.get());
+        let index = RaftIndex(partition.proposed_index.get().0 + 1);
+        let header = MutationHeader {
+            kind: outcome.kind,
+            commit,
+            provenance: Provenance::default(),
+            token: RequestToken::default(),
+            old_item_bytes: outcome.old_item_bytes,
+            new_item_bytes: outcome.new_item_bytes,
+        };
+        let mut payload = self.scratch.borrow_mut();
+        payload.clear();
+        let item = outcome.item.as_deref().unwrap_or_default();
+        Mutation { header, extension: b"", key, item }.encode(&mut payload);
+        let position = self.log.append(Record {
+            kind: RecordKind::Mutation as u8,
+            partition: partition.descriptor.id,
+            table: partition.descriptor.table,
+            index: partition.descriptor.index,
+            term: TERM,
+            raft_index: index,
+            payload: &payload,
+        })?;
+        partition.proposed_commit.set(commit);
+        partition.proposed_index.set(index);
+        let number = self.proposals.get() + 1;
+        self.proposals.set(number);
+        let key: Rc<[u8]> = key.into();
+        let in_flight = InFlight { number, commit, item: outcome.item.clone(), new_item_bytes: outcome.new_item_bytes };
+        partition.in_flight.borrow_mut().insert(Rc::clone(&key), in_flight);
+        self.queue.borrow_mut().push_back(Proposal {
+            partition: Rc::clone(partition),
+            key,
+            number,
+            sequence: position.sequence,
+            index,
+            header,
+            item: outcome.item.clone(),
+        });
+        self.proposed.notify_one();
+        Ok((number, commit))
+    }
+
+    /// Proposes as soon as the log has room. The caller holds the key's latch, so the decision stays valid.
+    async fn propose_when_ready(
+        &self,
+        partition: &Rc<Partition<R>>,
+        key: &[u8],
+        outcome: &Outcome,
+    ) -> Result<(u64, CommitTimestamp), EngineError> {
+        self.counts.stalls.set(self.counts.stalls.get() + 1);
+        let payload_bytes = key.len() + outcome.item.as_ref().map_or(0, |item| item.len()) + 64;
+        let deadline = self.runtime.now() + self.config.write_wait_max;
+        loop {
+            let left = deadline.since(self.runtime.now());
+            let Ok(ready) = timeout(&self.runtime, left, self.log.ready(payload_bytes)).await else {
+                return Err(EngineError::Throttled);
+            };
+            ready.map_err(|error| self.refused(error))?;
+            match self.propose(partition, key, outcome) {
+                Err(LogError::Full) => {}
+                proposed => return proposed.map_err(|error| self.refused(error)),
+            }
+        }
+    }
+
+    /// What a refusal by the log means: nothing was written.
+    fn refused(&self, error: LogError) -> EngineError {
+        match error {
+            LogError::Full => EngineError::Throttled,
+            LogError::OutOfSpace(_) => EngineError::OutOfSpace,
+            LogError::TooLarge { bytes, bytes_max } => EngineError::TooLarge { bytes, bytes_max },
+            error => EngineError::Stopped(self.stopped_why(&error)),
+        }
+    }
+
+    /// Resolves when the proposal is applied; at once without one.
+    async fn wait_applied(&self, number: Option<u64>) -> Result<(), EngineError> {
+        let Some(number) = number else { return Ok(()) };
+        self.applied.wait(number).await.map_err(|_| EngineError::Unknown(self.stop_reason()))
+    }
+
+    /// Whether a write has to ask [`Inner::admit`].
+    fn is_tight(&self) -> bool {
+        self.stopped.borrow().is_some()
+            || self.log_tight.get()
+            || pressure(self.memory.get(), self.config.memtable_bytes) != Pressure::None
+    }
+
+    /// Slows down, smoothly, while memory is short; waits while there is none, or no log space.
+    async fn admit(&self) -> Result<(), EngineError> {
+        let deadline = self.runtime.now() + self.config.write_wait_max;
+        loop {
+            if let Some(why) = &*self.stopped.borrow() {
+                return Err(EngineError::Stopped(Rc::clone(why)));
+            }
+            let relief = self.relief.notified();
+            let pressure = pressure(self.memory.get(), self.config.memtable_bytes);
+            if !self.log_tight.get() {
+                match pressure {
+                    Pressure::None => return Ok(()),
+                    Pressure::Delay(delay) => {
+                        self.counts.delays.set(self.counts.delays.get() + 1);
+                        self.runtime.sleep(delay).await;
+                        return Ok(());
+                    }
+                    Pressure::Stall => {}
+                }
+            }
+            if self.out_of_space.get() {
+                return Err(EngineError::OutOfSpace);
+            }
+            self.counts.stalls.set(self.counts.stalls.get() + 1);
+            self.work.notify_one();
+            let left = deadline.since(self.runtime.now());
+            if timeout(&self.runtime, left, relief).await.is_err() {
+                return Err(if self.out_of_space.get() { EngineError::OutOfSpace } else { EngineError::Throttled });
+            }
+        }
+    }
+
+    /// Applies every proposal up to batch `sequence`, in log order, then wakes their writers.
+    fn apply_up_to(&self, sequence: LogSequence) {
+        let mut last = None;
+        loop {
+            let proposal = {
+                let mut queue = self.queue.borrow_mut();
+                if queue.front().is_none_or(|front| front.sequence > sequence) {
+                    break;
+                }
+                queue.pop_front().expect("a front was there")
+            };
+            last = Some(proposal.number);
+            self.apply(proposal);
+        }
+        if let Some(number) = last {
+            self.applied.advance(number);
+        }
+    }
+
+    fn apply(&self, proposal: Proposal<R>) {
+        let partition = &proposal.partition;
+        {
+            let mut in_flight = partition.in_flight.borrow_mut();
+            if in_flight.get(&proposal.key).is_some_and(|newest| newest.number == proposal.number) {
+                in_flight.remove(&proposal.key);
+            }
+        }
+        self.counts.mutations.set(self.counts.mutations.get() + 1);
+        let added = partition.apply(&proposal, self.runtime.now());
+        self.memory.set(self.memory.get() + added);
+    }
+}
+
+/// Follows the log and applies what is committed, until the engine stops.
+pub(super) async fn commit<R: Runtime>(inner: Rc<Inner<R>>) {
+    loop {
+        let proposed = inner.proposed.notified();
+        let front = inner.queue.borrow().front().map(|proposal| proposal.sequence);
+        let Some(sequence) = front else {
+            if inner.is_stopped() {
+                return;
+            }
+            proposed.await;
+            continue;
+        };
+        if inner.config.canary == Canary::AcknowledgeBeforeDurable {
+            inner.apply_up_to(sequence);
+            continue;
+        }
+        match inner.log.durable(sequence).await {
+            Ok(()) => inner.apply_up_to(inner.log.acknowledged().max(sequence)),
+            Err(error) => return inner.stop(&error.to_string()),
+        }
+        inner.look_for_work();
+    }
+}
