@@ -1,0 +1,436 @@
+//! Primary keys and the bytes under which the engine stores an item.
+//!
+//! ```text
+//! storage key   | space u8 | hash u64 BE | partition key, escaped | 00 01 | sort key, escaped | 00 01 |
+//! escaped       every byte as it is, but 00 as 00 FF
+//! ```
+//!
+//! - The sort key is there when the table has one. String keys are their UTF-8 bytes, numbers their canonical form,
+//!   binaries themselves; the type is the schema's business and not in the key.
+//! - Comparing storage keys compares space, hash, partition key, sort key, in this order: a component that ends sorts
+//!   below one that goes on (`00 01` is below every escaped byte), and no component is a prefix of another, so that a
+//!   version may follow the key.
+//! - The hash is xxh3 of the unescaped partition key, seeded per table, so that the partitions of a table fill evenly
+//!   and no one can aim keys at one of them without knowing the seed.
+
+use std::ops::Bound;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::{Item, ItemError, ItemView, Number, Value, ValueView};
+
+/// Longest partition key value in bytes.
+pub const PARTITION_KEY_BYTES_MAX: usize = 2048;
+/// Longest sort key value in bytes.
+pub const SORT_KEY_BYTES_MAX: usize = 1024;
+
+const TERMINATOR: [u8; 2] = [0x00, 0x01];
+const ESCAPED_ZERO: [u8; 2] = [0x00, 0xFF];
+/// Space byte and hash.
+const HEAD_BYTES: usize = 9;
+
+/// Type of a key attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// String.
+    S,
+    /// Number.
+    N,
+    /// Binary.
+    B,
+}
+
+impl KeyType {
+    /// DynamoDB's name of the type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyType::S => "S",
+            KeyType::N => "N",
+            KeyType::B => "B",
+        }
+    }
+
+    /// The type of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<KeyType> {
+        match name {
+            "S" => Some(KeyType::S),
+            "N" => Some(KeyType::N),
+            "B" => Some(KeyType::B),
+            _ => None,
+        }
+    }
+}
+
+/// Value of a key attribute. Equal keys have equal values: `1` and `1.0` are one number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyValue {
+    /// String.
+    S(String),
+    /// Number.
+    N(Number),
+    /// Binary.
+    B(Vec<u8>),
+}
+
+impl KeyValue {
+    /// Takes the value of the key attribute `name`, which must be of type `expected` and not empty.
+    ///
+    /// # Errors
+    /// Another type ([`ItemError::KeyTypeMismatch`]) or an empty value. Length is checked by
+    /// [`KeyValue::check_partition_key`] and [`KeyValue::check_sort_key`].
+    pub fn from_value(name: &str, value: &Value, expected: KeyType) -> Result<KeyValue, ItemError> {
+        let key = match (value, expected) {
+            (Value::S(text), KeyType::S) => KeyValue::S(text.clone()),
+            (Value::N(number), KeyType::N) => KeyValue::N(*number),
+            (Value::B(bytes), KeyType::B) => KeyValue::B(bytes.clone()),
+            _ => return Err(mismatch(name, expected, value.type_name())),
+        };
+        key.check_not_empty(name)?;
+        Ok(key)
+    }
+
+    /// [`KeyValue::from_value`] for an archived value.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_view(name: &str, value: ValueView<'_>, expected: KeyType) -> Result<KeyValue, ItemError> {
+        let key = match (value, expected) {
+            (ValueView::S(text), KeyType::S) => KeyValue::S(text.to_owned()),
+            (ValueView::N(number), KeyType::N) => KeyValue::N(number),
+            (ValueView::B(bytes), KeyType::B) => KeyValue::B(bytes.to_vec()),
+            _ => return Err(mismatch(name, expected, value.type_name())),
+        };
+        key.check_not_empty(name)?;
+        Ok(key)
+    }
+
+    /// Takes the key attribute `name` out of an item.
+    ///
+    /// # Errors
+    /// The attribute is missing ([`ItemError::KeyMissing`]), of another type or empty.
+    pub fn from_item(item: &Item, name: &str, expected: KeyType) -> Result<KeyValue, ItemError> {
+        let value = item
+            .get(name)
+            .ok_or_else(|| ItemError::KeyMissing(name.to_owned()))?;
+        KeyValue::from_value(name, value, expected)
+    }
+
+    /// Takes the key attribute `name` out of an archived item.
+    ///
+    /// # Errors
+    /// As [`KeyValue::from_item`].
+    pub fn from_item_view(item: ItemView<'_>, name: &str, expected: KeyType) -> Result<KeyValue, ItemError> {
+        let value = item
+            .get(name)
+            .ok_or_else(|| ItemError::KeyMissing(name.to_owned()))?;
+        KeyValue::from_view(name, value, expected)
+    }
+
+    fn check_not_empty(&self, name: &str) -> Result<(), ItemError> {
+        match self {
+            KeyValue::S(text) if text.is_empty() => Err(ItemError::KeyEmptyString(name.to_owned())),
+            KeyValue::B(bytes) if bytes.is_empty() => Err(ItemError::KeyEmptyBinary(name.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the length allowed to a partition key.
+    ///
+    /// # Errors
+    /// More than [`PARTITION_KEY_BYTES_MAX`] bytes.
+    pub fn check_partition_key(&self) -> Result<(), ItemError> {
+        if self.bytes().len() > PARTITION_KEY_BYTES_MAX {
+            Err(ItemError::PartitionKeyTooLong)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks the length allowed to a sort key.
+    ///
+    /// # Errors
+    /// More than [`SORT_KEY_BYTES_MAX`] bytes.
+    pub fn check_sort_key(&self) -> Result<(), ItemError> {
+        if self.bytes().len() > SORT_KEY_BYTES_MAX {
+            Err(ItemError::SortKeyTooLong)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The value as an attribute value.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        match self {
+            KeyValue::S(text) => Value::S(text.clone()),
+            KeyValue::N(number) => Value::N(*number),
+            KeyValue::B(bytes) => Value::B(bytes.clone()),
+        }
+    }
+
+    /// The type of the value.
+    #[must_use]
+    pub fn key_type(&self) -> KeyType {
+        match self {
+            KeyValue::S(_) => KeyType::S,
+            KeyValue::N(_) => KeyType::N,
+            KeyValue::B(_) => KeyType::B,
+        }
+    }
+
+    /// The bytes that are hashed and escaped; their order is the order of values of one type.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            KeyValue::S(text) => text.as_bytes(),
+            KeyValue::N(number) => number.as_bytes(),
+            KeyValue::B(bytes) => bytes,
+        }
+    }
+
+    /// As DynamoDB prints an operand in its messages, such as `{S:abc}`.
+    fn operand(&self) -> String {
+        match self {
+            KeyValue::S(text) => format!("{{S:{text}}}"),
+            KeyValue::N(number) => format!("{{N:{number}}}"),
+            KeyValue::B(bytes) => {
+                let mut text = Vec::new();
+                crate::json::write_base64(&mut text, bytes);
+                format!("{{B:{}}}", String::from_utf8_lossy(&text))
+            }
+        }
+    }
+}
+
+fn mismatch(name: &str, expected: KeyType, actual: &'static str) -> ItemError {
+    ItemError::KeyTypeMismatch {
+        name: name.to_owned(),
+        expected: expected.name(),
+        actual,
+    }
+}
+
+/// What kind of record a storage key names. Part of the stored format: values are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Space {
+    /// Items of a table, or of a global secondary index.
+    Base = 1,
+    /// Entries of local secondary indexes.
+    LocalIndex = 2,
+    /// Stream records.
+    Stream = 3,
+    /// Transaction records.
+    Transaction = 4,
+    /// Items by time to live.
+    TimeToLive = 5,
+}
+
+impl Space {
+    /// The space of this byte.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Space> {
+        [
+            Space::Base,
+            Space::LocalIndex,
+            Space::Stream,
+            Space::Transaction,
+            Space::TimeToLive,
+        ]
+        .into_iter()
+        .find(|space| *space as u8 == byte)
+    }
+}
+
+/// The bytes under which the engine keeps an item, without its version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorageKey(Vec<u8>);
+
+impl StorageKey {
+    /// The key of an item of a table with this hash seed.
+    #[must_use]
+    pub fn new(space: Space, seed: u64, partition_key: &KeyValue, sort_key: Option<&KeyValue>) -> StorageKey {
+        let mut bytes = StorageKey::partition_prefix(space, seed, partition_key);
+        if let Some(sort_key) = sort_key {
+            push_escaped(&mut bytes, sort_key.bytes());
+            bytes.extend_from_slice(&TERMINATOR);
+        }
+        StorageKey(bytes)
+    }
+
+    /// Hash of a partition key, which places it among a table's partitions.
+    #[must_use]
+    pub fn hash(seed: u64, partition_key: &KeyValue) -> u64 {
+        xxh3_64_with_seed(partition_key.bytes(), seed)
+    }
+
+    /// What all storage keys of one partition key begin with, and no others.
+    #[must_use]
+    pub fn partition_prefix(space: Space, seed: u64, partition_key: &KeyValue) -> Vec<u8> {
+        let raw = partition_key.bytes();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + raw.len() + 48);
+        bytes.push(space as u8);
+        bytes.extend_from_slice(&StorageKey::hash(seed, partition_key).to_be_bytes());
+        push_escaped(&mut bytes, raw);
+        bytes.extend_from_slice(&TERMINATOR);
+        bytes
+    }
+
+    /// Where hash `hash` begins in a space: the boundary between two partitions of a table.
+    #[must_use]
+    pub fn hash_prefix(space: Space, hash: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES);
+        bytes.push(space as u8);
+        bytes.extend_from_slice(&hash.to_be_bytes());
+        bytes
+    }
+
+    /// Takes a storage key apart, for tools and tests. `None` when the bytes are not a key of these types.
+    #[must_use]
+    pub fn decode(
+        bytes: &[u8],
+        partition_type: KeyType,
+        sort_type: Option<KeyType>,
+    ) -> Option<(Space, u64, KeyValue, Option<KeyValue>)> {
+        let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
+        let space = Space::from_byte(head[0])?;
+        let hash = u64::from_be_bytes(head[1..].try_into().ok()?);
+        let (partition_key, rest) = take_component(rest, partition_type)?;
+        let (sort_key, rest) = match sort_type {
+            Some(sort_type) => take_component(rest, sort_type).map(|(key, rest)| (Some(key), rest))?,
+            None => (None, rest),
+        };
+        rest.is_empty().then_some((space, hash, partition_key, sort_key))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, owned.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl AsRef<[u8]> for StorageKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn push_escaped(out: &mut Vec<u8>, raw: &[u8]) {
+    for (index, run) in raw.split(|byte| *byte == 0).enumerate() {
+        if index > 0 {
+            out.extend_from_slice(&ESCAPED_ZERO);
+        }
+        out.extend_from_slice(run);
+    }
+}
+
+fn take_component(bytes: &[u8], key_type: KeyType) -> Option<(KeyValue, &[u8])> {
+    let mut raw = Vec::new();
+    let mut position = 0;
+    loop {
+        match *bytes.get(position)? {
+            0 => match [0, *bytes.get(position + 1)?] {
+                ESCAPED_ZERO => raw.push(0),
+                TERMINATOR => break,
+                _ => return None,
+            },
+            byte => {
+                raw.push(byte);
+                position += 1;
+                continue;
+            }
+        }
+        position += 2;
+    }
+    let value = match key_type {
+        KeyType::S => KeyValue::S(String::from_utf8(raw).ok()?),
+        KeyType::N => KeyValue::N(Number::from_bytes(&raw)?),
+        KeyType::B => KeyValue::B(raw),
+    };
+    Some((value, &bytes[position + 2..]))
+}
+
+/// Storage keys between two bounds, as the engine scans them.
+pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// The condition of a Query on the sort key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyCondition {
+    /// Every sort key, also for tables without one.
+    All,
+    /// `=`
+    Equal(KeyValue),
+    /// `<`
+    Less(KeyValue),
+    /// `<=`
+    LessOrEqual(KeyValue),
+    /// `>`
+    Greater(KeyValue),
+    /// `>=`
+    GreaterOrEqual(KeyValue),
+    /// `BETWEEN`, both ends included.
+    Between(KeyValue, KeyValue),
+    /// `begins_with`; strings and binaries only.
+    BeginsWith(KeyValue),
+}
+
+impl KeyCondition {
+    /// The storage keys of one partition key that the condition allows.
+    ///
+    /// # Errors
+    /// The lower bound of BETWEEN is above the upper one.
+    pub fn range(&self, space: Space, seed: u64, partition_key: &KeyValue) -> Result<KeyRange, ItemError> {
+        let prefix = StorageKey::partition_prefix(space, seed, partition_key);
+        let open = |value: &KeyValue| {
+            let mut bytes = prefix.clone();
+            push_escaped(&mut bytes, value.bytes());
+            bytes
+        };
+        let whole = |value: &KeyValue| {
+            let mut bytes = open(value);
+            bytes.extend_from_slice(&TERMINATOR);
+            bytes
+        };
+        let first = || Bound::Included(prefix.clone());
+        let end = || after_prefix(prefix.clone());
+        Ok(match self {
+            KeyCondition::All => (first(), end()),
+            KeyCondition::Equal(value) => (Bound::Included(whole(value)), Bound::Included(whole(value))),
+            KeyCondition::Less(value) => (first(), Bound::Excluded(whole(value))),
+            KeyCondition::LessOrEqual(value) => (first(), Bound::Included(whole(value))),
+            KeyCondition::Greater(value) => (Bound::Excluded(whole(value)), end()),
+            KeyCondition::GreaterOrEqual(value) => (Bound::Included(whole(value)), end()),
+            KeyCondition::Between(lower, upper) => {
+                if lower > upper {
+                    return Err(ItemError::BetweenReversed {
+                        lower: lower.operand(),
+                        upper: upper.operand(),
+                    });
+                }
+                (Bound::Included(whole(lower)), Bound::Included(whole(upper)))
+            }
+            KeyCondition::BeginsWith(value) => (Bound::Included(open(value)), after_prefix(open(value))),
+        })
+    }
+}
+
+/// The bound just after every key that begins with `prefix`.
+fn after_prefix(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
+    while let Some(last) = prefix.last_mut() {
+        if *last < 0xFF {
+            *last += 1;
+            return Bound::Excluded(prefix);
+        }
+        prefix.pop();
+    }
+    Bound::Unbounded
+}
