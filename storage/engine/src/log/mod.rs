@@ -232,3 +232,9 @@ impl<R: Runtime> Log<R> {
         Err(LogError::Closed)
     }
 }
+
+/// The log that a file of this name belongs to.
+pub(crate) fn log_of_name(name: &str) -> Option<LogId> {
+    let digits = name.strip_prefix("log-")?.get(..8)?;
+    u32::from_str_radix(digits, 16).ok().map(LogId)
+}

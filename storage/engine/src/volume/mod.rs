@@ -17,12 +17,23 @@
 //! to continue from; drives missing then no longer count.
 
 mod error;
+mod keeper;
+mod member;
+mod open;
 mod set;
+mod shared;
+pub mod superblock;
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
 
-use cairn_runtime::Runtime;
+use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
+use cairn_runtime::{Drive, Runtime};
+
+use keeper::Request;
+use shared::Shared;
 
 use crate::ids::{DriveId, Epoch, LogId, NodeId};
 
@@ -86,36 +97,72 @@ pub struct VolumeStatus {
 }
 
 /// Owner of superblocks and witness. Lives on one shard; dropping it ends its task and later reports fail.
-#[derive(Debug)]
-pub struct Keeper<R: Runtime>(PhantomData<R>);
+pub struct Keeper<R: Runtime> {
+    handle: VolumeHandle,
+    runtime: PhantomData<R>,
+}
 
 impl<R: Runtime> Keeper<R> {
     /// Locks and opens the directories; creates everything at the first start.
     ///
     /// # Errors
     /// [`VolumeError`] with a message that names the directory and says what to do.
-    pub async fn open(_runtime: R, _config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
-        Err(VolumeError::Stopped)
+    pub async fn open(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
+        open::open(runtime, config).await
     }
 
     /// What shards attach to.
     #[must_use]
     pub fn handle(&self) -> VolumeHandle {
-        VolumeHandle {}
+        self.handle.clone()
+    }
+}
+
+impl<R: Runtime> Drop for Keeper<R> {
+    fn drop(&mut self) {
+        // A full mailbox has askers; the task then ends with the process.
+        let _ = self.handle.requests.try_send(Request::Stop);
     }
 }
 
 /// The volume for any shard: cheap to clone, may cross threads.
-#[derive(Debug, Clone)]
-pub struct VolumeHandle {}
+#[derive(Clone)]
+pub struct VolumeHandle {
+    shared: Arc<Shared>,
+    requests: MailboxSender<Request>,
+}
 
 impl VolumeHandle {
-    /// Opens the drives on the calling shard.
+    /// Opens the in-sync drives on the calling shard.
     ///
     /// # Errors
-    /// [`VolumeError::Unusable`] when no in-sync drive can be opened.
-    pub async fn attach<R: Runtime>(&self, _runtime: R) -> Result<Volume<R>, VolumeError> {
-        Err(VolumeError::Stopped)
+    /// [`VolumeError::Unusable`] when one cannot be opened.
+    pub async fn attach<R: Runtime>(&self, runtime: R) -> Result<Volume<R>, VolumeError> {
+        let (in_sync, _) = self.shared.load();
+        let mut drives = Vec::with_capacity(self.shared.paths.len());
+        for (index, path) in self.shared.paths.iter().enumerate() {
+            let wanted = DriveIndex::new(index).is_some_and(|index| in_sync.set.contains(index));
+            drives.push(match path {
+                Some(path) if wanted => {
+                    Some(
+                        runtime
+                            .drive(path, false)
+                            .await
+                            .map_err(|error| VolumeError::Unusable {
+                                path: path.clone(),
+                                why: error.to_string(),
+                            })?,
+                    )
+                }
+                _ => None,
+            });
+        }
+        Ok(Volume {
+            inner: Rc::new(Attached {
+                handle: self.clone(),
+                drives,
+            }),
+        })
     }
 
     /// The volume as an operator sees it, now.
@@ -123,46 +170,82 @@ impl VolumeHandle {
     /// # Errors
     /// [`VolumeError::Stopped`] when the keeper is gone.
     pub async fn status(&self) -> Result<VolumeStatus, VolumeError> {
-        Err(VolumeError::Stopped)
+        self.ask(|reply| Request::Status { reply }).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(ReplySender<T>) -> Request,
+    ) -> Result<T, VolumeError> {
+        let (sender, answer) = reply();
+        self.requests
+            .send(request(sender))
+            .await
+            .map_err(|_| VolumeError::Stopped)?;
+        answer.await.map_err(|_| VolumeError::Stopped)
     }
 }
 
+struct Attached<R: Runtime> {
+    handle: VolumeHandle,
+    drives: Vec<Option<R::Drive>>,
+}
+
 /// One shard's view of the node's drives. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Volume<R: Runtime>(PhantomData<R>);
+pub struct Volume<R: Runtime> {
+    inner: Rc<Attached<R>>,
+}
+
+impl<R: Runtime> Clone for Volume<R> {
+    fn clone(&self) -> Volume<R> {
+        Volume {
+            inner: self.inner.clone(),
+        }
+    }
+}
 
 impl<R: Runtime> Volume<R> {
     /// The node.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        NodeId(0)
+        self.inner.handle.shared.node
     }
 
-    /// The drive at a place; `None` when its directory could not be opened at the start.
+    /// What other shards attach to.
     #[must_use]
-    pub fn drive(&self, _index: DriveIndex) -> Option<&R::Drive> {
-        None
+    pub fn handle(&self) -> VolumeHandle {
+        self.inner.handle.clone()
+    }
+
+    /// The drive at a place; `None` when it was not in sync at the start.
+    #[must_use]
+    pub fn drive(&self, index: DriveIndex) -> Option<&R::Drive> {
+        self.inner.drives.get(index.get()).and_then(Option::as_ref)
     }
 
     /// Its directory, for messages; empty when unknown.
     #[must_use]
-    pub fn path(&self, _index: DriveIndex) -> &Path {
-        Path::new("")
+    pub fn path(&self, index: DriveIndex) -> &Path {
+        self.inner.handle.shared.path(index).unwrap_or(Path::new(""))
     }
 
     /// The current in-sync set.
     #[must_use]
     pub fn in_sync(&self) -> InSync {
-        InSync {
-            epoch: Epoch(0),
-            set: DriveSet::EMPTY,
-        }
+        self.inner.handle.shared.load().0
+    }
+
+    /// The current in-sync set, unless a change of it is being written: then await [`Volume::settled`].
+    #[must_use]
+    pub fn in_sync_settled(&self) -> Option<InSync> {
+        let (in_sync, changing) = self.inner.handle.shared.load();
+        (!changing).then_some(in_sync)
     }
 
     /// Drives that hold each file.
     #[must_use]
     pub fn mirrors(&self) -> usize {
-        0
+        self.inner.handle.shared.mirrors
     }
 
     /// The in-sync drives a new file goes to; `salt` (a file's number) spreads files over the drives.
@@ -177,15 +260,21 @@ impl<R: Runtime> Volume<R> {
     /// # Errors
     /// [`VolumeError`] when the change cannot be made durable: nothing may be acknowledged any more.
     pub async fn settled(&self) -> Result<InSync, VolumeError> {
-        Err(VolumeError::Stopped)
+        if let Some(in_sync) = self.in_sync_settled() {
+            return Ok(in_sync);
+        }
+        self.inner.handle.ask(|reply| Request::Settled { reply }).await?
     }
 
     /// Takes a drive out of the in-sync set. Resolves once the change is durable; at once if it was out already.
     ///
     /// # Errors
     /// [`VolumeError::LastDrive`] and [`VolumeError::EpochNotDurable`]: nothing may be acknowledged any more.
-    pub async fn report_failed(&self, _drive: DriveIndex, _why: String) -> Result<InSync, VolumeError> {
-        Err(VolumeError::Stopped)
+    pub async fn report_failed(&self, drive: DriveIndex, why: String) -> Result<InSync, VolumeError> {
+        self.inner
+            .handle
+            .ask(|reply| Request::ReportFailed { drive, why, reply })
+            .await?
     }
 
     /// The logs that exist, in order.
@@ -193,12 +282,38 @@ impl<R: Runtime> Volume<R> {
     /// # Errors
     /// [`VolumeError::Unusable`] when no in-sync drive can be listed.
     pub async fn logs(&self) -> Result<Vec<LogId>, VolumeError> {
-        Err(VolumeError::Stopped)
+        let mut logs = std::collections::BTreeSet::new();
+        let (mut listed, mut failed) = (0, None);
+        for index in self.in_sync().set.iter() {
+            let Some(drive) = self.drive(index) else { continue };
+            match drive.list().await {
+                Ok(entries) => {
+                    listed += 1;
+                    logs.extend(
+                        entries
+                            .iter()
+                            .filter_map(|entry| crate::log::log_of_name(&entry.name)),
+                    );
+                }
+                Err(error) => failed = Some((index, error)),
+            }
+        }
+        match failed {
+            Some((index, error)) if listed == 0 => Err(VolumeError::Unusable {
+                path: self.path(index).to_owned(),
+                why: error.to_string(),
+            }),
+            _ => Ok(logs.into_iter().collect()),
+        }
     }
 
-    /// Bytes that still fit on the fullest in-sync drive.
+    /// Bytes that still fit on the fullest in-sync drive; 0 when that cannot be told.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        0
+        let drives = self.in_sync().set.iter().filter_map(|index| self.drive(index));
+        drives
+            .map(|drive| drive.space().map_or(0, |space| space.free_bytes))
+            .min()
+            .unwrap_or(0)
     }
 }

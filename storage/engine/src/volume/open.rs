@@ -1,0 +1,621 @@
+//! Start: what the directories say, and whether that suffices to go on.
+//!
+//! 1. Lock every directory, read its superblock, read the witness.
+//! 2. Nothing there, or only the remains of a creation that never completed (epoch 0): create the node, with the
+//!    drives first, the witness next, and epoch 1 last, so that a crash in between leaves a creation to repeat.
+//! 3. Else check that everything belongs together, and choose the record of the highest epoch; a majority of the
+//!    copies must be readable and one of its drives present. Exception: `accept_epoch`.
+//! 4. Unless all copies say the same and every in-sync drive is present, make a new epoch durable.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cairn_runtime::{Drive, Queue, Runtime, mailbox};
+
+use super::keeper::{Copy, Task, majority};
+use super::member::{Member, NEW_SUFFIX, SUPERBLOCK_NAME};
+use super::shared::Shared;
+use super::superblock::{DrivePlace, MemberKind, Quorum, Superblock};
+use super::{DRIVES_MAX, DriveIndex, DriveSet, InSync, Keeper, VolumeConfig, VolumeError, VolumeHandle};
+use crate::ids::{DriveId, Epoch, NodeId};
+
+/// Requests that may wait for the keeper.
+const REQUESTS_MAX: usize = 256;
+/// How far an accepted epoch jumps: further than what the drives given up can have reached unseen.
+const ACCEPTED_JUMP: u64 = 1024;
+
+/// What a directory turned out to be.
+enum Found<R: Runtime> {
+    /// No such directory.
+    Absent,
+    /// Cannot be read, or is no longer what it was, in words.
+    Missing(String),
+    /// An empty directory.
+    Blank(R::Drive),
+    /// A drive or witness.
+    Present(Present<R>),
+}
+
+struct Present<R: Runtime> {
+    drive: R::Drive,
+    member: Member<R>,
+    superblock: Superblock,
+    /// All four copies agree.
+    complete: bool,
+}
+
+impl<R: Runtime> Found<R> {
+    fn superblock(&self) -> Option<&Superblock> {
+        match self {
+            Found::Present(present) => Some(&present.superblock),
+            _ => None,
+        }
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> VolumeError {
+    VolumeError::Unusable {
+        path: path.to_owned(),
+        why: error.to_string(),
+    }
+}
+
+/// Opens one directory without creating anything.
+async fn look<R: Runtime>(runtime: &R, path: &Path, kind: MemberKind) -> Result<Found<R>, VolumeError> {
+    let drive = match runtime.drive(path, false).await {
+        Ok(drive) => drive,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Found::Absent);
+        }
+        Err(error) => return Ok(Found::Missing(error.to_string())),
+    };
+    match drive.lock() {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(VolumeError::InUse(path.to_owned()));
+        }
+        Err(error) => return Ok(Found::Missing(error.to_string())),
+    }
+    match Member::open(runtime, &drive, kind).await {
+        Ok((
+            member,
+            Quorum::Valid {
+                superblock, complete, ..
+            },
+        )) => Ok(Found::Present(Present {
+            drive,
+            member,
+            superblock,
+            complete,
+        })),
+        Ok((_, Quorum::TooNew(what))) => Err(VolumeError::TooNew {
+            path: path.to_owned(),
+            what,
+        }),
+        Ok((_, Quorum::Damaged)) => Ok(Found::Missing(
+            "its superblock is damaged in all copies".to_owned(),
+        )),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(Found::Missing(error.to_string())),
+        Err(_) if kind == MemberKind::Witness => Ok(Found::Blank(drive)),
+        Err(_) => {
+            let entries = match drive.list().await {
+                Ok(entries) => entries,
+                Err(error) => return Ok(Found::Missing(error.to_string())),
+            };
+            let creating = format!("{SUPERBLOCK_NAME}{NEW_SUFFIX}");
+            match entries
+                .into_iter()
+                .find(|entry| entry.name != creating && entry.name != "lost+found")
+            {
+                Some(entry) => Err(VolumeError::Foreign {
+                    path: path.to_owned(),
+                    file: entry.name,
+                }),
+                None => Ok(Found::Blank(drive)),
+            }
+        }
+    }
+}
+
+fn check_config(config: &VolumeConfig) -> Result<(), VolumeError> {
+    let count = config.drives.len();
+    if count == 0 || count > DRIVES_MAX {
+        return Err(VolumeError::Config(format!(
+            "a node has 1 to {DRIVES_MAX} drives, not {count}"
+        )));
+    }
+    if config.mirrors == 0 || config.mirrors > count {
+        return Err(VolumeError::Config(format!(
+            "{} mirrors need as many drives, and {count} are configured",
+            config.mirrors
+        )));
+    }
+    for (index, path) in config.drives.iter().enumerate() {
+        if let Some(earlier) = config.drives[..index].iter().find(|earlier| *earlier == path) {
+            return Err(VolumeError::Duplicate {
+                first: earlier.clone(),
+                second: path.clone(),
+            });
+        }
+        if *path == config.state {
+            return Err(VolumeError::Config(format!(
+                "{} is both a drive and the state directory: the witness must be off the drives",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn open<R: Runtime>(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
+    check_config(&config)?;
+    let witness = look(&runtime, &config.state, MemberKind::Witness).await?;
+    let mut drives = Vec::with_capacity(config.drives.len());
+    for path in &config.drives {
+        drives.push(look(&runtime, path, MemberKind::Drive).await?);
+    }
+    let task = if is_first_start(&witness, &drives) {
+        create(&runtime, &config, witness, drives).await?
+    } else {
+        resume(&runtime, &config, witness, drives).await?
+    };
+    let (sender, receiver) = mailbox::mailbox(REQUESTS_MAX);
+    let handle = VolumeHandle {
+        shared: task.shared.clone(),
+        requests: sender,
+    };
+    runtime.spawn(Queue::Foreground, task.serve(receiver));
+    Ok(Keeper {
+        handle,
+        runtime: std::marker::PhantomData,
+    })
+}
+
+/// Whether nothing was ever stored: no member knows an epoch, and none is damaged or unreadable.
+fn is_first_start<R: Runtime>(witness: &Found<R>, drives: &[Found<R>]) -> bool {
+    drives.iter().chain([witness]).all(|found| match found {
+        Found::Absent | Found::Blank(_) => true,
+        Found::Missing(_) => false,
+        Found::Present(present) => present.superblock.epoch == Epoch(0),
+    })
+}
+
+/// 128 random bits that are not zero.
+fn random_id<R: Runtime>(runtime: &R) -> u128 {
+    let mut bytes = [0; 16];
+    runtime.random_secret(&mut bytes);
+    u128::from_le_bytes(bytes).max(1)
+}
+
+async fn make<R: Runtime>(runtime: &R, path: &Path, found: Found<R>) -> Result<R::Drive, VolumeError> {
+    match found {
+        Found::Blank(drive) => Ok(drive),
+        Found::Present(present) => Ok(present.drive),
+        Found::Absent | Found::Missing(_) => {
+            let drive = runtime
+                .drive(path, true)
+                .await
+                .map_err(|error| unusable(path, &error))?;
+            drive.lock().map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => VolumeError::InUse(path.to_owned()),
+                _ => unusable(path, &error),
+            })?;
+            Ok(drive)
+        }
+    }
+}
+
+async fn create<R: Runtime>(
+    runtime: &R,
+    config: &VolumeConfig,
+    witness: Found<R>,
+    drives: Vec<Found<R>>,
+) -> Result<Task<R>, VolumeError> {
+    let places: Vec<DrivePlace> = drives
+        .iter()
+        .map(|_| DrivePlace {
+            id: DriveId(random_id(runtime)),
+            joined: Epoch(0),
+        })
+        .collect();
+    let all: DriveSet = (0..places.len()).filter_map(DriveIndex::new).collect();
+    let content = Superblock {
+        kind: MemberKind::Drive,
+        sequence: 0,
+        node: NodeId(random_id(runtime)),
+        drive: DriveId(0),
+        promised: Epoch(0),
+        epoch: Epoch(0),
+        in_sync: DriveSet::EMPTY,
+        removed: DriveSet::EMPTY,
+        mirrors: u16::try_from(config.mirrors).expect("at most DRIVES_MAX"),
+        compatible: 0,
+        incompatible: 0,
+        read_only: 0,
+        drives: places.clone(),
+    };
+    let mut copies = Vec::new();
+    let mut opened = Vec::new();
+    for ((found, path), index) in drives.into_iter().zip(&config.drives).zip(all.iter()) {
+        let drive = make(runtime, path, found).await?;
+        let id = places[index.get()].id;
+        let superblock = Superblock {
+            drive: id,
+            ..content.clone()
+        };
+        let member = Member::create(runtime, &drive, &superblock)
+            .await
+            .map_err(|error| unusable(path, &error))?;
+        copies.push(Copy::new(Some((index, id)), member));
+        opened.push(drive);
+    }
+    let state = make(runtime, &config.state, witness).await?;
+    let superblock = Superblock {
+        kind: MemberKind::Witness,
+        ..content.clone()
+    };
+    let member = Member::create(runtime, &state, &superblock)
+        .await
+        .map_err(|error| unusable(&config.state, &error))?;
+    copies.push(Copy::new(None, member));
+    let paths = config.drives.iter().cloned().map(Some).collect();
+    let shared = Arc::new(Shared::new(content.node, config.mirrors, paths));
+    let mut task = Task::new(runtime.clone(), shared, copies, content);
+    task.created = true;
+    task.devices = opened.iter().map(|drive| Some(drive.device())).collect();
+    task.warnings = shared_devices(&config.drives, &opened);
+    opened.push(state);
+    task.drives = opened;
+    task.change(all, DriveSet::EMPTY, 1).await?;
+    Ok(task)
+}
+
+fn shared_devices<D: Drive>(paths: &[PathBuf], drives: &[D]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, drive) in drives.iter().enumerate() {
+        if let Some(earlier) = drives[..index]
+            .iter()
+            .position(|other| other.device() == drive.device())
+        {
+            warnings.push(format!(
+                "{} and {} are on the same device: losing it loses both",
+                paths[earlier].display(),
+                paths[index].display()
+            ));
+        }
+    }
+    warnings
+}
+
+/// Everything present, checked to belong together.
+struct Census<'a, R: Runtime> {
+    /// Configured directory and what it is.
+    drives: Vec<(&'a PathBuf, &'a Found<R>)>,
+    witness: Option<&'a Superblock>,
+    highest: &'a Superblock,
+    missing: Vec<(PathBuf, String)>,
+}
+
+impl<'a, R: Runtime> Census<'a, R> {
+    fn take(
+        config: &'a VolumeConfig,
+        witness: &'a Found<R>,
+        drives: &'a [Found<R>],
+    ) -> Result<Census<'a, R>, VolumeError> {
+        let drives: Vec<(&PathBuf, &Found<R>)> = config.drives.iter().zip(drives).collect();
+        let mut missing: Vec<(PathBuf, String)> = Vec::new();
+        for (path, found) in drives.iter().copied().chain([(&config.state, witness)]) {
+            match found {
+                Found::Absent => missing.push((path.clone(), "no such directory".to_owned())),
+                Found::Missing(why) => missing.push((path.clone(), why.clone())),
+                Found::Blank(_) => {
+                    missing.push((path.clone(), "it is empty: not mounted, or replaced".to_owned()));
+                }
+                Found::Present(_) => {}
+            }
+        }
+        let records = || {
+            drives
+                .iter()
+                .filter_map(|(path, found)| Some((*path, found.superblock()?)))
+        };
+        let witness = witness.superblock();
+        let Some(highest) = records()
+            .map(|(_, record)| record)
+            .chain(witness)
+            .max_by_key(|r| r.epoch)
+        else {
+            if let Some((path, Found::Missing(why))) = drives
+                .iter()
+                .find(|(_, found)| matches!(found, Found::Missing(_)))
+            {
+                return Err(VolumeError::Unusable {
+                    path: (*path).clone(),
+                    why: why.clone(),
+                });
+            }
+            let copies = drives.len() + 1;
+            return Err(VolumeError::NoMajority {
+                readable: 0,
+                copies,
+                missing,
+                epoch: Epoch(0),
+            });
+        };
+        check_nodes(config, records().collect(), witness)?;
+        let mut seen: Vec<(&PathBuf, DriveId)> = Vec::new();
+        for (path, record) in records() {
+            if let Some((first, _)) = seen.iter().find(|(_, id)| *id == record.drive) {
+                return Err(VolumeError::Duplicate {
+                    first: (*first).clone(),
+                    second: path.clone(),
+                });
+            }
+            if highest.index_of(record.drive).is_none() {
+                return Err(VolumeError::NotMember(path.clone()));
+            }
+            seen.push((path, record.drive));
+        }
+        if drives.len() > highest.drives.len() {
+            let blank = drives
+                .iter()
+                .find(|(_, found)| !matches!(found, Found::Present(_)));
+            if let Some((path, _)) = blank {
+                return Err(VolumeError::NotMember((*path).clone()));
+            }
+        }
+        for (path, record) in records().chain(witness.map(|record| (&config.state, record))) {
+            if record.epoch == highest.epoch && record.in_sync != highest.in_sync {
+                return Err(VolumeError::Config(format!(
+                    "{} holds another in-sync set of epoch {} than the other drives: it was started apart \
+                     from them with --accept-epoch; remove it from the configuration",
+                    path.display(),
+                    record.epoch
+                )));
+            }
+        }
+        Ok(Census {
+            drives,
+            witness,
+            highest,
+            missing,
+        })
+    }
+
+    fn records(&self) -> impl Iterator<Item = (&'a PathBuf, &'a Superblock)> {
+        self.drives
+            .iter()
+            .filter_map(|(path, found)| Some((*path, found.superblock()?)))
+    }
+
+    /// Drives present, by place.
+    fn present(&self) -> DriveSet {
+        self.records()
+            .filter_map(|(_, record)| self.highest.index_of(record.drive))
+            .collect()
+    }
+
+    /// Copies of the epoch that can be read, of those that count.
+    fn readable(&self) -> usize {
+        self.present().and(self.highest.counted()).count() + usize::from(self.witness.is_some())
+    }
+
+    /// The record to continue from, and whether an operator forced it.
+    fn choose(&self, accept: Option<Epoch>) -> Result<(&'a Superblock, bool), VolumeError> {
+        let majority = majority(self.highest);
+        let alive = |record: &Superblock| !record.in_sync.and(self.present()).is_empty();
+        if self.readable() >= majority && alive(self.highest) {
+            return Ok((self.highest, false));
+        }
+        if let Some(asked) = accept {
+            let mut records = self.records().map(|(_, record)| record).chain(self.witness);
+            return match records.find(|record| record.epoch == asked && alive(record)) {
+                Some(record) => Ok((record, true)),
+                None => Err(VolumeError::WrongAcceptEpoch {
+                    asked,
+                    highest: self.highest.epoch,
+                }),
+            };
+        }
+        if self.readable() < majority {
+            let copies = self.highest.counted().count() + 1;
+            let mut missing = self.missing.clone();
+            let unnamed = self.highest.drives.len().saturating_sub(self.drives.len());
+            if unnamed > 0 {
+                missing.push((
+                    PathBuf::from(format!("{unnamed} more")),
+                    "not in the configuration".to_owned(),
+                ));
+            }
+            return Err(VolumeError::NoMajority {
+                readable: self.readable(),
+                copies,
+                missing,
+                epoch: self.highest.epoch,
+            });
+        }
+        Err(VolumeError::OnlyStale {
+            epoch: self.highest.epoch,
+            stale: self
+                .records()
+                .map(|(path, record)| (path.clone(), record.epoch))
+                .collect(),
+            missing: self.missing.clone(),
+        })
+    }
+
+    /// Whether every counted drive and the witness is there, whole, and says exactly what `record` says.
+    fn is_uniform(&self, record: &Superblock) -> bool {
+        let same = |other: &Superblock| {
+            Superblock {
+                kind: record.kind,
+                drive: record.drive,
+                sequence: record.sequence,
+                ..other.clone()
+            } == *record
+        };
+        let whole = self.drives.iter().all(|(_, found)| match found {
+            Found::Present(present) => present.complete,
+            _ => true,
+        });
+        whole
+            && self.witness.is_some_and(same)
+            && self.records().all(|(_, other)| same(other))
+            && self.highest.counted().is_within(self.present())
+    }
+}
+
+/// Refuses members of different nodes, naming the one that is alone.
+fn check_nodes(
+    config: &VolumeConfig,
+    drives: Vec<(&PathBuf, &Superblock)>,
+    witness: Option<&Superblock>,
+) -> Result<(), VolumeError> {
+    let Some((_, first)) = drives.first() else {
+        return Ok(());
+    };
+    let agree = drives.iter().all(|(_, record)| record.node == first.node);
+    let expected = match witness {
+        Some(witness) if agree && witness.node != first.node && drives.len() > 1 => {
+            let path = config.state.clone();
+            return Err(VolumeError::AnotherNode {
+                path,
+                found: witness.node,
+                expected: first.node,
+            });
+        }
+        Some(witness) => witness.node,
+        None => first.node,
+    };
+    match drives.iter().find(|(_, record)| record.node != expected) {
+        Some((path, record)) => {
+            let path = (*path).clone();
+            Err(VolumeError::AnotherNode {
+                path,
+                found: record.node,
+                expected,
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+async fn resume<R: Runtime>(
+    runtime: &R,
+    config: &VolumeConfig,
+    witness: Found<R>,
+    drives: Vec<Found<R>>,
+) -> Result<Task<R>, VolumeError> {
+    let census = Census::take(config, &witness, &drives)?;
+    let (chosen, forced) = census.choose(config.accept_epoch.map(Epoch))?;
+    let present = census.present();
+    let uniform = census.is_uniform(chosen) && !forced && chosen.mirrors == config.mirrors as u16;
+    let promised = census
+        .records()
+        .map(|(_, record)| record)
+        .chain(census.witness)
+        .map(|r| r.promised)
+        .max();
+    let content = Superblock {
+        promised: promised.unwrap_or(chosen.promised),
+        mirrors: u16::try_from(config.mirrors).expect("at most DRIVES_MAX"),
+        ..chosen.clone()
+    };
+    let before = chosen.in_sync;
+    let after = before.and(present);
+    let removed = if forced {
+        DriveSet::from_bits(content.removed.bits() | content.counted().minus(present).bits())
+    } else {
+        content.removed
+    };
+    let mut warnings: Vec<String> = census
+        .missing
+        .iter()
+        .map(|(path, why)| format!("{} is not used: {why}", path.display()))
+        .collect();
+    if forced {
+        warnings.push(format!(
+            "continuing from epoch {} because --accept-epoch names it",
+            chosen.epoch
+        ));
+    } else if config.accept_epoch.is_some() {
+        warnings.push("--accept-epoch is not needed: a majority is there; remove it".to_owned());
+    }
+
+    let mut paths = vec![None; content.drives.len()];
+    let mut devices = vec![None; content.drives.len()];
+    let mut why = vec!["its directory is not there".to_owned(); content.drives.len()];
+    let (mut copies, mut opened, mut opened_paths) = (Vec::new(), Vec::new(), Vec::new());
+    for (path, found) in config.drives.iter().zip(drives) {
+        let Found::Present(found) = found else { continue };
+        let index = content
+            .index_of(found.superblock.drive)
+            .expect("the census checked membership");
+        paths[index.get()] = Some(path.clone());
+        devices[index.get()] = Some(found.drive.device());
+        why[index.get()] = String::new();
+        if !after.contains(index) {
+            let stale = format!("it left the in-sync set after epoch {}", found.superblock.epoch);
+            warnings.push(format!(
+                "{} is not used: {stale}; it has to be rebuilt",
+                path.display()
+            ));
+            why[index.get()] = stale;
+        }
+        if !removed.contains(index) {
+            copies.push(Copy::new(Some((index, found.superblock.drive)), found.member));
+        }
+        opened.push(found.drive);
+        opened_paths.push(path.clone());
+    }
+    warnings.extend(shared_devices(&opened_paths, &opened));
+    let mut copies_witness = None;
+    match witness {
+        Found::Present(found) => {
+            copies_witness = Some(found.member);
+            opened.push(found.drive);
+        }
+        // Lost, but the drives have a majority, or an operator took their word: written anew.
+        found @ (Found::Absent | Found::Blank(_) | Found::Missing(_)) => {
+            let superblock = Superblock {
+                kind: MemberKind::Witness,
+                drive: DriveId(0),
+                ..content.clone()
+            };
+            let made = match make(runtime, &config.state, found).await {
+                Ok(drive) => Member::create(runtime, &drive, &superblock)
+                    .await
+                    .map(|made| (made, drive)),
+                Err(error) => Err(io::Error::other(error.to_string())),
+            };
+            match made {
+                Ok((member, drive)) => {
+                    copies_witness = Some(member);
+                    opened.push(drive);
+                }
+                Err(error) => {
+                    warnings.push(format!("{} holds no witness: {error}", config.state.display()));
+                }
+            }
+        }
+    }
+    copies.extend(copies_witness.map(|member| Copy::new(None, member)));
+
+    let shared = Arc::new(Shared::new(content.node, config.mirrors, paths));
+    let mut task = Task::new(runtime.clone(), shared, copies, content);
+    task.devices = devices;
+    task.why = why;
+    task.warnings = warnings;
+    task.drives = opened;
+    if uniform && after == before {
+        task.shared.publish(InSync {
+            epoch: task.content.epoch,
+            set: after,
+        });
+    } else {
+        task.change(after, removed, if forced { ACCEPTED_JUMP } else { 1 })
+            .await?;
+    }
+    Ok(task)
+}
