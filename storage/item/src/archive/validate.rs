@@ -11,8 +11,9 @@ use super::layout::{ArchivedAttribute, ArchivedItem, ArchivedName, ArchivedValue
 use super::read::scalar_bytes;
 use crate::{DEPTH_MAX, ErrorKind, Number};
 
-/// Nested ranges of the deepest item: the item's row, a row per level, and bytes of a name or scalar.
-const RANGES_DEPTH_MAX: NonZeroUsize = NonZeroUsize::new(DEPTH_MAX + 2).expect("not zero");
+/// Nested ranges of the deepest item: the root, the row of attributes, the rows of 31 levels around a set, the row of
+/// that set and the bytes of a member. The validator stops one before the number it is given.
+const RANGES_DEPTH_MAX: NonZeroUsize = NonZeroUsize::new(DEPTH_MAX + 4).expect("not zero");
 
 /// Bytes that are not the archived form of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
