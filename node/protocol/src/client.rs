@@ -8,6 +8,7 @@
 //! - Connections are opened when first needed and again after they broke; requests for a partition go to its owner.
 
 mod connection;
+mod routing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -356,7 +357,7 @@ impl Client {
 
     fn address_of(&self, table: &Table, partition: Option<KeyPart<'_>>) -> String {
         partition
-            .and_then(|key| table.partition(crate::routing::hash(table.seed, key)?))
+            .and_then(|key| table.partition(routing::hash(table.seed, key)?))
             .map(|partition| partition.address.as_str())
             .filter(|address| !address.is_empty())
             .unwrap_or(&self.shared.seed)

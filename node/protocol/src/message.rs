@@ -3,14 +3,16 @@
 //! A request opens with a head that is the same for every operation (see [`Request`]); items travel as
 //! `cairn-item` archives, which the receiver validates before it looks inside.
 
+mod failure;
 mod request;
-mod response;
+pub mod response;
 mod table;
 
+pub use failure::{Failure, Retry};
 pub use request::{
     Key, KeyPart, Operation, OperationCode, Request, SortCondition, WRITE_DELETE, WRITE_PUT, Write,
 };
-pub use response::{BatchGetStatus, Failure, Page, Retry, response};
+pub use response::{BatchGetStatus, Page};
 pub use table::{KeyAttribute, Partition, Table};
 
 /// Keys of one BatchGet, as DynamoDB's limit.
