@@ -60,10 +60,12 @@ impl Value {
         if members.is_empty() {
             return Err(ItemError::StringSetEmpty);
         }
-        if has_duplicates(&mut members.iter().collect::<Vec<_>>()) {
-            return Err(ItemError::StringSetDuplicates(members.join(", ")));
+        if !is_ascending(&members) {
+            if has_duplicates(&mut members.iter().collect::<Vec<_>>()) {
+                return Err(ItemError::StringSetDuplicates(members.join(", ")));
+            }
+            members.sort_unstable();
         }
-        members.sort_unstable();
         Ok(Value::Ss(members))
     }
 
@@ -88,6 +90,9 @@ impl Value {
     pub fn binary_set(mut members: Vec<Vec<u8>>) -> Result<Value, ItemError> {
         if members.is_empty() {
             return Err(ItemError::BinarySetEmpty);
+        }
+        if is_ascending(&members) {
+            return Ok(Value::Bs(members));
         }
         if has_duplicates(&mut members.iter().collect::<Vec<_>>()) {
             let mut text = Vec::new();

@@ -124,9 +124,10 @@ impl Reader<'_> {
         level: usize,
         refused: &mut Refused,
     ) -> Result<Option<Value>, JsonError> {
+        let name = name.as_bytes();
         if !matches!(
             name,
-            "S" | "N" | "B" | "BOOL" | "NULL" | "SS" | "NS" | "BS" | "L" | "M"
+            b"S" | b"N" | b"B" | b"BOOL" | b"NULL" | b"SS" | b"NS" | b"BS" | b"L" | b"M"
         ) {
             self.skip()?;
             return Ok(None);
@@ -135,11 +136,11 @@ impl Reader<'_> {
             return Ok(None);
         }
         Ok(Some(match name {
-            "S" => Value::S(self.string()?.into_owned()),
-            "N" => Value::N(self.decimal(refused)?),
-            "B" => Value::B(self.binary()?),
-            "BOOL" => Value::Bool(self.bool()?),
-            "NULL" => {
+            b"S" => Value::S(self.string()?.into_owned()),
+            b"N" => Value::N(self.decimal(refused)?),
+            b"B" => Value::B(self.binary()?),
+            b"BOOL" => Value::Bool(self.bool()?),
+            b"NULL" => {
                 // DynamoDB judges what is not a boolean here as it judges false.
                 let truth = if self.peek()? == JsonKind::String {
                     self.string().map(|_| false)?
@@ -151,11 +152,11 @@ impl Reader<'_> {
                 }
                 Value::Null
             }
-            "SS" => {
+            b"SS" => {
                 let members = self.array(|reader| reader.string().map(Cow::into_owned))?;
                 set_or_null(Value::string_set(members), refused)
             }
-            "NS" => {
+            b"NS" => {
                 let members = self.array(|reader| reader.decimal(refused))?;
                 if refused.is_some() {
                     Value::Null
@@ -163,11 +164,11 @@ impl Reader<'_> {
                     set_or_null(Value::number_set(members), refused)
                 }
             }
-            "BS" => {
+            b"BS" => {
                 let members = self.array(Reader::binary)?;
                 set_or_null(Value::binary_set(members), refused)
             }
-            "L" => Value::L(self.array(|reader| reader.attribute_value(level + 1, refused))?),
+            b"L" => Value::L(self.array(|reader| reader.attribute_value(level + 1, refused))?),
             _ => Value::map(self.attributes(level + 1, refused)?),
         }))
     }

@@ -12,6 +12,7 @@
 mod attribute;
 mod base64;
 mod reader;
+mod scan;
 mod writer;
 
 pub use base64::{decode_base64, write_base64};

@@ -19,6 +19,7 @@
 use std::borrow::Cow;
 
 use super::JsonError;
+use super::scan::find_special;
 
 /// Deepest nesting of objects and arrays in a body. The deepest item DynamoDB takes has 2 x 32 levels.
 pub const JSON_DEPTH_MAX: usize = 512;
@@ -496,31 +497,4 @@ impl<'a> Reader<'a> {
         self.position += 4;
         Ok(value)
     }
-}
-
-/// Position of the next quote, backslash or control character at or behind `from`, or the length of the text.
-///
-/// Eight bytes at a time: a byte is below 0x20, or equal to a given one after XOR, when subtracting borrows from it.
-/// The lowest marked byte is always right, only bytes above it can be marked falsely.
-fn find_special(bytes: &[u8], from: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let mut position = from;
-    while let Some(chunk) = bytes.get(position..position + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("the chunk has eight bytes"));
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
-        let marks = (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & HIGHS;
-        if marks != 0 {
-            return position + (marks.trailing_zeros() / 8) as usize;
-        }
-        position += 8;
-    }
-    let rest = bytes.get(position..).unwrap_or(&[]);
-    position
-        + rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
-            .unwrap_or(rest.len())
 }

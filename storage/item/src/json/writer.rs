@@ -1,25 +1,8 @@
 //! Writes values as DynamoDB's JSON, compact, attributes in the order of their names.
 
+use super::scan::find_special;
 use super::write_base64;
 use crate::{Item, ItemView, Number, Value, ValueView};
-
-/// Characters that a JSON string must escape: 0 for none, else the letter behind the backslash.
-const ESCAPES: [u8; 256] = {
-    let mut escapes = [0; 256];
-    let mut control = 0;
-    while control < 0x20 {
-        escapes[control] = b'u';
-        control += 1;
-    }
-    escapes[b'"' as usize] = b'"';
-    escapes[b'\\' as usize] = b'\\';
-    escapes[b'\n' as usize] = b'n';
-    escapes[b'\r' as usize] = b'r';
-    escapes[b'\t' as usize] = b't';
-    escapes[0x08] = b'b';
-    escapes[0x0C] = b'f';
-    escapes
-};
 
 /// Appends a JSON string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
@@ -27,24 +10,31 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let mut start = 0;
-    while let Some(length) = bytes[start..]
-        .iter()
-        .position(|byte| ESCAPES[usize::from(*byte)] != 0)
-    {
-        let position = start + length;
+    loop {
+        let position = find_special(bytes, start);
         out.extend_from_slice(&bytes[start..position]);
-        let byte = bytes[position];
-        match ESCAPES[usize::from(byte)] {
-            b'u' => {
-                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
-            }
-            letter => out.extend_from_slice(&[b'\\', letter]),
-        }
+        let Some(&byte) = bytes.get(position) else {
+            break;
+        };
+        write_escape(out, byte);
         start = position + 1;
     }
-    out.extend_from_slice(&bytes[start..]);
     out.push(b'"');
+}
+
+#[cold]
+fn write_escape(out: &mut Vec<u8>, byte: u8) {
+    let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0C => b'f',
+        _ => return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]),
+    };
+    out.extend_from_slice(&[b'\\', letter]);
 }
 
 /// Appends an archived item: `{"id":{"S":"..."},...}`.
