@@ -1,6 +1,10 @@
-//! Limits of one engine. Every queue, cache and buffer of this room is bounded by a field here.
+//! Limits of one engine. Every queue, cache and buffer of this room is bounded by a field here or in
+//! [`LogConfig`].
 
 use std::time::Duration;
+
+use crate::log::LogConfig;
+use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
 
 /// Limits of one engine (one log). The defaults suit one shard with 1 GiB.
 #[derive(Debug, Clone)]
@@ -11,13 +15,37 @@ pub struct EngineConfig {
     pub cache_bytes: usize,
     /// Length of one log file, in bytes. A multiple of 4 KiB.
     pub log_file_bytes: u64,
-    /// Log files that may exist at once; the tree that pins the oldest is flushed before this is reached.
+    /// Log files that may exist at once; from half of it, the tree that pins the oldest is flushed.
     pub log_files_max: usize,
-    /// Longest one write may be slowed down by back-pressure before it proceeds or is refused.
+    /// Longest one write may be held back by back-pressure before it is refused.
     pub write_wait_max: Duration,
-    /// Largest step forward of the wall clock, between two readings, that commit timestamps follow. See
-    /// `engine/timestamps.rs` for what happens beyond it.
+    /// Largest step forward of the wall clock, between two readings, that commit timestamps follow. Beyond it
+    /// they follow monotonic time from the last reading believed, until the next restart.
     pub clock_step_max: Duration,
+    /// Longest archived item, in bytes.
+    pub item_bytes_max: usize,
+    /// Size at which a segment file is closed and the next begun, in bytes.
+    pub segment_bytes: u64,
+    /// Other limits of the log; its sizes above win.
+    pub log: LogConfig,
+    /// A bug to put in, for tests of the checker.
+    #[doc(hidden)]
+    pub canary: Canary,
+}
+
+/// A bug to put in, so that a test can show that the simulation finds it.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Canary {
+    /// None.
+    #[default]
+    None,
+    /// Acknowledges what is not durable yet.
+    AcknowledgeBeforeDurable,
+    /// Answers what changed nothing at once.
+    AnswerUnchangedAtOnce,
+    /// Forgets the recovered timestamp floor.
+    ForgetFloor,
 }
 
 impl Default for EngineConfig {
@@ -25,10 +53,34 @@ impl Default for EngineConfig {
         EngineConfig {
             memtable_bytes: 128 << 20,
             cache_bytes: 512 << 20,
-            log_file_bytes: 64 << 20,
-            log_files_max: 8,
+            log_file_bytes: 32 << 20,
+            log_files_max: 24,
             write_wait_max: Duration::from_secs(2),
             clock_step_max: Duration::from_secs(60),
+            item_bytes_max: ITEM_ARCHIVE_BYTES_MAX,
+            segment_bytes: 64 << 20,
+            log: LogConfig::default(),
+            canary: Canary::None,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// The log's limits.
+    pub(crate) fn log(&self) -> LogConfig {
+        let record_bytes_max = self.item_bytes_max + KEY_BYTES_MAX + 4096;
+        let config = LogConfig {
+            file_bytes: self.log_file_bytes,
+            first_file_bytes: self.log.first_file_bytes.min(self.log_file_bytes),
+            files_max: self.log_files_max,
+            record_bytes_max,
+            ..self.log
+        };
+        let least = config.largest_batch_bytes() as u64 + 4 * 4096;
+        LogConfig {
+            file_bytes: config.file_bytes.max(least),
+            first_file_bytes: config.first_file_bytes.max(least),
+            ..config
         }
     }
 }

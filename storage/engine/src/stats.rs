@@ -1,5 +1,9 @@
 //! Plain counters and gauges of one engine, for metrics and tests.
 
+use std::cell::Cell;
+
+use crate::log::LogStats;
+
 /// A reading of an engine's counters and gauges. Counters count since [`crate::Engine::open`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineStats {
@@ -7,14 +11,61 @@ pub struct EngineStats {
     pub mutations: u64,
     /// Updates that changed nothing (failed conditions, deletes of nothing).
     pub unchanged: u64,
-    /// Point reads.
+    /// Point reads that needed a drive.
     pub gets: u64,
     /// Point reads answered without a drive read.
     pub gets_cached: u64,
+    /// Writes slowed down by back-pressure.
+    pub delays: u64,
+    /// Writes that waited for memory or log space.
+    pub stalls: u64,
+    /// Memtables moved into segments.
+    pub flushes: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Snapshots of the manifest.
+    pub snapshots: u64,
+    /// Failures of background work that was then tried again.
+    pub background_failures: u64,
+    /// Segment files without an owner, deleted at the start.
+    pub orphans: u64,
+    /// Clock readings that were too far ahead to be followed.
+    pub clock_refused: u64,
     /// Partitions on this engine.
     pub partitions: u64,
     /// Partitions fenced.
     pub partitions_fenced: u64,
     /// Bytes in memtables, active and being flushed.
     pub memtable_bytes: u64,
+    /// Their budget.
+    pub memtable_bytes_max: u64,
+    /// The log.
+    pub log: LogStats,
+    /// Version of the in-sync set.
+    pub in_sync_epoch: u64,
+    /// Drives in the in-sync set.
+    pub in_sync_drives: u64,
+}
+
+/// The engine's own counters.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) mutations: Cell<u64>,
+    pub(crate) unchanged: Cell<u64>,
+    pub(crate) gets: Cell<u64>,
+    pub(crate) gets_cached: Cell<u64>,
+    pub(crate) delays: Cell<u64>,
+    pub(crate) stalls: Cell<u64>,
+    pub(crate) flushes: Cell<u64>,
+    pub(crate) compactions: Cell<u64>,
+    pub(crate) snapshots: Cell<u64>,
+    pub(crate) background_failures: Cell<u64>,
+    pub(crate) orphans: Cell<u64>,
+}
+
+impl Counts {
+    /// Counts one more.
+    pub(crate) fn add(&self, count: &Cell<u64>) {
+        count.set(count.get() + 1);
+    }
 }

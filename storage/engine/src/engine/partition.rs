@@ -1,6 +1,196 @@
-//! One partition as the engine holds it: its tree, what is in flight, its counters.
+//! One partition as the engine holds it: its tree, what is in flight, and its counters.
+//!
+//! An empty partition costs its struct and its descriptor's keys, and no file: every collection here starts
+//! without memory, and the tree makes its first memtable with the first mutation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use cairn_runtime::{Moment, Runtime};
+
+use super::latch::Latches;
+use super::types::{PartitionDescriptor, PartitionInfo, StoredRef};
+use super::write::Proposal;
+use crate::error::EngineError;
+use crate::ids::{CommitTimestamp, LogSequence, RaftIndex};
+use crate::tree::{Tree, TreeError, Version};
+
+/// Counters and positions at one applied index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Applied {
+    pub(super) index: RaftIndex,
+    /// Greatest timestamp applied.
+    pub(super) floor: CommitTimestamp,
+    pub(super) item_count: u64,
+    pub(super) item_bytes: u64,
+}
+
+/// Whether a partition serves.
+#[derive(Debug, Clone)]
+pub(super) enum Standing {
+    Serving,
+    Fenced(Rc<str>),
+    Dropped,
+}
+
+/// The newest proposal of a key, while it is not applied.
+pub(super) struct InFlight {
+    pub(super) number: u64,
+    pub(super) version: Version,
+}
+
+/// The newest proposed state of a key.
+pub(super) struct Newest {
+    version: Option<Version>,
+    /// The proposal it comes from, when that is not applied yet.
+    pub(super) number: Option<u64>,
+}
+
+impl Newest {
+    pub(super) fn applied(version: Option<Version>) -> Newest {
+        Newest { version: version.filter(|version| !version.is_tombstone()), number: None }
+    }
+
+    pub(super) fn as_stored(&self) -> Option<StoredRef<'_>> {
+        self.version.as_ref().map(|version| StoredRef {
+            item: &version.item,
+            item_bytes: version.item_bytes,
+            commit: version.commit,
+        })
+    }
+
+    pub(super) fn item_bytes(&self) -> Option<u32> {
+        self.version.as_ref().map(|version| version.item_bytes)
+    }
+}
+
+pub(super) struct Partition<R: Runtime> {
+    pub(super) descriptor: PartitionDescriptor,
+    pub(super) tree: Tree<R>,
+    pub(super) latches: Latches,
+    pub(super) in_flight: RefCell<BTreeMap<Rc<[u8]>, InFlight>>,
+    pub(super) proposed_index: Cell<RaftIndex>,
+    pub(super) proposed_commit: Cell<CommitTimestamp>,
+    pub(super) applied: Cell<Applied>,
+    /// First batch whose mutation is in the active memtable, and when it got there.
+    pub(super) active_since: Cell<Option<(LogSequence, Moment)>>,
+    /// First batch of the memtable that is being flushed.
+    pub(super) frozen_since: Cell<Option<LogSequence>>,
+    /// Counters, and the last batch applied, when it was frozen.
+    pub(super) frozen_at: Cell<(Applied, LogSequence)>,
+    pub(super) standing: RefCell<Standing>,
+}
+
+impl<R: Runtime> Partition<R> {
+    /// A partition with nothing in its memtable.
+    pub(super) fn new(descriptor: PartitionDescriptor, tree: Tree<R>, applied: Applied) -> Partition<R> {
+        Partition {
+            descriptor,
+            tree,
+            latches: Latches::default(),
+            in_flight: RefCell::default(),
+            proposed_index: Cell::new(applied.index),
+            proposed_commit: Cell::new(applied.floor),
+            applied: Cell::new(applied),
+            active_since: Cell::new(None),
+            frozen_since: Cell::new(None),
+            frozen_at: Cell::default(),
+            standing: RefCell::new(Standing::Serving),
+        }
+    }
+
+    pub(super) fn info(&self) -> PartitionInfo {
+        let PartitionDescriptor { id, table, index, lower, upper } = self.descriptor.clone();
+        let Applied { floor, item_count, item_bytes, .. } = self.applied.get();
+        let fenced = match &*self.standing.borrow() {
+            Standing::Fenced(why) => Some(Rc::clone(why)),
+            Standing::Serving | Standing::Dropped => None,
+        };
+        PartitionInfo { id, table, index, lower, upper, item_count, item_bytes, floor, fenced }
+    }
+
+    /// # Errors
+    /// `Fenced`, or `NoSuchPartition` once it is dropped.
+    pub(super) fn check_serves(&self) -> Result<(), EngineError> {
+        match &*self.standing.borrow() {
+            Standing::Serving => Ok(()),
+            Standing::Fenced(why) => {
+                Err(EngineError::Fenced { partition: self.descriptor.id, why: Rc::clone(why) })
+            }
+            Standing::Dropped => Err(EngineError::NoSuchPartition(self.descriptor.id)),
+        }
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        matches!(&*self.standing.borrow(), Standing::Dropped)
+    }
+
+    /// # Errors
+    /// `KeyOutOfRange`.
+    pub(super) fn check_owns(&self, key: &[u8]) -> Result<(), EngineError> {
+        let descriptor = &self.descriptor;
+        let below = descriptor.upper.as_deref().is_none_or(|upper| key < upper);
+        if below && descriptor.lower.as_slice() <= key {
+            Ok(())
+        } else {
+            Err(EngineError::KeyOutOfRange(descriptor.id))
+        }
+    }
+
+    /// The newest proposed state, when no drive has to be asked for it.
+    pub(super) fn newest_in_memory(&self, key: &[u8]) -> Option<Result<Newest, TreeError>> {
+        if let Some(in_flight) = self.in_flight.borrow().get(key) {
+            let mut newest = Newest::applied(Some(in_flight.version.clone()));
+            newest.number = Some(in_flight.number);
+            return Some(Ok(newest));
+        }
+        self.tree.get_cached(key).map(|found| found.map(Newest::applied))
+    }
+
+    /// Moves a mutation from the log into the applied state. Answers the memory that took.
+    pub(super) fn apply(&self, proposal: Proposal<R>, now: Moment) -> usize {
+        let Proposal { key, sequence, index, old_item_bytes, version, .. } = proposal;
+        let mut applied = self.applied.get();
+        assert_eq!(applied.index.0 + 1, index.0, "a partition is applied in the order of its chain");
+        assert!(version.commit > applied.floor, "timestamps ascend along a chain");
+        applied
+            .try_advance(index, version.commit, old_item_bytes, new_item_bytes(&version))
+            .expect("what a mutation removes was counted before");
+        self.applied.set(applied);
+        if self.is_dropped() {
+            return 0;
+        }
+        if self.active_since.get().is_none() {
+            self.active_since.set(Some((sequence, now)));
+        }
+        self.tree.insert(&key, version, sequence)
+    }
+
+    /// First batch that only the log and a memtable hold.
+    pub(super) fn unflushed_since(&self) -> Option<LogSequence> {
+        self.frozen_since.get().or(self.active_since.get().map(|(sequence, _)| sequence))
+    }
+}
+
+/// DynamoDB size of the item that a version leaves behind.
+fn new_item_bytes(version: &Version) -> Option<u32> {
+    (!version.is_tombstone()).then_some(version.item_bytes)
+}
+
+impl Applied {
+    /// Moves the counters by one mutation; none, and nothing changed, when they cannot have stood so before it.
+    pub(super) fn try_advance(
+        &mut self,
+        index: RaftIndex,
+        commit: CommitTimestamp,
+        old: Option<u32>,
+        new: Option<u32>,
+    ) -> Option<()> {
+        let bytes = |size: Option<u32>| u64::from(size.unwrap_or(0));
+        let item_count = (self.item_count + u64::from(new.is_some())).checked_sub(u64::from(old.is_some()))?;
+        let item_bytes = (self.item_bytes + bytes(new)).checked_sub(bytes(old))?;
+        *self = Applied { index, floor: commit, item_count, item_bytes };
+        Some(())
+    }
+}

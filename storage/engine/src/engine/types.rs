@@ -4,6 +4,7 @@ use std::ops::{Bound, Deref};
 use std::rc::Rc;
 
 use crate::ids::{CommitTimestamp, IndexId, PartitionId, TableId};
+use crate::tree::Version;
 
 /// What a partition is: ids that are never reused, and the range of keys it owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,28 +74,31 @@ pub struct StoredRef<'a> {
 /// A stored item: a handle to its bytes in memory. Cheap to clone. Derefs to the archived bytes.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    item: Rc<[u8]>,
-    item_bytes: u32,
-    commit: CommitTimestamp,
+    version: Version,
 }
 
 impl Stored {
+    pub(super) fn new(version: Version) -> Stored {
+        debug_assert!(!version.is_tombstone(), "a tombstone is no item");
+        Stored { version }
+    }
+
     /// Archived bytes.
     #[must_use]
     pub fn item(&self) -> &[u8] {
-        &self.item
+        &self.version.item
     }
 
     /// DynamoDB size in bytes.
     #[must_use]
     pub fn item_bytes(&self) -> u32 {
-        self.item_bytes
+        self.version.item_bytes
     }
 
     /// The version.
     #[must_use]
     pub fn commit(&self) -> CommitTimestamp {
-        self.commit
+        self.version.commit
     }
 }
 
@@ -102,7 +106,7 @@ impl Deref for Stored {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.item
+        &self.version.item
     }
 }
 

@@ -28,9 +28,11 @@ use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{LogError, Record};
 use crate::mutation::{
-    ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX, Mutation, MutationHeader, MutationKind, Provenance, RequestToken,
+    KEY_BYTES_MAX, MUTATION_HEADER_BYTES, Mutation, MutationHeader, MutationKind,
+    Provenance, RequestToken,
 };
 use crate::record::RecordKind;
+use crate::tree::Version;
 
 /// A mutation that has joined the log and is not applied yet.
 pub(super) struct Proposal<R: Runtime> {
@@ -40,16 +42,27 @@ pub(super) struct Proposal<R: Runtime> {
     pub(super) number: u64,
     pub(super) sequence: LogSequence,
     pub(super) index: RaftIndex,
-    pub(super) header: MutationHeader,
-    pub(super) item: Option<Rc<[u8]>>,
+    pub(super) old_item_bytes: Option<u32>,
+    pub(super) version: Version,
 }
 
 /// What is to be proposed.
 struct Outcome {
-    kind: MutationKind,
-    item: Option<Rc<[u8]>>,
+    /// The item and its DynamoDB size; none for a delete.
+    put: Option<(Rc<[u8]>, u32)>,
     old_item_bytes: Option<u32>,
-    new_item_bytes: Option<u32>,
+}
+
+/// Why a proposal did not join the log.
+enum ProposeError {
+    Partition(EngineError),
+    Log(LogError),
+}
+
+impl From<LogError> for ProposeError {
+    fn from(error: LogError) -> ProposeError {
+        ProposeError::Log(error)
+    }
 }
 
 impl<R: Runtime> Inner<R> {
@@ -72,7 +85,7 @@ impl<R: Runtime> Inner<R> {
             latch = Some(partition.latches.acquire(key).await);
         }
         let newest = match partition.newest_in_memory(key) {
-            Some(newest) => newest,
+            Some(newest) => newest.map_err(|error| self.read_failed(&partition, error))?,
             None => {
                 if latch.is_none() {
                     latch = Some(partition.latches.acquire(key).await);
@@ -83,28 +96,23 @@ impl<R: Runtime> Inner<R> {
         let (change, outcome) = decide(newest.as_stored());
         let old_item_bytes = newest.item_bytes();
         let proposal = match change {
-            Change::Put { item, .. } if item.len() > ITEM_ARCHIVE_BYTES_MAX => {
-                return Err(EngineError::TooLarge { bytes: item.len(), bytes_max: ITEM_ARCHIVE_BYTES_MAX });
+            Change::Put { item, .. } if item.len() > self.config.item_bytes_max => {
+                return Err(EngineError::TooLarge { bytes: item.len(), bytes_max: self.config.item_bytes_max });
             }
-            Change::Put { item, item_bytes } => Outcome {
-                kind: MutationKind::Put,
-                item: Some(item.into()),
-                old_item_bytes,
-                new_item_bytes: Some(item_bytes),
-            },
-            Change::Delete if old_item_bytes.is_some() => {
-                Outcome { kind: MutationKind::Delete, item: None, old_item_bytes, new_item_bytes: None }
-            }
+            Change::Put { item, item_bytes } => Outcome { put: Some((item.into(), item_bytes)), old_item_bytes },
+            Change::Delete if old_item_bytes.is_some() => Outcome { put: None, old_item_bytes },
             Change::Delete | Change::Keep => {
                 drop(latch);
-                self.wait_applied(newest.number).await?;
-                self.counts.unchanged.set(self.counts.unchanged.get() + 1);
+                if self.config.canary != Canary::AnswerUnchangedAtOnce {
+                    self.wait_applied(newest.number).await?;
+                }
+                self.counts.add(&self.counts.unchanged);
                 return Ok(Updated { outcome, commit: None, old_item_bytes });
             }
         };
         drop(newest);
         let (number, commit) = match self.propose(&partition, key, &proposal) {
-            Err(LogError::Full) => {
+            Err(ProposeError::Log(LogError::Full)) => {
                 if latch.is_none() {
                     latch = Some(partition.latches.acquire(key).await);
                 }
@@ -120,11 +128,11 @@ impl<R: Runtime> Inner<R> {
     /// The state of a key that is not in memory. The caller holds the latch.
     async fn newest_on_drive(&self, partition: &Rc<Partition<R>>, key: &[u8]) -> Result<Newest, EngineError> {
         // Another writer may have proposed, or a reader filled the cache, while the latch was awaited.
-        if let Some(newest) = partition.newest_in_memory(key) {
-            return Ok(newest);
-        }
-        let stored = self.read(partition, key).await?;
-        Ok(Newest { stored, number: None })
+        let found = match partition.newest_in_memory(key) {
+            Some(newest) => newest,
+            None => partition.tree.get(key).await.map(Newest::applied),
+        };
+        found.map_err(|error| self.read_failed(partition, error))
     }
 
     /// Joins the batch being gathered. Synchronous: see the invariants above.
@@ -133,24 +141,25 @@ impl<R: Runtime> Inner<R> {
         partition: &Rc<Partition<R>>,
         key: &[u8],
         outcome: &Outcome,
-    ) -> Result<(u64, CommitTimestamp), LogError> {
-        if !partition.is_serving() {
-            return Err(LogError::Closed);
-        }
+    ) -> Result<(u64, CommitTimestamp), ProposeError> {
+        partition.check_serves().map_err(ProposeError::Partition)?;
         let now = self.runtime.now();
         let commit = self.clock.borrow_mut().next(now, self.runtime.unix_ms(), partition.proposed_commit.get());
         let index = RaftIndex(partition.proposed_index.get().0 + 1);
+        let (kind, item, new_item_bytes) = match &outcome.put {
+            Some((item, item_bytes)) => (MutationKind::Put, &**item, Some(*item_bytes)),
+            None => (MutationKind::Delete, &[][..], None),
+        };
         let header = MutationHeader {
-            kind: outcome.kind,
+            kind,
             commit,
             provenance: Provenance::default(),
             token: RequestToken::default(),
             old_item_bytes: outcome.old_item_bytes,
-            new_item_bytes: outcome.new_item_bytes,
+            new_item_bytes,
         };
         let mut payload = self.scratch.borrow_mut();
         payload.clear();
-        let item = outcome.item.as_deref().unwrap_or_default();
         Mutation { header, extension: b"", key, item }.encode(&mut payload);
         let position = self.log.append(Record {
             kind: RecordKind::Mutation as u8,
@@ -166,7 +175,11 @@ impl<R: Runtime> Inner<R> {
         let number = self.proposals.get() + 1;
         self.proposals.set(number);
         let key: Rc<[u8]> = key.into();
-        let in_flight = InFlight { number, commit, item: outcome.item.clone(), new_item_bytes: outcome.new_item_bytes };
+        let version = match &outcome.put {
+            Some((item, item_bytes)) => Version::put(commit, *item_bytes, Rc::clone(item)),
+            None => Version::tombstone(commit),
+        };
+        let in_flight = InFlight { number, version: version.clone() };
         partition.in_flight.borrow_mut().insert(Rc::clone(&key), in_flight);
         self.queue.borrow_mut().push_back(Proposal {
             partition: Rc::clone(partition),
@@ -174,8 +187,8 @@ impl<R: Runtime> Inner<R> {
             number,
             sequence: position.sequence,
             index,
-            header,
-            item: outcome.item.clone(),
+            old_item_bytes: outcome.old_item_bytes,
+            version,
         });
         self.proposed.notify_one();
         Ok((number, commit))
@@ -188,29 +201,28 @@ impl<R: Runtime> Inner<R> {
         key: &[u8],
         outcome: &Outcome,
     ) -> Result<(u64, CommitTimestamp), EngineError> {
-        self.counts.stalls.set(self.counts.stalls.get() + 1);
-        let payload_bytes = key.len() + outcome.item.as_ref().map_or(0, |item| item.len()) + 64;
+        self.counts.add(&self.counts.stalls);
+        let item_bytes = outcome.put.as_ref().map_or(0, |(item, _)| item.len());
+        let payload_bytes = MUTATION_HEADER_BYTES + key.len() + item_bytes;
         let deadline = self.runtime.now() + self.config.write_wait_max;
         loop {
             let left = deadline.since(self.runtime.now());
             let Ok(ready) = timeout(&self.runtime, left, self.log.ready(payload_bytes)).await else {
                 return Err(EngineError::Throttled);
             };
-            ready.map_err(|error| self.refused(error))?;
+            ready.map_err(|error| self.refused(error.into()))?;
             match self.propose(partition, key, outcome) {
-                Err(LogError::Full) => {}
+                Err(ProposeError::Log(LogError::Full)) => {}
                 proposed => return proposed.map_err(|error| self.refused(error)),
             }
         }
     }
 
     /// What a refusal by the log means: nothing was written.
-    fn refused(&self, error: LogError) -> EngineError {
+    fn refused(&self, error: ProposeError) -> EngineError {
         match error {
-            LogError::Full => EngineError::Throttled,
-            LogError::OutOfSpace(_) => EngineError::OutOfSpace,
-            LogError::TooLarge { bytes, bytes_max } => EngineError::TooLarge { bytes, bytes_max },
-            error => EngineError::Stopped(self.stopped_why(&error)),
+            ProposeError::Partition(error) => error,
+            ProposeError::Log(error) => self.log_refused(&error),
         }
     }
 
@@ -240,7 +252,7 @@ impl<R: Runtime> Inner<R> {
                 match pressure {
                     Pressure::None => return Ok(()),
                     Pressure::Delay(delay) => {
-                        self.counts.delays.set(self.counts.delays.get() + 1);
+                        self.counts.add(&self.counts.delays);
                         self.runtime.sleep(delay).await;
                         return Ok(());
                     }
@@ -250,7 +262,7 @@ impl<R: Runtime> Inner<R> {
             if self.out_of_space.get() {
                 return Err(EngineError::OutOfSpace);
             }
-            self.counts.stalls.set(self.counts.stalls.get() + 1);
+            self.counts.add(&self.counts.stalls);
             self.work.notify_one();
             let left = deadline.since(self.runtime.now());
             if timeout(&self.runtime, left, relief).await.is_err() {
@@ -273,21 +285,22 @@ impl<R: Runtime> Inner<R> {
             last = Some(proposal.number);
             self.apply(proposal);
         }
+        self.last_applied.set(self.last_applied.get().max(sequence));
         if let Some(number) = last {
             self.applied.advance(number);
         }
     }
 
     fn apply(&self, proposal: Proposal<R>) {
-        let partition = &proposal.partition;
+        let partition = Rc::clone(&proposal.partition);
         {
             let mut in_flight = partition.in_flight.borrow_mut();
             if in_flight.get(&proposal.key).is_some_and(|newest| newest.number == proposal.number) {
                 in_flight.remove(&proposal.key);
             }
         }
-        self.counts.mutations.set(self.counts.mutations.get() + 1);
-        let added = partition.apply(&proposal, self.runtime.now());
+        self.counts.add(&self.counts.mutations);
+        let added = partition.apply(proposal, self.runtime.now());
         self.memory.set(self.memory.get() + added);
     }
 }

@@ -1,0 +1,106 @@
+//! Changes of the manifest: appended to the log, and in the same step made to the state in memory.
+//!
+//! So the order of edits in the log is the order in which they were made, and a snapshot, which is built and
+//! appended without an await in between, never restates what an edit before it has changed. An edit that did
+//! not become durable is made nevertheless, but then the log has failed and the engine has stopped.
+
+use cairn_runtime::Runtime;
+
+use super::{Inner, TERM};
+use crate::error::EngineError;
+use crate::ids::{IndexId, LogSequence, PartitionId, RaftIndex, TableId};
+use crate::log::{LogError, Record};
+use crate::manifest::{Edit, encode_edits};
+use crate::record::RecordKind;
+
+/// Bytes after which a snapshot begins another record. Small beside a log file, large beside a partition.
+const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
+
+impl<R: Runtime> Inner<R> {
+    /// Appends `edits` of one partition as one list and makes them. The answer is the batch to wait for.
+    ///
+    /// # Errors
+    /// `NoSuchPartition` when it is gone from the manifest (and the list does not create it), or what the log says.
+    pub(super) async fn edit(&self, partition: PartitionId, edits: &[Edit]) -> Result<LogSequence, EngineError> {
+        let mut payload = Vec::new();
+        encode_edits(edits, &mut payload);
+        loop {
+            let creates = matches!(edits.first(), Some(Edit::CreatePartition(_)));
+            if !creates && !self.manifest.borrow().partitions.contains_key(&partition) {
+                return Err(EngineError::NoSuchPartition(partition));
+            }
+            match self.append_edits(&payload) {
+                Ok(sequence) => {
+                    let mut manifest = self.manifest.borrow_mut();
+                    for edit in edits {
+                        manifest.apply(edit).expect("the engine makes only edits that hold");
+                    }
+                    return Ok(sequence);
+                }
+                Err(LogError::Full) => {}
+                Err(error) => return Err(self.log_refused(&error)),
+            }
+            self.log.ready(payload.len()).await.map_err(|error| self.log_refused(&error))?;
+        }
+    }
+
+    /// Resolves when batch `sequence` is durable.
+    pub(super) async fn durable(&self, sequence: LogSequence) -> Result<(), EngineError> {
+        self.log.durable(sequence).await.map_err(|error| self.log_stopped(&error))
+    }
+
+    fn append_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
+        let record = Record {
+            kind: RecordKind::Edits as u8,
+            partition: PartitionId(0),
+            table: TableId(0),
+            index: IndexId(0),
+            term: TERM,
+            raft_index: RaftIndex(0),
+            payload,
+        };
+        self.log.append(record).map(|position| position.sequence)
+    }
+
+    /// Restates every partition behind everything that the log holds now, so that older edits may go.
+    pub(super) async fn snapshot(&self) -> Result<(), EngineError> {
+        let start = self.log.gathering();
+        let ids: Vec<PartitionId> = self.manifest.borrow().partitions.keys().copied().collect();
+        let mut ids = ids.into_iter().peekable();
+        let mut payload = Vec::new();
+        let mut last = start;
+        loop {
+            payload.clear();
+            {
+                let manifest = self.manifest.borrow();
+                let mut edits = vec![Edit::NextSegment(manifest.next_segment)];
+                let mut bytes = 0;
+                while bytes < SNAPSHOT_RECORD_BYTES {
+                    let Some(id) = ids.next() else { break };
+                    // It may have been dropped since.
+                    let Some(state) = manifest.partitions.get(&id) else { continue };
+                    edits.push(Edit::DropPartition(id));
+                    state.describe(&mut edits);
+                    bytes += 256 + state.segments.len() * 256;
+                }
+                encode_edits(&edits, &mut payload);
+            }
+            match self.append_edits(&payload) {
+                Ok(sequence) => last = sequence,
+                Err(LogError::Full) => {
+                    // Others may edit while this waits: begin again.
+                    self.log.ready(payload.len()).await.map_err(|error| self.log_refused(&error))?;
+                    return Box::pin(self.snapshot()).await;
+                }
+                Err(error) => return Err(self.log_refused(&error)),
+            }
+            if ids.peek().is_none() {
+                break;
+            }
+        }
+        self.durable(last).await?;
+        self.snapshot_start.set(start);
+        self.counts.add(&self.counts.snapshots);
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Background work: flush, release of the log, compaction.
+//!
+//! One task flushes, one compacts; each does one thing at a time and sleeps when there is nothing to do.
+//!
+//! **Which tree is flushed.** When more than half of the log's files are in use, the tree whose oldest unflushed
+//! mutation is the oldest of all, if that keeps the oldest file; else, when memtables hold more than half of
+//! their budget, the tree with the greatest product of bytes and age, so that neither a large young nor a small
+//! old one stays for ever.
+//!
+//! **When a log file may be reused.** When every mutation in it is in a segment whose edit is durable, and every
+//! manifest edit in it is restated by a durable snapshot behind it. Both bounds are batch numbers; what lies
+//! below the lesser one is released.
+//!
+//! **No deadlock.** Freeing log space takes log space, for the edits. Writers therefore stall one file before the
+//! log is full, and only this module may use that last file.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_runtime::Runtime;
+
+use super::Inner;
+use super::partition::Partition;
+use super::pressure::flush_above;
+use crate::error::EngineError;
+use crate::ids::{LogSequence, SegmentId};
+use crate::manifest::Edit;
+
+/// How long background work waits after a failure before it tries again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Debt from which a tree is compacted; below it the read cost is bounded anyway.
+const DEBT_MIN: u64 = 1;
+
+impl<R: Runtime> Inner<R> {
+    /// Cheap look after every commit: wakes the background when it has something to do, and stalls writers when
+    /// the log is nearly full.
+    pub(super) fn look_for_work(&self) {
+        let log = self.log.stats();
+        self.log_tight.set(log.files_live + 1 >= log.files_max);
+        if self.is_log_long() || self.memory.get() > flush_above(self.config.memtable_bytes) {
+            self.work.notify_one();
+        }
+    }
+
+    fn is_log_long(&self) -> bool {
+        let log = self.log.stats();
+        log.files_live > (log.files_max / 2).max(1) && self.log.release_wanted().is_some()
+    }
+
+    /// The first batch that is still needed for a mutation.
+    fn mutations_from(&self) -> LogSequence {
+        let in_flight = self.queue.borrow().front().map(|proposal| proposal.sequence);
+        let partitions = self.partitions.borrow();
+        let unflushed = partitions.values().filter_map(|partition| partition.unflushed_since()).min();
+        let pinned = in_flight.into_iter().chain(unflushed).min();
+        pinned.unwrap_or_else(|| self.log.acknowledged().next())
+    }
+
+    fn oldest_unflushed(&self) -> Option<Rc<Partition<R>>> {
+        let partitions = self.partitions.borrow();
+        let with_data = partitions.values().filter(|partition| partition.active_since.get().is_some());
+        with_data.min_by_key(|partition| partition.active_since.get().map(|(since, _)| since)).cloned()
+    }
+
+    fn heaviest(&self) -> Option<Rc<Partition<R>>> {
+        let now = self.runtime.now();
+        let weight = |partition: &Rc<Partition<R>>| {
+            let (_, since) = partition.active_since.get()?;
+            let age_ms = now.since(since).as_millis() + 1;
+            Some(age_ms * partition.tree.memtable_bytes() as u128)
+        };
+        let partitions = self.partitions.borrow();
+        let weighed = partitions.values().filter_map(|partition| Some((weight(partition)?, partition)));
+        weighed.max_by_key(|(weight, _)| *weight).map(|(_, partition)| Rc::clone(partition))
+    }
+
+    /// Does the most urgent thing; false when there is nothing to do.
+    async fn work_once(&self) -> Result<bool, EngineError> {
+        if self.is_log_long()
+            && let Some(wanted) = self.log.release_wanted()
+        {
+            if self.mutations_from() < wanted
+                && let Some(partition) = self.oldest_unflushed()
+                && partition.active_since.get().is_some_and(|(since, _)| since < wanted)
+            {
+                self.flush(&partition).await?;
+                return Ok(true);
+            }
+            if self.mutations_from() >= wanted {
+                if self.snapshot_start.get() < wanted {
+                    self.snapshot().await?;
+                }
+                self.log.release_up_to(self.mutations_from().min(self.snapshot_start.get()));
+                self.runtime.yield_now().await;
+                self.look_for_work();
+                self.relief.notify_all();
+                // The file may take a moment to be given back: the next commit looks again.
+                return Ok(self.log.release_wanted().is_some_and(|now| now > wanted));
+            }
+        }
+        if self.memory.get() > flush_above(self.config.memtable_bytes)
+            && let Some(partition) = self.heaviest()
+        {
+            self.flush(&partition).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    pub(super) fn next_segment(&self) -> SegmentId {
+        let counter = self.next_segment.get();
+        self.next_segment.set(counter + 1);
+        SegmentId::new(self.log.id(), counter).expect("2^40 segments are not used up")
+    }
+
+    /// Moves a memtable into segments.
+    async fn flush(&self, partition: &Rc<Partition<R>>) -> Result<(), EngineError> {
+        let id = partition.descriptor.id;
+        // A failed flush left its memtable frozen, with the position it was frozen at.
+        if partition.frozen_since.get().is_none() {
+            let Some((since, _)) = partition.active_since.take() else { return Ok(()) };
+            partition.frozen_since.set(Some(since));
+            partition.frozen_at.set((partition.applied.get(), self.last_applied.get()));
+            partition.tree.freeze();
+        }
+        let (applied, sequence) = partition.frozen_at.get();
+        let segments = partition.tree.flush(|| self.next_segment()).await;
+        let segments = segments.map_err(|error| self.background_failed(partition, &error))?;
+        if partition.is_dropped() {
+            return Ok(());
+        }
+        let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
+        edits.extend(segments.iter().cloned().map(|segment| Edit::AddSegment { partition: id, segment }));
+        edits.push(Edit::Counters {
+            partition: id,
+            item_count: applied.item_count,
+            item_bytes: applied.item_bytes,
+        });
+        edits.push(Edit::Flushed { partition: id, sequence, commit: applied.floor, index: applied.index });
+        let durable = self.edit(id, &edits).await?;
+        self.durable(durable).await?;
+        if !partition.is_dropped() {
+            let freed = partition.tree.install_flush(segments);
+            partition.frozen_since.set(None);
+            self.memory.set(self.memory.get() - freed);
+        }
+        self.counts.add(&self.counts.flushes);
+        self.out_of_space.set(false);
+        self.relief.notify_all();
+        self.compactable.notify_one();
+        Ok(())
+    }
+
+    /// Compacts the tree with the greatest debt; false when none has any.
+    async fn compact_once(&self) -> Result<bool, EngineError> {
+        let indebted = {
+            let partitions = self.partitions.borrow();
+            let debts = partitions.values().map(|partition| (partition.tree.compaction_debt(), partition));
+            let greatest = debts.filter(|(debt, _)| *debt >= DEBT_MIN).max_by_key(|(debt, _)| *debt);
+            greatest.map(|(_, partition)| Rc::clone(partition))
+        };
+        let Some(partition) = indebted else { return Ok(false) };
+        let id = partition.descriptor.id;
+        let compaction = partition.tree.compact(|| self.next_segment()).await;
+        let compaction = compaction.map_err(|error| self.background_failed(&partition, &error))?;
+        let Some(compaction) = compaction else { return Ok(false) };
+        if partition.is_dropped() {
+            return Ok(true);
+        }
+        let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
+        let removed = compaction.removed.iter();
+        edits.extend(removed.map(|segment| Edit::RemoveSegment { partition: id, segment: *segment }));
+        let added = compaction.added.iter().cloned();
+        edits.extend(added.map(|segment| Edit::AddSegment { partition: id, segment }));
+        let durable = self.edit(id, &edits).await?;
+        self.durable(durable).await?;
+        if !partition.is_dropped() {
+            partition.tree.install_compaction(compaction);
+        }
+        self.counts.add(&self.counts.compactions);
+        Ok(true)
+    }
+}
+
+/// Flushes and releases until the engine stops.
+pub(super) async fn flush<R: Runtime>(inner: Rc<Inner<R>>) {
+    while !inner.is_stopped() {
+        let work = inner.work.notified();
+        match inner.work_once().await {
+            Ok(true) => inner.runtime.yield_now().await,
+            Ok(false) => work.await,
+            Err(error) => inner.rest_after(&error).await,
+        }
+    }
+}
+
+/// Compacts until the engine stops.
+pub(super) async fn compact<R: Runtime>(inner: Rc<Inner<R>>) {
+    while !inner.is_stopped() {
+        let compactable = inner.compactable.notified();
+        match inner.compact_once().await {
+            Ok(true) => inner.runtime.yield_now().await,
+            Ok(false) => compactable.await,
+            Err(error) => inner.rest_after(&error).await,
+        }
+    }
+}
+
+impl<R: Runtime> Inner<R> {
+    /// A background failure passes or is retried; a full drive makes writers fail instead of waiting.
+    async fn rest_after(&self, error: &EngineError) {
+        if matches!(error, EngineError::OutOfSpace) {
+            self.out_of_space.set(true);
+            self.relief.notify_all();
+        }
+        self.counts.add(&self.counts.background_failures);
+        self.runtime.sleep(RETRY_AFTER).await;
+    }
+}

@@ -1,0 +1,404 @@
+//! The engine: one log, the trees of its partitions, and what moves data between them.
+//!
+//! Read in this order: [`types`] (what callers see), `write` (propose, commit, apply), `partition`, `edits`
+//! (changes of the manifest), `maintain` (flush, release, compaction), `replay` and `recovery` (start).
+//!
+//! **Invariants**
+//! 1. Everything durable is in the log before it is applied, and stays there until it is in segments whose
+//!    manifest edit is durable.
+//! 2. Readers see applied state only; an answer that was decided on proposed state waits until that is applied.
+//! 3. Per partition, raft indexes have no gaps, and commit timestamps ascend with them, over all restarts.
+//! 4. A partition that lost acknowledged data serves nothing and says what is lost; the others go on.
+//!
+//! What the design buys: one sequential write per group of mutations, whatever partitions they belong to. What it
+//! costs: a partition that is seldom written pins the log, and is flushed for that alone.
+
+mod edits;
+mod latch;
+mod maintain;
+mod partition;
+mod pressure;
+mod recovery;
+mod replay;
+mod scan;
+mod timestamps;
+pub mod types;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use cairn_runtime::sync::{Notify, Progress, WaitGroup};
+use cairn_runtime::{Queue, Runtime};
+
+use self::partition::{Applied, Partition, Standing};
+use self::timestamps::Clock;
+use self::write::Proposal;
+use crate::config::EngineConfig;
+use crate::error::EngineError;
+use crate::ids::{LogId, LogSequence, PartitionId, Term};
+use crate::log::{Log, LogError, Recovery};
+use crate::manifest::{Edit, ManifestState};
+use crate::stats::{Counts, EngineStats};
+use crate::tree::{Tree, TreeContext, TreeError, Version};
+use crate::volume::Volume;
+
+pub use scan::Scan;
+pub use types::{
+    Change, Direction, PartitionDescriptor, PartitionInfo, Range, Stored, StoredRef, Updated,
+};
+
+/// The term of a partition with one replica.
+const TERM: Term = Term(1);
+
+/// One engine: one log and the trees of its partitions. Clones share it. Belongs to one shard.
+pub struct Engine<R: Runtime> {
+    inner: Rc<Inner<R>>,
+}
+
+impl<R: Runtime> Clone for Engine<R> {
+    fn clone(&self) -> Engine<R> {
+        Engine { inner: Rc::clone(&self.inner) }
+    }
+}
+
+struct Inner<R: Runtime> {
+    runtime: R,
+    config: EngineConfig,
+    volume: Volume<R>,
+    log: Log<R>,
+    recovery: Recovery,
+    trees: TreeContext<R>,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<R>>>>,
+    /// Everything edited, whether or not it is durable yet.
+    manifest: RefCell<ManifestState>,
+    next_segment: Cell<u64>,
+    /// Batch at which the last durable snapshot of the manifest began.
+    snapshot_start: Cell<LogSequence>,
+    clock: RefCell<Clock>,
+    /// Proposals that are not applied, in log order.
+    queue: RefCell<VecDeque<Proposal<R>>>,
+    /// Number of the last proposal.
+    proposals: Cell<u64>,
+    proposed: Notify,
+    /// Number of the last proposal applied.
+    applied: Progress,
+    last_applied: Cell<LogSequence>,
+    scratch: RefCell<Vec<u8>>,
+    /// Bytes in all memtables.
+    memory: Cell<usize>,
+    log_tight: Cell<bool>,
+    out_of_space: Cell<bool>,
+    /// Memory or log space has become free, or will not.
+    relief: Notify,
+    work: Notify,
+    compactable: Notify,
+    tasks: WaitGroup,
+    /// Why nothing is written any more.
+    stopped: RefCell<Option<Rc<str>>>,
+    closing: Cell<bool>,
+    counts: Counts,
+}
+
+impl<R: Runtime> Engine<R> {
+    /// Recovers the log `log` of `volume`, creating it when it does not exist, and serves its partitions.
+    ///
+    /// # Errors
+    /// Anything that keeps the whole log from being served; a loss that concerns single partitions fences those.
+    pub async fn open(
+        runtime: R,
+        volume: Volume<R>,
+        log: LogId,
+        config: EngineConfig,
+    ) -> Result<Engine<R>, EngineError> {
+        let inner = Rc::new(recovery::recover(runtime, volume, log, config).await?);
+        for (queue, task) in [(Queue::Foreground, 0), (Queue::Background, 1), (Queue::Background, 2)] {
+            let (token, inner) = (inner.tasks.enter(), Rc::clone(&inner));
+            inner.runtime.clone().spawn(queue, async move {
+                match task {
+                    0 => write::commit(inner).await,
+                    1 => maintain::flush(inner).await,
+                    _ => maintain::compact(inner).await,
+                }
+                drop(token);
+            });
+        }
+        inner.look_for_work();
+        inner.compactable.notify_one();
+        Ok(Engine { inner })
+    }
+
+    /// All partitions, by id.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionInfo> {
+        self.inner.partitions.borrow().values().map(|partition| partition.info()).collect()
+    }
+
+    /// One partition.
+    #[must_use]
+    pub fn partition(&self, partition: PartitionId) -> Option<PartitionInfo> {
+        self.inner.partitions.borrow().get(&partition).map(|partition| partition.info())
+    }
+
+    /// Creates a partition; resolves when that is durable. Creating the same one again does nothing.
+    ///
+    /// # Errors
+    /// `PartitionConflict` when the id exists with another description; the log's errors.
+    pub async fn create_partition(&self, descriptor: PartitionDescriptor) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        inner.check_runs()?;
+        let id = descriptor.id;
+        let empty = descriptor.upper.as_ref().is_some_and(|upper| *upper <= descriptor.lower);
+        if empty || id == PartitionId(0) {
+            return Err(EngineError::PartitionConflict(id));
+        }
+        if let Some(existing) = inner.manifest.borrow().partitions.get(&id)
+            && existing.descriptor != descriptor
+        {
+            return Err(EngineError::PartitionConflict(id));
+        }
+        if inner.partitions.borrow().contains_key(&id) {
+            return Ok(());
+        }
+        let durable = inner.edit(id, &[Edit::CreatePartition(descriptor.clone())]).await?;
+        inner.durable(durable).await?;
+        // Another call may have been first, or a drop may have followed.
+        if inner.manifest.borrow().partitions.contains_key(&id) {
+            let mut partitions = inner.partitions.borrow_mut();
+            partitions.entry(id).or_insert_with(|| {
+                let tree = Tree::new(&inner.trees, id);
+                Rc::new(Partition::new(descriptor, tree, Applied::default()))
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes a partition and everything in it; resolves when that is durable. Idempotent.
+    ///
+    /// # Errors
+    /// The log's errors.
+    pub async fn drop_partition(&self, partition: PartitionId) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        inner.check_runs()?;
+        let durable = match inner.edit(partition, &[Edit::DropPartition(partition)]).await {
+            Ok(durable) => durable,
+            Err(EngineError::NoSuchPartition(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // In the same step as the edit, so that no mutation is proposed behind it.
+        let dropped = inner.partitions.borrow_mut().remove(&partition);
+        if let Some(dropped) = &dropped {
+            *dropped.standing.borrow_mut() = Standing::Dropped;
+            let bytes = dropped.tree.memtable_bytes() + dropped.tree.frozen_bytes();
+            inner.memory.set(inner.memory.get() - bytes);
+            inner.relief.notify_all();
+        }
+        inner.durable(durable).await?;
+        if let Some(dropped) = dropped {
+            dropped.tree.remove_all();
+        }
+        Ok(())
+    }
+
+    /// Reads the newest proposed state of `key`, lets `decide` choose what becomes of it, and resolves when
+    /// the position that `decide` saw and its own change are durable and applied.
+    ///
+    /// # Errors
+    /// See [`EngineError::kind`]. Unless it is `Unknown`, nothing was written.
+    pub async fn update<T>(
+        &self,
+        partition: PartitionId,
+        key: &[u8],
+        decide: impl FnOnce(Option<StoredRef<'_>>) -> (Change, T),
+    ) -> Result<Updated<T>, EngineError> {
+        self.inner.update(partition, key, decide).await
+    }
+
+    /// Reads the applied state of `key`.
+    ///
+    /// # Errors
+    /// `NoSuchPartition`, `Fenced`, or what the drives say.
+    pub async fn get(&self, partition: PartitionId, key: &[u8]) -> Result<Option<Stored>, EngineError> {
+        if let Some(answer) = self.get_cached(partition, key) {
+            return answer;
+        }
+        let inner = &self.inner;
+        inner.counts.add(&inner.counts.gets);
+        let partition = inner.serving(partition)?;
+        let found = partition.tree.get(key).await;
+        stored(found.map_err(|error| inner.read_failed(&partition, error))?)
+    }
+
+    /// As [`Engine::get`], when it can be answered without a drive read; else none.
+    pub fn get_cached(&self, partition: PartitionId, key: &[u8]) -> Option<Result<Option<Stored>, EngineError>> {
+        let inner = &self.inner;
+        let partitions = inner.partitions.borrow();
+        let Some(partition) = partitions.get(&partition) else {
+            return Some(Err(EngineError::NoSuchPartition(partition)));
+        };
+        if let Err(error) = partition.check_serves() {
+            return Some(Err(error));
+        }
+        let found = partition.tree.get_cached(key)?;
+        inner.counts.add(&inner.counts.gets_cached);
+        match found {
+            Ok(found) => Some(stored(found)),
+            Err(error) => Some(Err(inner.read_failed(partition, error))),
+        }
+    }
+
+    /// The applied items of `range`, in order. Each key is as it is at some moment between this call and
+    /// the moment the scan passes it.
+    pub fn scan(&self, partition: PartitionId, range: Range, direction: Direction) -> Scan<R> {
+        Scan::new(Rc::clone(&self.inner), partition, range, direction)
+    }
+
+    /// What recovery found in the log.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.inner.recovery
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        self.inner.stats()
+    }
+
+    /// Waits for the writes in flight, writes the log's marker and stops the background tasks. Later writes
+    /// answer `Stopped`. Memtables are not flushed: the log has them.
+    ///
+    /// # Errors
+    /// The log's errors; everything acknowledged is durable all the same.
+    pub async fn close(&self) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        if inner.closing.replace(true) {
+            inner.tasks.wait().await;
+            return Ok(());
+        }
+        inner.stopped.borrow_mut().get_or_insert_with(|| "it has been closed".into());
+        let proposals = inner.proposals.get();
+        // Fails only when the log has, which closing it says below.
+        let _ = inner.applied.wait(proposals).await;
+        inner.wake_all();
+        inner.tasks.wait().await;
+        inner.log.close().await.map_err(|error| inner.log_stopped(&error))
+    }
+}
+
+fn stored(version: Option<Version>) -> Result<Option<Stored>, EngineError> {
+    Ok(version.filter(|version| !version.is_tombstone()).map(Stored::new))
+}
+
+impl<R: Runtime> Inner<R> {
+    fn serving(&self, id: PartitionId) -> Result<Rc<Partition<R>>, EngineError> {
+        let partition = self.partitions.borrow().get(&id).cloned();
+        let partition = partition.ok_or(EngineError::NoSuchPartition(id))?;
+        partition.check_serves()?;
+        Ok(partition)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.borrow().is_some()
+    }
+
+    fn check_runs(&self) -> Result<(), EngineError> {
+        match &*self.stopped.borrow() {
+            None => Ok(()),
+            Some(why) => Err(EngineError::Stopped(Rc::clone(why))),
+        }
+    }
+
+    /// Stops for good: nothing is acknowledged any more, those who wait learn that they do not know.
+    fn stop(&self, why: &str) {
+        self.stopped.borrow_mut().get_or_insert_with(|| why.into());
+        self.applied.close();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.proposed.notify_all();
+        self.relief.notify_all();
+        self.work.notify_all();
+        self.compactable.notify_all();
+    }
+
+    fn stop_reason(&self) -> Rc<str> {
+        self.stopped.borrow().clone().unwrap_or_else(|| "the log has failed".into())
+    }
+
+    /// What it means that the log did not take a record: nothing was written.
+    fn log_refused(&self, error: &LogError) -> EngineError {
+        match error {
+            LogError::Full => EngineError::Throttled,
+            LogError::OutOfSpace(_) => EngineError::OutOfSpace,
+            LogError::TooLarge { bytes, bytes_max } => {
+                EngineError::TooLarge { bytes: *bytes, bytes_max: *bytes_max }
+            }
+            error => self.log_stopped(error),
+        }
+    }
+
+    /// What it means that the log has failed.
+    fn log_stopped(&self, error: &LogError) -> EngineError {
+        self.stop(&error.to_string());
+        EngineError::Stopped(self.stop_reason())
+    }
+
+    /// What a failed read means to its caller; bytes that no mirror has fence the partition.
+    fn read_failed(&self, partition: &Partition<R>, error: TreeError) -> EngineError {
+        match error {
+            TreeError::Unreadable { .. } => {
+                let why: Rc<str> = error.to_string().into();
+                let mut standing = partition.standing.borrow_mut();
+                if matches!(*standing, Standing::Serving) {
+                    *standing = Standing::Fenced(Rc::clone(&why));
+                }
+                EngineError::Fenced { partition: partition.descriptor.id, why }
+            }
+            error => self.background_failed(partition, &error),
+        }
+    }
+
+    fn background_failed(&self, partition: &Partition<R>, error: &TreeError) -> EngineError {
+        match error {
+            TreeError::OutOfSpace { .. } => EngineError::OutOfSpace,
+            TreeError::Volume(error) => {
+                self.stop(&error.to_string());
+                EngineError::Stopped(self.stop_reason())
+            }
+            error => EngineError::Fenced { partition: partition.descriptor.id, why: error.to_string().into() },
+        }
+    }
+}
+
+impl<R: Runtime> Inner<R> {
+    fn stats(&self) -> EngineStats {
+        let counts = &self.counts;
+        let partitions = self.partitions.borrow();
+        let fenced = |partition: &&Rc<Partition<R>>| matches!(&*partition.standing.borrow(), Standing::Fenced(_));
+        let in_sync = self.volume.in_sync();
+        EngineStats {
+            mutations: counts.mutations.get(),
+            unchanged: counts.unchanged.get(),
+            gets: counts.gets.get(),
+            gets_cached: counts.gets_cached.get(),
+            delays: counts.delays.get(),
+            stalls: counts.stalls.get(),
+            flushes: counts.flushes.get(),
+            compactions: counts.compactions.get(),
+            snapshots: counts.snapshots.get(),
+            background_failures: counts.background_failures.get(),
+            orphans: counts.orphans.get(),
+            clock_refused: self.clock.borrow().refused(),
+            partitions: partitions.len() as u64,
+            partitions_fenced: partitions.values().filter(fenced).count() as u64,
+            memtable_bytes: self.memory.get() as u64,
+            memtable_bytes_max: self.config.memtable_bytes as u64,
+            log: self.log.stats(),
+            in_sync_epoch: in_sync.epoch.0,
+            in_sync_drives: in_sync.set.count() as u64,
+        }
+    }
+}

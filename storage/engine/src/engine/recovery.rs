@@ -1,0 +1,216 @@
+//! From a stopped node's files to a serving engine.
+//!
+//! 1. The log decides which batches there are, makes its mirrors alike and replays them ([`super::replay`]).
+//! 2. Segment files that no partition refers to are deleted: a flush or compaction was cut off. Exception: after
+//!    a loss nothing is deleted, since the lost edits may have named them.
+//! 3. Every segment referred to is opened; a mirror that lacks its file gets a copy from another.
+//! 4. Mutations that no segment holds go to memtables; counters and floors move on with them.
+//! 5. A partition with a loss is fenced, durably, before the log can forget what was lost.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use cairn_runtime::sync::{Notify, Progress, WaitGroup};
+use cairn_runtime::{Drive, Runtime};
+
+use super::Inner;
+use super::partition::{Applied, Partition, Standing};
+use super::replay::{Recovered, Replay};
+use super::timestamps::Clock;
+use crate::config::{Canary, EngineConfig};
+use crate::error::EngineError;
+use crate::ids::{CommitTimestamp, LogId, LogSequence, SegmentId};
+use crate::log::{Log, LogError, Recovery};
+use crate::manifest::{Edit, ManifestState};
+use crate::mutation::MutationKind;
+use crate::stats::Counts;
+use crate::tree::{Tree, TreeContext, TreeError, Version, segment_of_file_name};
+use crate::volume::Volume;
+
+pub(super) async fn recover<R: Runtime>(
+    runtime: R,
+    volume: Volume<R>,
+    id: LogId,
+    config: EngineConfig,
+) -> Result<Inner<R>, EngineError> {
+    let mut replay = Replay::default();
+    let opened = Log::open(runtime.clone(), volume.clone(), id, config.log(), |event| replay.meet(event)).await;
+    let (log, recovery) = opened.map_err(open_failed)?;
+    let whole = replay.finish().map_err(|why| EngineError::Corrupt(format!("log {id}: {why}").into()))?;
+    let trees = TreeContext::new(runtime.clone(), volume.clone(), config.tree());
+    let mut manifest = ManifestState { next_segment: whole.next_segment, ..ManifestState::default() };
+    let referenced: BTreeSet<SegmentId> =
+        whole.partitions.iter().flat_map(|recovered| recovered.state.segments.keys().copied()).collect();
+    let orphans = collect_orphans(&volume, id, &referenced, whole.losses == 0).await?;
+    manifest.next_segment = manifest.next_segment.max(orphans.next_segment);
+    let mut inner = new(runtime, volume, log, recovery, trees, config);
+    inner.counts.orphans.set(orphans.deleted);
+    let mut newly_fenced = Vec::new();
+    let mut memory = 0;
+    for recovered in whole.partitions {
+        let id = recovered.state.descriptor.id;
+        manifest.partitions.insert(id, recovered.state.clone());
+        let lost = recovered.lost.clone();
+        let partition = open_partition(&inner, recovered).await?;
+        memory += partition.tree.memtable_bytes();
+        if let (Some(why), None) = (lost, &manifest.partitions[&id].fenced) {
+            *partition.standing.borrow_mut() = Standing::Fenced(why.as_str().into());
+            newly_fenced.push(Edit::Fenced { partition: id, why });
+        }
+        inner.partitions.get_mut().insert(id, Rc::new(partition));
+    }
+    inner.memory.set(memory);
+    inner.next_segment.set(manifest.next_segment);
+    inner.manifest = RefCell::new(manifest);
+    for edit in newly_fenced {
+        let Edit::Fenced { partition, .. } = &edit else { continue };
+        let durable = inner.edit(*partition, std::slice::from_ref(&edit)).await?;
+        inner.durable(durable).await?;
+    }
+    Ok(inner)
+}
+
+/// Why a log cannot be opened, as the engine's error.
+fn open_failed(error: LogError) -> EngineError {
+    match error {
+        LogError::OutOfSpace(_) => EngineError::OutOfSpace,
+        LogError::NoMirror { .. } | LogError::AnchorLost { .. } => EngineError::Corrupt(error.to_string().into()),
+        error => EngineError::Stopped(error.to_string().into()),
+    }
+}
+
+fn new<R: Runtime>(
+    runtime: R,
+    volume: Volume<R>,
+    log: Log<R>,
+    recovery: Recovery,
+    trees: TreeContext<R>,
+    config: EngineConfig,
+) -> Inner<R> {
+    let clock = Clock::new(runtime.now(), runtime.unix_ms(), config.clock_step_max);
+    let last = log.acknowledged();
+    Inner {
+        runtime,
+        config,
+        volume,
+        log,
+        recovery,
+        trees,
+        partitions: RefCell::new(BTreeMap::new()),
+        manifest: RefCell::default(),
+        next_segment: Cell::new(0),
+        snapshot_start: Cell::new(LogSequence(0)),
+        clock: RefCell::new(clock),
+        queue: RefCell::new(VecDeque::new()),
+        proposals: Cell::new(0),
+        proposed: Notify::new(),
+        applied: Progress::new(0),
+        last_applied: Cell::new(last),
+        scratch: RefCell::new(Vec::new()),
+        memory: Cell::new(0),
+        log_tight: Cell::new(false),
+        out_of_space: Cell::new(false),
+        relief: Notify::new(),
+        work: Notify::new(),
+        compactable: Notify::new(),
+        tasks: WaitGroup::new(),
+        stopped: RefCell::new(None),
+        closing: Cell::new(false),
+        counts: Counts::default(),
+    }
+}
+
+struct Orphans {
+    deleted: u64,
+    /// Above every segment of this log that was ever begun.
+    next_segment: u64,
+}
+
+async fn collect_orphans<R: Runtime>(
+    volume: &Volume<R>,
+    log: LogId,
+    referenced: &BTreeSet<SegmentId>,
+    delete: bool,
+) -> Result<Orphans, EngineError> {
+    let mut orphans = Orphans { deleted: 0, next_segment: 0 };
+    for index in volume.in_sync().set.iter() {
+        let Some(drive) = volume.drive(index) else { continue };
+        let entries = match drive.list().await {
+            Ok(entries) => entries,
+            Err(error) => {
+                let reported = volume.report_failed(index, format!("listing it: {error}")).await;
+                reported.map_err(|error| EngineError::Stopped(error.to_string().into()))?;
+                continue;
+            }
+        };
+        let mut deleted = 0;
+        for entry in entries {
+            let Some(segment) = segment_of_file_name(&entry.name) else { continue };
+            if segment.log() != log {
+                continue;
+            }
+            orphans.next_segment = orphans.next_segment.max(segment.counter() + 1);
+            // A file that cannot be removed now is met again at the next start.
+            if delete && !referenced.contains(&segment) && drive.remove(&entry.name).await.is_ok() {
+                deleted += 1;
+            }
+        }
+        if deleted > 0 {
+            // Not needed for correctness: an orphan that comes back is deleted again.
+            let _ = drive.sync().await;
+        }
+        orphans.deleted += deleted;
+    }
+    Ok(orphans)
+}
+
+async fn open_partition<R: Runtime>(inner: &Inner<R>, recovered: Recovered) -> Result<Partition<R>, EngineError> {
+    let Recovered { state, pending, last_index, .. } = recovered;
+    let id = state.descriptor.id;
+    let tree = Tree::new(&inner.trees, id);
+    let mut broken = None;
+    if let Err(error) = tree.open_segments(state.segments.values()).await {
+        match error {
+            TreeError::Volume(error) => return Err(EngineError::Stopped(error.to_string().into())),
+            TreeError::OutOfSpace { .. } => return Err(EngineError::OutOfSpace),
+            error => broken = Some(error.to_string()),
+        }
+    }
+    let mut applied = Applied {
+        index: state.flushed_index,
+        floor: state.floor,
+        item_count: state.item_count,
+        item_bytes: state.item_bytes,
+    };
+    let now = inner.runtime.now();
+    let first = pending.front().map(|pending| (pending.sequence, now));
+    let mut counted = Some(applied);
+    for mutation in pending {
+        let header = mutation.header;
+        let version = match header.new_item_bytes {
+            Some(item_bytes) if header.kind == MutationKind::Put => {
+                Version::put(header.commit, item_bytes, mutation.item)
+            }
+            _ => Version::tombstone(header.commit),
+        };
+        // A chain with a gap cannot be counted; its partition is fenced.
+        counted = counted.and_then(|mut counted| {
+            counted.try_advance(mutation.index, header.commit, header.old_item_bytes, header.new_item_bytes)?;
+            Some(counted)
+        });
+        applied.floor = applied.floor.max(header.commit);
+        tree.insert(&mutation.key, version.with_provenance(header.provenance), mutation.sequence);
+    }
+    let applied = counted.unwrap_or(applied);
+    let mut applied = Applied { index: last_index, ..applied };
+    if inner.config.canary == Canary::ForgetFloor {
+        applied.floor = CommitTimestamp(0);
+    }
+    let partition = Partition::new(state.descriptor, tree, applied);
+    partition.active_since.set(first);
+    if let Some(why) = state.fenced.or(broken) {
+        *partition.standing.borrow_mut() = Standing::Fenced(why.into());
+    }
+    Ok(partition)
+}
