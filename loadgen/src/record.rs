@@ -1,0 +1,132 @@
+//! What happened: latency histograms, errors by name, and the interval that the progress line shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::wire::Outcome;
+use crate::workload::Operation;
+
+/// Longest latency that is told apart: an hour. Longer ones count as an hour.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// Gets or puts.
+pub(crate) struct OperationRecord {
+    /// From the intended start to the answer, nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// From the moment of sending to the answer, nanoseconds.
+    pub(crate) service: Histogram<u64>,
+}
+
+/// Everything measured.
+pub(crate) struct Record {
+    pub(crate) gets: OperationRecord,
+    pub(crate) puts: OperationRecord,
+    /// Latencies since the progress line before.
+    pub(crate) interval: Histogram<u64>,
+    pub(crate) interval_errors: u64,
+    /// Operations answered as they should be.
+    pub(crate) good: u64,
+    /// Others, by what went wrong.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// Operations that were due and never started, because every slot was busy.
+    pub(crate) never_started: u64,
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).expect("the bounds are valid")
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos())
+        .unwrap_or(u64::MAX)
+        .min(LATENCY_NS_MAX)
+}
+
+impl OperationRecord {
+    fn new() -> OperationRecord {
+        OperationRecord {
+            latency: histogram(),
+            service: histogram(),
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn new() -> Record {
+        Record {
+            gets: OperationRecord::new(),
+            puts: OperationRecord::new(),
+            interval: histogram(),
+            interval_errors: 0,
+            good: 0,
+            errors: BTreeMap::new(),
+            never_started: 0,
+        }
+    }
+
+    /// An operation that ended. Failed ones count into latency as well: a client waited for them.
+    pub(crate) fn ended(
+        &mut self,
+        operation: Operation,
+        outcome: &Outcome,
+        latency: Duration,
+        service: Duration,
+    ) {
+        let record = self.of(operation);
+        record.latency.saturating_record(nanoseconds(latency));
+        record.service.saturating_record(nanoseconds(service));
+        self.interval.saturating_record(nanoseconds(latency));
+        let error = match outcome {
+            Outcome::Good => {
+                self.good += 1;
+                return;
+            }
+            Outcome::Failed(name) => name.as_str(),
+            Outcome::Missing => "item missing",
+            Outcome::Wrong => "item wrong",
+        };
+        self.error(error);
+    }
+
+    /// An operation whose answer did not come: it counts with the time it had waited.
+    pub(crate) fn lost(&mut self, operation: Operation, waited: Duration) {
+        self.of(operation).latency.saturating_record(nanoseconds(waited));
+        self.error("no answer");
+    }
+
+    /// An operation that was due but never started.
+    pub(crate) fn never_started(&mut self, operation: Operation, waited: Duration) {
+        self.of(operation).latency.saturating_record(nanoseconds(waited));
+        self.never_started += 1;
+    }
+
+    pub(crate) fn error(&mut self, name: &str) {
+        self.interval_errors += 1;
+        match self.errors.get_mut(name) {
+            Some(count) => *count += 1,
+            None => {
+                self.errors.insert(name.to_owned(), 1);
+            }
+        }
+    }
+
+    /// Gets and puts together.
+    pub(crate) fn latency(&self) -> Histogram<u64> {
+        let mut both = self.gets.latency.clone();
+        both.add(&self.puts.latency).expect("the same bounds");
+        both
+    }
+
+    pub(crate) fn errors_total(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
+    fn of(&mut self, operation: Operation) -> &mut OperationRecord {
+        match operation {
+            Operation::Get { .. } => &mut self.gets,
+            Operation::Put { .. } => &mut self.puts,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! One run on one core: connections, the pacer, warm-up, progress, and the end.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_runtime::sync::Notify;
+use cairn_runtime::{Moment, Queue, Runtime};
+use hdrhistogram::Histogram;
+
+use crate::connection::{Line, Started, work};
+use crate::options::{Rate, Run};
+use crate::record::Record;
+use crate::schedule::{Due, Schedule};
+use crate::wire::{Outcome, Settings, Wire};
+use crate::workload::{Operation, Operations};
+
+/// Longest time to wait for outstanding answers after the run's end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Time between two progress lines.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What the tasks of a run share.
+pub(crate) struct Shared<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) settings: Settings,
+    pub(crate) schedule: Schedule,
+    pub(crate) operations: RefCell<Operations>,
+    pub(crate) record: RefCell<Record>,
+    address: SocketAddr,
+    rate: Rate,
+    measure_from: Moment,
+    lines: RefCell<Vec<Rc<Line<R>>>>,
+    /// Lines with a free slot, the one that waits longest first. A line may stand here more than once.
+    ready: RefCell<VecDeque<Rc<Line<R>>>>,
+    freed: Notify,
+}
+
+/// What a run measured, and how busy the client was.
+pub(crate) struct Measured {
+    pub(crate) record: Record,
+    pub(crate) seconds: f64,
+    /// Share of one core that the client used.
+    pub(crate) client_cpu: f64,
+    /// Latencies second by second, for the interval log.
+    pub(crate) intervals: Vec<(f64, Histogram<u64>)>,
+}
+
+impl<R: Runtime> Shared<R> {
+    pub(crate) fn over(&self) -> bool {
+        self.runtime.now() >= self.schedule.end()
+    }
+
+    /// The pacer starts operations, not the connections.
+    pub(crate) fn paced(&self) -> bool {
+        self.rate != Rate::Max
+    }
+
+    pub(crate) async fn open(&self) -> io::Result<(R::Connection, Wire)> {
+        open(&self.runtime, self.address, &self.settings).await
+    }
+
+    pub(crate) fn joined(&self, line: &Rc<Line<R>>) {
+        self.lines.borrow_mut().push(line.clone());
+    }
+
+    pub(crate) fn has_free_slot(&self, line: &Rc<Line<R>>) {
+        self.ready.borrow_mut().push_back(line.clone());
+        self.freed.notify_one();
+    }
+
+    pub(crate) fn ended(
+        &self,
+        operation: Operation,
+        outcome: &Outcome,
+        intended: Moment,
+        sent: Moment,
+        now: Moment,
+    ) {
+        // What began during the warm-up is not measured, but a wrong item is wrong at any time.
+        if intended >= self.measure_from || *outcome == Outcome::Wrong {
+            self.record
+                .borrow_mut()
+                .ended(operation, outcome, now.since(intended), now.since(sent));
+        }
+    }
+
+    pub(crate) fn lost(&self, operation: Operation, intended: Moment, now: Moment) {
+        if intended >= self.measure_from {
+            self.record.borrow_mut().lost(operation, now.since(intended));
+        }
+    }
+
+    async fn pace(&self) {
+        loop {
+            let now = self.runtime.now();
+            let line = self.ready.borrow_mut().pop_front();
+            let Some(line) = line else {
+                if self.over() {
+                    return;
+                }
+                self.freed.notified().await;
+                continue;
+            };
+            match self.schedule.take(now) {
+                Due::Now(intended) => {
+                    let operation = self.operations.borrow_mut().next();
+                    match line.start(operation, intended, now) {
+                        Started::No => {
+                            // The slot was taken meanwhile, or the connection broke: the operation goes to another.
+                            self.restart(operation, intended).await;
+                        }
+                        Started::AndFree => {
+                            line.kick();
+                            self.ready.borrow_mut().push_front(line);
+                        }
+                        Started::AndFull => line.kick(),
+                    }
+                }
+                Due::At(moment) => {
+                    self.ready.borrow_mut().push_front(line);
+                    self.runtime.sleep(moment.since(now)).await;
+                }
+                Due::Never => return,
+            }
+        }
+    }
+
+    /// Finds another line for an operation already taken from the schedule.
+    async fn restart(&self, operation: Operation, intended: Moment) {
+        loop {
+            let line = self.ready.borrow_mut().pop_front();
+            let now = self.runtime.now();
+            match line {
+                Some(line) => match line.start(operation, intended, now) {
+                    Started::No => {}
+                    started => {
+                        line.kick();
+                        if started == Started::AndFree {
+                            self.ready.borrow_mut().push_front(line);
+                        }
+                        return;
+                    }
+                },
+                None if self.over() => {
+                    self.lost(operation, intended, now);
+                    return;
+                }
+                None => self.freed.notified().await,
+            }
+        }
+    }
+}
+
+/// Resolves the target once.
+///
+/// # Errors
+/// The resolver's error, or none of its addresses.
+pub(crate) fn resolve(settings: &Settings) -> io::Result<SocketAddr> {
+    let target = &settings.common.target;
+    (target.host.as_str(), target.port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host name has no address"))
+}
+
+/// Opens a connection and prepares its protocol.
+///
+/// # Errors
+/// The connection's or the handshake's error.
+pub(crate) async fn open<R: Runtime>(
+    runtime: &R,
+    address: SocketAddr,
+    settings: &Settings,
+) -> io::Result<(R::Connection, Wire)> {
+    let connection = runtime.connect(address).await?;
+    let wire = Wire::open(runtime, &connection, settings).await?;
+    Ok((connection, wire))
+}
+
+/// Runs a workload.
+///
+/// # Errors
+/// When a connection cannot be opened at the start.
+pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Settings) -> io::Result<Measured> {
+    let address = resolve(&settings)?;
+    let connections = settings.common.connections;
+    let mut opened = Vec::new();
+    for _ in 0..connections {
+        opened.push(open(&runtime, address, &settings).await?);
+    }
+    let distribution = options
+        .distribution
+        .unwrap_or_else(|| options.workload.default_distribution());
+    let common = &settings.common;
+    let operations = Operations::new(options.workload, distribution, common.items, common.seed);
+    let start = runtime.now();
+    let measure_from = start + options.warmup;
+    let shared = Rc::new(Shared {
+        runtime: runtime.clone(),
+        schedule: Schedule::new(start, options.warmup + options.duration, options.rate),
+        operations: RefCell::new(operations),
+        record: RefCell::new(Record::new()),
+        address,
+        rate: options.rate,
+        measure_from,
+        lines: RefCell::default(),
+        ready: RefCell::default(),
+        freed: Notify::new(),
+        settings,
+    });
+    let working = Rc::new(std::cell::Cell::new(connections));
+    let all_ended = Rc::new(Notify::new());
+    for first in opened {
+        let (shared, working, all_ended) = (shared.clone(), working.clone(), all_ended.clone());
+        runtime.spawn(Queue::Foreground, async move {
+            work(shared, first).await;
+            working.set(working.get() - 1);
+            all_ended.notify_one();
+        });
+    }
+    if shared.paced() {
+        let pacer = shared.clone();
+        runtime.spawn(Queue::Foreground, async move { pacer.pace().await });
+    }
+    let (intervals, client_cpu) = watch(&shared, options.duration).await;
+
+    // Idle connections wait for answers that nobody asked for; busy ones get a while.
+    let limit = runtime.now() + DRAIN_MAX;
+    for line in shared.lines.borrow().iter().filter(|line| line.idle()) {
+        line.shutdown();
+    }
+    while working.get() > 0 && runtime.now() < limit {
+        runtime.sleep(Duration::from_millis(10)).await;
+        for line in shared.lines.borrow().iter().filter(|line| line.idle()) {
+            line.shutdown();
+        }
+    }
+    for line in shared.lines.borrow().iter() {
+        line.shutdown();
+    }
+    while working.get() > 0 {
+        all_ended.notified().await;
+    }
+    let end = shared.schedule.end();
+    for intended in shared
+        .schedule
+        .never_started()
+        .filter(|&intended| intended >= measure_from)
+    {
+        let operation = shared.operations.borrow_mut().next();
+        shared
+            .record
+            .borrow_mut()
+            .never_started(operation, end.since(intended));
+    }
+    let record = shared.record.replace(Record::new());
+    Ok(Measured {
+        record,
+        seconds: options.duration.as_secs_f64(),
+        client_cpu,
+        intervals,
+    })
+}
+
+/// Prints progress until the end; gives the interval histograms and the share of a core that the client used.
+async fn watch<R: Runtime>(shared: &Shared<R>, length: Duration) -> (Vec<(f64, Histogram<u64>)>, f64) {
+    let runtime = &shared.runtime;
+    let until = |moment: Moment| runtime.sleep(moment.since(runtime.now()));
+    until(shared.measure_from).await;
+    // What the warm-up recorded besides measurements (broken connections) belongs to the interval before.
+    shared.record.borrow_mut().interval.reset();
+    let cpu_before = thread_cpu();
+    let terminal = io::stderr().is_terminal();
+    let mut intervals = Vec::new();
+    let mut from = shared.measure_from;
+    while from < shared.schedule.end() {
+        let to = (from + PROGRESS).min(shared.schedule.end());
+        until(to).await;
+        let (interval, errors) = {
+            let mut record = shared.record.borrow_mut();
+            let interval = record.interval.clone();
+            record.interval.reset();
+            (interval, std::mem::take(&mut record.interval_errors))
+        };
+        let seconds = to.since(from).as_secs_f64();
+        let line = format!(
+            "{:>6.0} s  {:>9.0}/s  p50 {:>8.3} ms  p99 {:>8.3} ms  errors {}",
+            to.since(shared.measure_from).as_secs_f64(),
+            interval.len() as f64 / seconds,
+            milliseconds(interval.value_at_quantile(0.5)),
+            milliseconds(interval.value_at_quantile(0.99)),
+            errors,
+        );
+        if terminal {
+            eprint!("\r{line}\x1b[K");
+            // Progress that cannot be shown does no harm.
+            let _ = io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+        intervals.push((seconds, interval));
+        from = to;
+    }
+    if terminal {
+        eprintln!();
+    }
+    let client_cpu = (thread_cpu() - cpu_before).as_secs_f64() / length.as_secs_f64();
+    (intervals, client_cpu)
+}
+
+pub(crate) fn milliseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e6
+}
+
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
