@@ -255,7 +255,7 @@ impl Shape {
             into.extend_from_slice(br#""},"#);
         }
         into.extend_from_slice(br#""g":{"N":""#);
-        push_decimal(into, generation * 10 + GENERATION_BASE, 18);
+        push_generation(into, generation);
         into.extend_from_slice(br#""},"p":{"S":""#);
         push_key(into, key);
         into.extend_from_slice(br#""}}"#);
@@ -296,10 +296,14 @@ pub(crate) fn generation_of(text: &str) -> Option<u64> {
 }
 
 fn generation_number(generation: u64) -> Number {
-    (generation + GENERATION_BASE)
-        .to_string()
-        .parse()
-        .expect("18 digits are a number")
+    let mut digits = Vec::new();
+    push_generation(&mut digits, generation);
+    let digits = std::str::from_utf8(&digits).expect("digits are ASCII");
+    digits.parse().expect("18 digits are a number")
+}
+
+fn push_generation(into: &mut Vec<u8>, generation: u64) {
+    push_decimal(into, generation * 10 + GENERATION_BASE, 18);
 }
 
 fn push_decimal(into: &mut Vec<u8>, mut value: u64, digits: usize) {
