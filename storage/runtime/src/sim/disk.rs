@@ -11,9 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::fault::{FaultConfig, FaultCounters, FaultKind, Injector};
-use super::image::{
-    Block, BlockMap, DriveImage, FileImage, SECTORS_ALL, block_from, compose, damage,
-};
+use super::image::{Block, BlockMap, DriveImage, FileImage, SECTORS_ALL, block_from, compose, damage};
 use super::random::Random;
 use crate::BLOCK_BYTES;
 use crate::seam::Entry;
@@ -426,7 +424,7 @@ impl Disk {
             if keep {
                 self.make_durable(change);
             } else {
-                self.counters.count(FaultKind::CrashLostDirectoryChange);
+                self.counters.count(FaultKind::DirectoryChangeLost);
             }
         }
         for state in self.files.values_mut() {
@@ -440,7 +438,7 @@ impl Disk {
                     bytes = bytes.max(((write.block + 1) * BLOCK).min(state.live_bytes));
                     state.durable.set(write.block, write.content);
                 } else {
-                    self.counters.count(FaultKind::CrashLostUnsynced);
+                    self.counters.count(FaultKind::UnsyncedLost);
                 }
             }
             state.durable.truncate(bytes.div_ceil(BLOCK));
@@ -551,7 +549,7 @@ impl Disk {
             }
             1 if blocks > 1 => {
                 let hole = random.below(blocks);
-                let keep = random.below(blocks);
+                let keep = (hole + 1 + random.below(blocks - 1)) % blocks;
                 (0..blocks)
                     .map(|block| {
                         let kept = block != hole && (block == keep || random.one_in(2));

@@ -2,8 +2,8 @@
 //!
 //! Bytes of one direction arrive in order, in segments of random size, after a random delay; connections
 //! overtake each other freely. A sender has at most a window of bytes under way and unread. A partition holds
-//! segments up; a connection held up for longer than the timeout breaks at both ends. The peers of a crashed
-//! node see a reset, or nothing until they send.
+//! segments up; a connection held up for longer than the timeout breaks at both ends. The peers of a killed
+//! process see a reset; those of a host that lost its power a reset, or nothing until they send.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -628,8 +628,8 @@ impl World {
         network.free_when_gone(side.place);
     }
 
-    /// A crashed node's connections: the peers see a reset or silence.
-    pub(super) fn abandon_connections(&self, node: usize) {
+    /// A dead node's connections: the peers see a reset, or silence when the whole host may have died.
+    pub(super) fn abandon_connections(&self, node: usize, may_be_silent: bool) {
         let mut guard = self.network.borrow_mut();
         let network = &mut *guard;
         network.listeners.retain(|(listening, _), _| *listening != node);
@@ -651,7 +651,7 @@ impl World {
                 own.inbox.clear();
                 own.inbox_start = 0;
                 let to = pair.sides[1 - side].node;
-                if to != node && network.random.one_in(2) {
+                if to != node && !(may_be_silent && network.random.one_in(2)) {
                     let delay = self.delay(network, node, to);
                     let place = u32::try_from(place).expect("places are u32");
                     let event = Event::Reset {

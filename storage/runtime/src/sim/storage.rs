@@ -175,16 +175,16 @@ fn cut_off(disk: &mut Disk, request: &Request, may_tear: bool, random: &mut Rand
             durable,
         } => {
             let kind = match random.below(if may_tear { 3 } else { 2 }) {
-                0 => FaultKind::CrashLostInFlight,
+                0 => FaultKind::InFlightLost,
                 1 => {
                     // A full file system refuses it even now.
                     let _ = disk.write(*file, *offset, content, *durable, |_| SECTORS_ALL);
-                    FaultKind::CrashAppliedInFlight
+                    FaultKind::InFlightApplied
                 }
                 _ => {
                     let torn = Disk::torn_sectors(content.len() as u64 / BLOCK, random);
                     let _ = disk.write(*file, *offset, content, *durable, |block| torn[block as usize]);
-                    FaultKind::CrashTornInFlight
+                    FaultKind::InFlightTorn
                 }
             };
             disk.counters.count(kind);
@@ -486,13 +486,13 @@ impl World {
                     .in_flight
                     .iter()
                     .find(|(_, start, stop)| *start < end && first < *stop);
-                assert!(
-                    clash.is_none(),
-                    "{}: misuse: write to blocks {first}..{end} of {name} on {} while a write to {:?} is in flight",
-                    self.name(),
-                    disk.path.display(),
-                    clash.map(|(_, start, stop)| *start..*stop),
-                );
+                if let Some((_, start, stop)) = clash {
+                    let (name_of_run, drive) = (self.name(), disk.path.display());
+                    panic!(
+                        "{name_of_run}: misuse: write to blocks {first}..{end} of {name} on {drive} while a write to \
+                         {start}..{stop} is in flight"
+                    );
+                }
                 state.in_flight.push((id, first, end));
             }
         }

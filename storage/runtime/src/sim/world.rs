@@ -272,7 +272,7 @@ impl World {
             .count(if power { FaultKind::Crash } else { FaultKind::Kill });
         // First what was in flight, by the state of the drives now; then the tasks, whose handles close files.
         let dropped = self.abort_operations(node, power);
-        self.abandon_connections(node);
+        self.abandon_connections(node, power);
         let futures = self.executor.borrow_mut().take_node(node);
         drop(futures);
         drop(dropped);
