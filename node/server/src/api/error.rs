@@ -3,6 +3,7 @@
 use std::fmt;
 
 use cairn_engine::{EngineError, ErrorKind};
+use cairn_item::json::write_string;
 
 /// Namespace of DynamoDB's own exceptions.
 macro_rules! dynamodb {
@@ -110,28 +111,6 @@ impl ApiError {
         }
         out.push(b'}');
     }
-}
-
-/// Appends `text` as a JSON string.
-pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
-    for &byte in text.as_bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
-            }
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'"');
 }
 
 impl fmt::Display for ApiError {

@@ -1,7 +1,28 @@
-//! The DynamoDB operations: decoding, validation, execution, encoding.
+//! The DynamoDB operations.
+//!
+//! An operation decodes its request, refuses what is wrong with it in DynamoDB's order and words, carries it out through
+//! the typed operations of [`Service`], and writes the answer straight from the stored items. Nothing is stored
+//! before everything about the request has been checked; nothing of a request is ignored: a parameter that is not
+//! built is refused by name.
+//!
+//! The order is DynamoDB's: the body's JSON and types, then the constraints of its shape together, then values and
+//! combinations of parameters, then the table, then keys against the table's schema, then the condition.
 
-mod error;
+pub mod error;
+
+mod constraints;
+mod decode;
+
 mod service;
 
+mod capacity;
+mod item;
+mod table;
+
+mod batch;
+mod query;
+mod scan;
+
+pub use capacity::{Capacity, ReturnCapacity};
 pub use error::ApiError;
-pub use service::Service;
+pub use service::{PAGE_BYTES_MAX, Page, Query, Scan, Service};

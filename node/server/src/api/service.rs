@@ -1,10 +1,23 @@
-//! One shard's entrance to the operations.
+//! One shard's entrance to the operations: by name and JSON body, or typed.
 
+use std::cell::RefCell;
+use std::ops::Bound;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use cairn_engine::{Direction, Range};
+use cairn_item::{Item, ItemBytes, ItemView, KeyCondition, KeyValue, Space, StorageKey};
 use cairn_runtime::Runtime;
+use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
 
-use super::ApiError;
+use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNAVAILABLE, UNKNOWN_OPERATION};
+use super::{ApiError, batch, item, query, scan, table};
+use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDefinition, TableStatus, Usage, hash_of};
+use crate::node::Control;
+use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Router, Write, Written};
+
+/// A page of Query or Scan ends with the item that makes it reach this size.
+pub const PAGE_BYTES_MAX: u64 = 1 << 20;
 
 /// The operations, as one shard offers them. Cheap to clone.
 pub struct Service<R: Runtime> {
@@ -12,8 +25,11 @@ pub struct Service<R: Runtime> {
 }
 
 struct Inner<R: Runtime> {
-    #[allow(dead_code, reason = "used by the operations")]
-    runtime: R,
+    router: Rc<Router<R>>,
+    catalog: Rc<RefCell<Catalog>>,
+    control: Vec<MailboxSender<Control>>,
+    region: String,
+    account: String,
 }
 
 impl<R: Runtime> Clone for Service<R> {
@@ -22,9 +38,62 @@ impl<R: Runtime> Clone for Service<R> {
     }
 }
 
+/// A read of all items of one partition key that satisfy a condition on the sort key, in its order.
+pub struct Query {
+    /// The partition key.
+    pub partition: KeyValue,
+    /// The condition on the sort key.
+    pub condition: KeyCondition,
+    /// Ascending sort keys, else descending.
+    pub forward: bool,
+    /// Where the page before ended.
+    pub start: Option<PrimaryKey>,
+    /// Items to look at, at most.
+    pub limit: Option<u64>,
+    /// Items to leave out.
+    pub filter: Option<Filter>,
+    /// Only count the items.
+    pub count_only: bool,
+}
+
+/// A read of all items of a table, or of one of `total` parts of it, in the order of their hashes.
+pub struct Scan {
+    /// The part and the number of parts.
+    pub segment: Option<(u32, u32)>,
+    /// Where the page before ended.
+    pub start: Option<PrimaryKey>,
+    /// Items to look at, at most.
+    pub limit: Option<u64>,
+    /// Items to leave out.
+    pub filter: Option<Filter>,
+    /// Only count the items.
+    pub count_only: bool,
+}
+
+/// One page of a Query or Scan.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Items that passed the filter, unless only their count was wanted.
+    pub items: Vec<ItemHandle>,
+    /// Items that passed the filter.
+    pub count: u64,
+    /// Items looked at.
+    pub scanned_count: u64,
+    /// Their DynamoDB sizes summed.
+    pub scanned_bytes: u64,
+    /// The last item looked at, when a limit ended the page. Its key is where the next page starts.
+    pub last: Option<ItemHandle>,
+}
+
 impl<R: Runtime> Service<R> {
-    pub(crate) fn new(runtime: R) -> Service<R> {
-        Service { inner: Rc::new(Inner { runtime }) }
+    pub(crate) fn new(
+        router: Rc<Router<R>>,
+        catalog: Rc<RefCell<Catalog>>,
+        control: Vec<MailboxSender<Control>>,
+        region: String,
+        account: String,
+    ) -> Service<R> {
+        Service { inner: Rc::new(Inner { router, catalog, control, region, account }) }
     }
 
     /// Executes `operation` (the part of `X-Amz-Target` after `DynamoDB_20120810.`) on the request `body` and
@@ -33,7 +102,354 @@ impl<R: Runtime> Service<R> {
     /// # Errors
     /// What DynamoDB answers.
     pub async fn call(&self, operation: &str, body: &[u8], out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let _ = (operation, body, out, &self.inner);
-        Err(ApiError::new(super::error::UNKNOWN_OPERATION, ""))
+        let before = out.len();
+        let result = match operation {
+            "GetItem" => item::get_item(self, body, out).await,
+            "PutItem" => item::put_item(self, body, out).await,
+            "DeleteItem" => item::delete_item(self, body, out).await,
+            // The rarer ones are boxed, so that their state does not make every request's future larger.
+            "BatchGetItem" => Box::pin(batch::batch_get_item(self, body, out)).await,
+            "BatchWriteItem" => Box::pin(batch::batch_write_item(self, body, out)).await,
+            "Query" => Box::pin(query::query(self, body, out)).await,
+            "Scan" => Box::pin(scan::scan(self, body, out)).await,
+            "CreateTable" => Box::pin(table::create_table(self, body, out)).await,
+            "DescribeTable" => Box::pin(table::describe_table(self, body, out)).await,
+            "DeleteTable" => Box::pin(table::delete_table(self, body, out)).await,
+            "ListTables" => table::list_tables(self, body, out),
+            _ => Err(ApiError::new(UNKNOWN_OPERATION, "")),
+        };
+        if result.is_err() {
+            out.truncate(before);
+        }
+        result
+    }
+
+    /// A table that may be read and written.
+    ///
+    /// # Errors
+    /// `ResourceNotFoundException` when there is none of that name, or it is being created or deleted.
+    pub fn table(&self, name: &str) -> Result<Rc<Table>, ApiError> {
+        match self.inner.catalog.borrow().get(name) {
+            Some(table) if table.definition().status == TableStatus::Active => Ok(Rc::clone(table)),
+            _ => Err(ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found")),
+        }
+    }
+
+    /// All tables, by name, whatever their status.
+    #[must_use]
+    pub fn tables(&self) -> Vec<Rc<Table>> {
+        self.inner.catalog.borrow().tables().cloned().collect()
+    }
+
+    /// The runtime of this shard.
+    #[must_use]
+    pub fn runtime(&self) -> &R {
+        &self.inner.router.runtime
+    }
+
+    pub(super) fn catalog(&self) -> std::cell::Ref<'_, Catalog> {
+        self.inner.catalog.borrow()
+    }
+
+    pub(super) fn region(&self) -> &str {
+        &self.inner.region
+    }
+
+    pub(super) fn account(&self) -> &str {
+        &self.inner.account
+    }
+
+    /// An item of this shard that is in memory; none when it must be waited for with [`Service::get`].
+    pub fn get_cached(
+        &self,
+        table: &Table,
+        key: &PrimaryKey,
+    ) -> Option<Result<Option<ItemHandle>, ApiError>> {
+        let (target, storage_key) = table.locate(key);
+        self.inner.router.get_cached(target, storage_key.as_bytes())
+    }
+
+    /// The item of a primary key. All reads are strongly consistent as long as a partition has one replica.
+    ///
+    /// # Errors
+    /// What keeps the partition from being read.
+    pub async fn get(&self, table: &Table, key: &PrimaryKey) -> Result<Option<ItemHandle>, ApiError> {
+        let (target, storage_key) = table.locate(key);
+        let router = &self.inner.router;
+        let read = match router.get_cached(target, storage_key.as_bytes()) {
+            Some(read) => read,
+            None => router.get(target, storage_key.as_bytes()).await,
+        };
+        read.map_err(|error| self.explain(table, error))
+    }
+
+    /// Stores an item; resolves when it is durable. `key` must be the item's.
+    ///
+    /// # Errors
+    /// The condition's; what keeps the partition from being written.
+    pub async fn put(
+        &self,
+        table: &Table,
+        key: &PrimaryKey,
+        item: ItemBytes,
+        condition: Option<Condition>,
+        return_old: bool,
+    ) -> Result<Written, ApiError> {
+        let item_bytes = u32::try_from(item.view().size_bytes()).expect("item sizes are limited");
+        let action = Action::Put { item: item.into_vec(), item_bytes };
+        self.write(table, key, Write { action, condition, return_old }).await
+    }
+
+    /// Removes an item; resolves when that is durable, also when there was none.
+    ///
+    /// # Errors
+    /// The condition's; what keeps the partition from being written.
+    pub async fn delete(
+        &self,
+        table: &Table,
+        key: &PrimaryKey,
+        condition: Option<Condition>,
+        return_old: bool,
+    ) -> Result<Written, ApiError> {
+        self.write(table, key, Write { action: Action::Delete, condition, return_old }).await
+    }
+
+    /// Writes an item.
+    ///
+    /// # Errors
+    /// The condition's; what keeps the partition from being written.
+    pub async fn write(&self, table: &Table, key: &PrimaryKey, write: Write) -> Result<Written, ApiError> {
+        let (target, storage_key) = table.locate(key);
+        let written = self.inner.router.write(target, storage_key.as_bytes(), write).await;
+        written.map_err(|error| self.explain(table, error))
+    }
+
+    /// One page of a query.
+    ///
+    /// # Errors
+    /// The starting key is not one of the query's; BETWEEN is reversed; what keeps the partition from being read.
+    pub async fn query(&self, table: &Table, query: Query) -> Result<Page, ApiError> {
+        let seed = table.definition().seed;
+        let (mut lower, mut upper) = query.condition.range(Space::Base, seed, &query.partition)?;
+        let place = table.definition().place_of(StorageKey::hash(seed, &query.partition));
+        if let Some(start) = &query.start {
+            let (_, start_key) = table.locate(start);
+            if start.partition != query.partition {
+                return Err(ApiError::validation(START_OUTSIDE_QUERY));
+            }
+            if !(lower.as_ref(), upper.as_ref()).contains_key(start_key.as_bytes()) {
+                return Err(ApiError::validation(START_OUTSIDE_PREDICATE));
+            }
+            let after = Bound::Excluded(start_key.into_bytes());
+            if query.forward { lower = after } else { upper = after }
+        }
+        let request = PageRequest {
+            range: Range { lower, upper },
+            direction: if query.forward { Direction::Forward } else { Direction::Backward },
+            items_max: query.limit.unwrap_or(u64::MAX),
+            bytes_max: PAGE_BYTES_MAX,
+            filter: query.filter,
+            count_only: query.count_only,
+        };
+        if is_empty(&request.range) {
+            return Ok(Page::default());
+        }
+        let done = self.inner.router.page(table.target(place), request).await;
+        let done = done.map_err(|error| self.explain(table, error))?;
+        Ok(Page {
+            items: done.items,
+            count: done.count,
+            scanned_count: done.scanned_count,
+            scanned_bytes: done.scanned_bytes,
+            last: done.last,
+        })
+    }
+
+    /// One page of a scan.
+    ///
+    /// # Errors
+    /// The starting key is in another segment; what keeps a partition from being read.
+    pub async fn scan(&self, table: &Table, scan: Scan) -> Result<Page, ApiError> {
+        let (first, end) = scan.segment.map_or((0, 1 << 64), segment_hashes);
+        let mut hash = first;
+        let mut lower = Bound::Included(hash_bound(first));
+        if let Some(start) = &scan.start {
+            let (_, start_key) = table.locate(start);
+            hash = u128::from(hash_of(start_key.as_bytes()));
+            if hash < first || hash >= end {
+                let (segment, total) = scan.segment.expect("every hash is in the whole");
+                return Err(ApiError::validation(format!(
+                    "The provided starting key is invalid: Invalid ExclusiveStartKey. Please use \
+                     ExclusiveStartKey with correct Segment. TotalSegments: {total} Segment: {segment}"
+                )));
+            }
+            lower = Bound::Excluded(start_key.into_bytes());
+        }
+        let places = &table.definition().places;
+        let mut page = Page::default();
+        // A segment may be empty when there are more of them than hashes can tell apart.
+        let begin = u64::try_from(hash).map_or(places.len(), |hash| table.definition().place_of(hash));
+        for place in begin..places.len() {
+            if u128::from(places[place].lower) >= end {
+                break;
+            }
+            let request = PageRequest {
+                range: Range { lower: lower.clone(), upper: Bound::Excluded(hash_bound(end)) },
+                direction: Direction::Forward,
+                items_max: scan.limit.unwrap_or(u64::MAX) - page.scanned_count,
+                bytes_max: PAGE_BYTES_MAX - page.scanned_bytes,
+                filter: scan.filter.clone(),
+                count_only: scan.count_only,
+            };
+            let done = self.inner.router.page(table.target(place), request).await;
+            let done = done.map_err(|error| self.explain(table, error))?;
+            page.items.extend(done.items);
+            page.count += done.count;
+            page.scanned_count += done.scanned_count;
+            page.scanned_bytes += done.scanned_bytes;
+            page.last = done.last;
+            if page.last.is_some() {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// A partition that is not there belongs to a table that has just been deleted, or else is an error of ours.
+    fn explain(&self, table: &Table, error: ApiError) -> ApiError {
+        let definition = table.definition();
+        if error.kind == RESOURCE_NOT_FOUND
+            && self.table(&definition.name).is_ok_and(|now| now.definition().id == definition.id)
+        {
+            return ApiError::internal("a partition of the table is missing");
+        }
+        error
+    }
+
+    /// Has the catalog changed by shard 0.
+    pub(super) async fn order(
+        &self,
+        order: impl FnOnce(ReplySender<Result<Arc<TableDefinition>, ApiError>>) -> Order,
+    ) -> Result<Arc<TableDefinition>, ApiError> {
+        let (sender, answer) = reply();
+        if self.inner.control[0].try_send(Control::Order(order(sender))).is_err() {
+            return Err(ApiError::new(
+                LIMIT_EXCEEDED,
+                "Subscriber limit exceeded: too many operations on tables at once; try again later",
+            ));
+        }
+        answer.await.map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"))?
+    }
+
+    /// What a table holds on all shards.
+    pub(super) async fn usage(&self, table: &Table) -> Usage {
+        let definition = Arc::new(table.definition().clone());
+        let mut replies = Vec::new();
+        for control in &self.inner.control {
+            let (sender, answer) = reply();
+            let question = Control::Usage { table: Arc::clone(&definition), reply: sender };
+            if control.send(question).await.is_ok() {
+                replies.push(answer);
+            }
+        }
+        let mut usage = Usage::default();
+        for answer in replies {
+            // A shard that is gone takes the node with it; until then its items are not counted.
+            let part = answer.await.unwrap_or_default();
+            usage.item_count += part.item_count;
+            usage.item_bytes += part.item_bytes;
+        }
+        usage
+    }
+}
+
+pub(crate) const START_OUTSIDE_QUERY: &str =
+    "The provided starting key is outside query boundaries based on provided conditions";
+pub(crate) const START_OUTSIDE_PREDICATE: &str =
+    "The provided starting key does not match the range key predicate";
+
+/// Hashes of one segment of a table: from the first to before the second, which may be 2^64.
+fn segment_hashes((segment, total): (u32, u32)) -> (u128, u128) {
+    let begin = |segment: u32| (u128::from(segment) << 64).div_ceil(u128::from(total));
+    (begin(segment), begin(segment + 1))
+}
+
+/// Where a hash begins among storage keys; 2^64 is the end of the space.
+fn hash_bound(hash: u128) -> Vec<u8> {
+    match u64::try_from(hash) {
+        Ok(hash) => StorageKey::hash_prefix(Space::Base, hash),
+        Err(_) => vec![Space::Base as u8 + 1],
+    }
+}
+
+trait ContainsKey {
+    fn contains_key(&self, key: &[u8]) -> bool;
+}
+
+impl ContainsKey for (Bound<&Vec<u8>>, Bound<&Vec<u8>>) {
+    fn contains_key(&self, key: &[u8]) -> bool {
+        let above = match self.0 {
+            Bound::Included(lower) => key >= lower.as_slice(),
+            Bound::Excluded(lower) => key > lower.as_slice(),
+            Bound::Unbounded => true,
+        };
+        let below = match self.1 {
+            Bound::Included(upper) => key <= upper.as_slice(),
+            Bound::Excluded(upper) => key < upper.as_slice(),
+            Bound::Unbounded => true,
+        };
+        above && below
+    }
+}
+
+/// Whether no key can be in the range. Such ranges arise when a page starts at the end of its query.
+fn is_empty(range: &Range) -> bool {
+    match (&range.lower, &range.upper) {
+        (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
+        (Bound::Included(lower) | Bound::Excluded(lower), Bound::Excluded(upper))
+        | (Bound::Excluded(lower), Bound::Included(upper)) => lower >= upper,
+        _ => false,
+    }
+}
+
+/// Writes the key attributes of an item.
+pub(super) fn write_key_of(out: &mut Vec<u8>, table: &Table, item: ItemView<'_>) {
+    let definition = table.definition();
+    out.push(b'{');
+    for (index, key) in std::iter::once(&definition.partition_key).chain(&definition.sort_key).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        cairn_item::json::write_string(out, &key.name);
+        out.push(b':');
+        let value = item.get(&key.name).expect("stored items have their keys");
+        cairn_item::json::write_value_view(out, value);
+    }
+    out.push(b'}');
+}
+
+/// The key given as `ExclusiveStartKey`.
+pub(super) fn start_key(table: &Table, key: &Item) -> Result<PrimaryKey, ApiError> {
+    table
+        .key_of_key(key)
+        .map_err(|error| ApiError::validation(format!("The provided starting key is invalid: {}", error.message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_tile_the_hashes() {
+        for total in [1, 2, 3, 7, 1000, 1_000_000] {
+            let mut end = 0;
+            for segment in 0..total {
+                let hashes = segment_hashes((segment, total));
+                assert_eq!(hashes.0, end, "segment {segment} of {total}");
+                assert!(hashes.0 < hashes.1);
+                end = hashes.1;
+            }
+            assert_eq!(end, 1 << 64);
+        }
     }
 }

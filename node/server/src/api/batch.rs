@@ -1,0 +1,494 @@
+//! BatchGetItem and BatchWriteItem.
+//!
+//! The requests of a batch are carried out at the same time and independently of each other. Those that were
+//! refused because there are too many are given back as unprocessed; when all of them were, the batch fails so.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use cairn_item::json::{Reader, write_item, write_item_view, write_string};
+use cairn_item::{Item, ItemBytes};
+use cairn_runtime::Runtime;
+use futures_util::future::join_all;
+
+use super::capacity::{Capacity, ReturnCapacity};
+use super::constraints::Constraints;
+use super::decode::{self, CheckedItem, Text, Unsupported};
+use super::error::THROUGHPUT_EXCEEDED;
+use super::item::Members;
+use super::{ApiError, Service};
+use crate::catalog::{PrimaryKey, Table};
+use crate::route::{Action, Write};
+
+/// Keys of one BatchGetItem.
+const GETS_MAX: usize = 100;
+/// Requests of one BatchWriteItem.
+const WRITES_MAX: usize = 25;
+/// Sizes of the items that one BatchGetItem answers with, summed.
+const GET_BYTES_MAX: u64 = 16 << 20;
+/// Sizes of the items of one BatchWriteItem, summed.
+const WRITE_BYTES_MAX: usize = 16 << 20;
+
+const DUPLICATES: &str = "Provided list of item keys contains duplicates";
+
+/// What is asked of one table.
+#[derive(Default)]
+struct Keys {
+    table: String,
+    keys: Option<Vec<CheckedItem>>,
+    consistent: Option<bool>,
+}
+
+fn table_name(name: &str) -> Result<(), ApiError> {
+    let mut constraints = Constraints::new();
+    constraints.table_name(Some(name));
+    constraints.finish()
+}
+
+fn items_required(operation: &str) -> ApiError {
+    ApiError::validation(format!("The requestItems parameter is required for {operation}"))
+}
+
+/// Reads the map of tables; `one` reads what is asked of a table.
+fn decode_tables<'a, T>(
+    reader: &mut Reader<'a>,
+    into: &mut Option<Vec<T>>,
+    mut one: impl FnMut(String, &mut Reader<'a>) -> Result<T, ApiError>,
+) -> Result<bool, ApiError> {
+    let mut tables = Vec::new();
+    reader.begin_object()?;
+    while let Some(name) = reader.next_key()? {
+        tables.push(one(name.into_owned(), reader)?);
+    }
+    *into = Some(tables);
+    Ok(true)
+}
+
+fn decode_keys(
+    table: String,
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+) -> Result<Keys, ApiError> {
+    let mut asked = Keys { table, ..Keys::default() };
+    let other = decode::members_of(reader, |name, reader| match name {
+        "Keys" => {
+            let mut keys = Vec::new();
+            decode::list(reader, |reader| {
+                let mut key = None;
+                decode::item(reader, &mut key)?;
+                keys.push(key);
+                Ok(())
+            })?;
+            asked.keys = Some(keys);
+            Ok(true)
+        }
+        "ConsistentRead" => decode::boolean(reader, &mut asked.consistent),
+        _ => Ok(false),
+    })?;
+    unsupported.merge(other);
+    Ok(asked)
+}
+
+/// Gives the items of a list whose values are all allowed.
+fn allowed(items: Vec<CheckedItem>) -> Result<Vec<Item>, ApiError> {
+    items.into_iter().map(|item| Ok(item.expect("every element was read")?)).collect()
+}
+
+/// Refuses the same primary key twice.
+fn check_duplicates<'a>(keys: impl Iterator<Item = &'a PrimaryKey>) -> Result<(), ApiError> {
+    let mut seen = BTreeSet::new();
+    for key in keys {
+        if !seen.insert(key) {
+            return Err(ApiError::validation(DUPLICATES));
+        }
+    }
+    Ok(())
+}
+
+/// One table's part of a BatchGetItem.
+struct Gets {
+    table: Rc<Table>,
+    consistent: bool,
+    /// As the client wrote them, and resolved.
+    keys: Vec<(Item, PrimaryKey)>,
+}
+
+fn check_gets(asked: Vec<Keys>) -> Result<Vec<(String, bool, Vec<Item>)>, ApiError> {
+    for Keys { table, keys, .. } in &asked {
+        table_name(table)?;
+        let Some(keys) = keys else {
+            let mut constraints = Constraints::new();
+            constraints.missing(&format!("requestItems.{table}.member.keys"));
+            return Err(constraints.finish().expect_err("one is missing"));
+        };
+        if keys.is_empty() {
+            return Err(ApiError::validation(format!(
+                "1 validation error detected: Value at 'requestItems.{table}.member.keys' failed to satisfy \
+                 constraint: Member must have length greater than or equal to 1"
+            )));
+        }
+        if keys.len() > GETS_MAX {
+            return Err(ApiError::validation(format!(
+                "1 validation error detected: Value at 'RequestItems.{table}.member.Keys' failed to satisfy \
+                 constraint: Member must have length less than or equal to {GETS_MAX}"
+            )));
+        }
+    }
+    let count: usize = asked.iter().filter_map(|asked| asked.keys.as_ref()).map(Vec::len).sum();
+    if count > GETS_MAX {
+        return Err(ApiError::validation("Too many items requested for the BatchGetItem call"));
+    }
+    asked
+        .into_iter()
+        .map(|Keys { table, keys, consistent }| {
+            Ok((table, consistent.unwrap_or(false), allowed(keys.expect("checked above"))?))
+        })
+        .collect()
+}
+
+pub(super) async fn batch_get_item<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let mut asked: Option<Vec<Keys>> = None;
+    let mut capacity: Text<'_> = None;
+    let mut inner = Unsupported::default();
+    let mut unsupported = decode::members(body, |name, reader| match name {
+        "RequestItems" => {
+            decode_tables(reader, &mut asked, |table, reader| decode_keys(table, reader, &mut inner))
+        }
+        "ReturnConsumedCapacity" => decode::text(reader, &mut capacity),
+        _ => Ok(false),
+    })?;
+    unsupported.merge(inner);
+    let mut constraints = Constraints::new();
+    constraints.required(asked.as_ref(), "requestItems");
+    constraints.one_of(capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
+    constraints.finish()?;
+    let asked = asked.expect("required");
+    if asked.is_empty() {
+        return Err(items_required("BatchGetItem"));
+    }
+    let asked = check_gets(asked)?;
+    unsupported.check()?;
+
+    let mut gets = Vec::with_capacity(asked.len());
+    for (name, consistent, items) in asked {
+        let table = service.table(&name)?;
+        let mut keys = Vec::with_capacity(items.len());
+        for item in items {
+            let key = table.key_of_key(&item)?;
+            keys.push((item, key));
+        }
+        check_duplicates(keys.iter().map(|(_, key)| key))?;
+        gets.push(Gets { table, consistent, keys });
+    }
+
+    let reads = gets.iter().flat_map(|gets| {
+        gets.keys.iter().map(|(_, key)| service.get(&gets.table, key))
+    });
+    let mut reads = join_all(reads).await.into_iter();
+    let mut answers = Vec::with_capacity(gets.len());
+    let mut bytes = 0;
+    let (mut processed, mut refused) = (0, None);
+    for gets in &gets {
+        let mut answer = Answer::default();
+        for (key, _) in &gets.keys {
+            match reads.next().expect("one for each key") {
+                Ok(item) => {
+                    let item_bytes = item.as_ref().map_or(0, |item| u64::from(item.item_bytes()));
+                    if bytes + item_bytes > GET_BYTES_MAX {
+                        answer.unprocessed.push(key);
+                        continue;
+                    }
+                    bytes += item_bytes;
+                    processed += 1;
+                    answer.capacity = answer.capacity.plus(Capacity::of_read(item_bytes, gets.consistent));
+                    answer.items.extend(item);
+                }
+                Err(error) if error.kind == THROUGHPUT_EXCEEDED => {
+                    answer.unprocessed.push(key);
+                    refused = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        answers.push((gets, answer));
+    }
+    if let (0, Some(error)) = (processed, refused) {
+        return Err(error);
+    }
+    write_gets(out, &answers, ReturnCapacity::parse(capacity.as_deref()));
+    Ok(())
+}
+
+/// What one table's part of a batch came to.
+#[derive(Default)]
+struct Answer<'a> {
+    items: Vec<crate::route::ItemHandle>,
+    unprocessed: Vec<&'a Item>,
+    capacity: Capacity,
+}
+
+fn write_gets(out: &mut Vec<u8>, answers: &[(&Gets, Answer<'_>)], wanted: ReturnCapacity) {
+    let mut members = Members::begin(out);
+    let capacities = answers.iter().map(|(gets, answer)| (&*gets.table, answer.capacity));
+    write_capacities(&mut members, capacities, wanted);
+    let mut responses = Members::begin(members.member("Responses"));
+    for (gets, answer) in answers {
+        let list = responses.member(&gets.table.definition().name);
+        write_list(list, answer.items.iter(), |out, item| write_item_view(out, item.view()));
+    }
+    responses.end();
+    let mut unprocessed = Members::begin(members.member("UnprocessedKeys"));
+    for (gets, answer) in answers.iter().filter(|(_, answer)| !answer.unprocessed.is_empty()) {
+        let mut table = Members::begin(unprocessed.member(&gets.table.definition().name));
+        write_list(table.member("Keys"), answer.unprocessed.iter(), |out, key| write_item(out, key));
+        if gets.consistent {
+            table.member("ConsistentRead").extend_from_slice(b"true");
+        }
+        table.end();
+    }
+    unprocessed.end();
+    members.end();
+}
+
+fn write_list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+    out.push(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+fn write_capacities<'a>(
+    members: &mut Members<'_>,
+    capacities: impl Iterator<Item = (&'a Table, Capacity)>,
+    wanted: ReturnCapacity,
+) {
+    if wanted != ReturnCapacity::None {
+        write_list(members.member("ConsumedCapacity"), capacities, |out, (table, capacity)| {
+            capacity.write_json(out, &table.definition().name, wanted);
+        });
+    }
+}
+
+/// One member of a table's list of writes.
+#[derive(Default)]
+struct WriteRequest {
+    put: Option<CheckedItem>,
+    delete: Option<CheckedItem>,
+}
+
+fn decode_writes(
+    table: String,
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+) -> Result<(String, Vec<WriteRequest>), ApiError> {
+    let mut writes = Vec::new();
+    decode::list(reader, |reader| {
+        let mut write = WriteRequest::default();
+        let other = decode::members_of(reader, |name, reader| {
+            let (member, into) = match name {
+                "PutRequest" => ("Item", &mut write.put),
+                "DeleteRequest" => ("Key", &mut write.delete),
+                _ => return Ok(false),
+            };
+            let mut item = None;
+            let other = decode::members_of(reader, |name, reader| {
+                if name == member { decode::item(reader, &mut item) } else { Ok(false) }
+            })?;
+            unsupported.merge(other);
+            *into = Some(item);
+            Ok(true)
+        })?;
+        unsupported.merge(other);
+        writes.push(write);
+        Ok(())
+    })?;
+    Ok((table, writes))
+}
+
+/// A write whose values are allowed.
+enum Wanted {
+    Put(Item),
+    Delete(Item),
+}
+
+fn check_writes(asked: Vec<(String, Vec<WriteRequest>)>) -> Result<Vec<(String, Vec<Wanted>)>, ApiError> {
+    let mut constraints = Constraints::new();
+    for (table, writes) in &asked {
+        table_name(table)?;
+        if writes.is_empty() || writes.len() > WRITES_MAX {
+            constraints.add(
+                &format!("{{{table}=[{} requests]}}", writes.len()),
+                "requestItems",
+                "Map value must satisfy constraint: [Member must have length less than or equal to 25, Member \
+                 must have length greater than or equal to 1]",
+            );
+        }
+        for (index, write) in writes.iter().enumerate() {
+            let path = format!("requestItems.{table}.member.{}.member", index + 1);
+            if let Some(None) = write.put {
+                constraints.missing(&format!("{path}.putRequest.item"));
+            }
+            if let Some(None) = write.delete {
+                constraints.missing(&format!("{path}.deleteRequest.key"));
+            }
+        }
+    }
+    constraints.finish()?;
+    let count: usize = asked.iter().map(|(_, writes)| writes.len()).sum();
+    if count > WRITES_MAX {
+        return Err(ApiError::validation("Too many items requested for the BatchWriteItem call"));
+    }
+    let wanted = |write: WriteRequest| {
+        Ok(match (write.put, write.delete) {
+            (Some(item), None) => Wanted::Put(item.expect("checked above")?),
+            (None, Some(key)) => Wanted::Delete(key.expect("checked above")?),
+            _ => {
+                return Err(ApiError::validation(
+                    "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the \
+                     supported datatypes",
+                ));
+            }
+        })
+    };
+    let mut bytes = 0;
+    let mut checked = Vec::with_capacity(asked.len());
+    for (table, writes) in asked {
+        let writes = writes.into_iter().map(wanted).collect::<Result<Vec<_>, ApiError>>()?;
+        bytes += writes.iter().map(|(Wanted::Put(item) | Wanted::Delete(item))| item.size()).sum::<usize>();
+        checked.push((table, writes));
+    }
+    if bytes > WRITE_BYTES_MAX {
+        return Err(ApiError::validation(
+            "Item collection too large: aggregate size of items in BatchWriteItem exceeds 16MB limit",
+        ));
+    }
+    Ok(checked)
+}
+
+/// One table's part of a BatchWriteItem.
+struct Writes {
+    table: Rc<Table>,
+    writes: Vec<(Wanted, PrimaryKey)>,
+}
+
+pub(super) async fn batch_write_item<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let mut asked: Option<Vec<(String, Vec<WriteRequest>)>> = None;
+    let (mut capacity, mut metrics) = (None, None);
+    let mut inner = Unsupported::default();
+    let mut unsupported = decode::members(body, |name, reader| match name {
+        "RequestItems" => {
+            decode_tables(reader, &mut asked, |table, reader| decode_writes(table, reader, &mut inner))
+        }
+        "ReturnConsumedCapacity" => decode::text(reader, &mut capacity),
+        "ReturnItemCollectionMetrics" => decode::text(reader, &mut metrics),
+        _ => Ok(false),
+    })?;
+    unsupported.merge(inner);
+    let mut constraints = Constraints::new();
+    constraints.required(asked.as_ref(), "requestItems");
+    constraints.one_of(capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
+    constraints.one_of(metrics.as_deref(), "returnItemCollectionMetrics", &["SIZE", "NONE"]);
+    constraints.finish()?;
+    let asked = asked.expect("required");
+    if asked.is_empty() {
+        return Err(items_required("BatchWriteItem"));
+    }
+    let asked = check_writes(asked)?;
+    unsupported.check()?;
+
+    let mut batch = Vec::with_capacity(asked.len());
+    for (name, wanted) in asked {
+        let table = service.table(&name)?;
+        let mut writes = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let key = match &wanted {
+                Wanted::Put(item) => table.key_of_item(item)?,
+                Wanted::Delete(key) => table.key_of_key(key)?,
+            };
+            writes.push((wanted, key));
+        }
+        check_duplicates(writes.iter().map(|(_, key)| key))?;
+        batch.push(Writes { table, writes });
+    }
+
+    let running = batch.iter().flat_map(|part| {
+        part.writes.iter().map(|(wanted, key)| {
+            let action = match wanted {
+                Wanted::Put(item) => Action::Put {
+                    item: ItemBytes::from_item(item).into_vec(),
+                    item_bytes: item_bytes(item),
+                },
+                Wanted::Delete(_) => Action::Delete,
+            };
+            service.write(&part.table, key, Write { action, condition: None, return_old: false })
+        })
+    });
+    let mut done = join_all(running).await.into_iter();
+    let mut answers = Vec::with_capacity(batch.len());
+    let (mut processed, mut refused) = (0, None);
+    for part in &batch {
+        let mut total = Capacity::default();
+        let mut unprocessed = Vec::new();
+        for (wanted, _) in &part.writes {
+            match done.next().expect("one for each write") {
+                Ok(written) => {
+                    let new_bytes = match wanted {
+                        Wanted::Put(item) => item_bytes(item),
+                        Wanted::Delete(_) => 0,
+                    };
+                    processed += 1;
+                    total = total.plus(Capacity::of_write(written.old_item_bytes.unwrap_or(0), new_bytes));
+                }
+                Err(error) if error.kind == THROUGHPUT_EXCEEDED => {
+                    unprocessed.push(wanted);
+                    refused = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        answers.push((part, total, unprocessed));
+    }
+    if let (0, Some(error)) = (processed, refused) {
+        return Err(error);
+    }
+
+    let mut members = Members::begin(out);
+    let capacities = answers.iter().map(|(part, total, _)| (&*part.table, *total));
+    write_capacities(&mut members, capacities, ReturnCapacity::parse(capacity.as_deref()));
+    let mut tables = Members::begin(members.member("UnprocessedItems"));
+    for (part, _, unprocessed) in answers.iter().filter(|(_, _, unprocessed)| !unprocessed.is_empty()) {
+        let list = tables.member(&part.table.definition().name);
+        write_list(list, unprocessed.iter(), |out, wanted| {
+            let (request, member, item) = match wanted {
+                Wanted::Put(item) => ("PutRequest", "Item", item),
+                Wanted::Delete(key) => ("DeleteRequest", "Key", key),
+            };
+            out.push(b'{');
+            write_string(out, request);
+            out.extend_from_slice(b":{");
+            write_string(out, member);
+            out.push(b':');
+            write_item(out, item);
+            out.extend_from_slice(b"}}");
+        });
+    }
+    tables.end();
+    members.end();
+    Ok(())
+}
+
+fn item_bytes(item: &Item) -> u32 {
+    u32::try_from(item.size()).expect("item sizes are limited")
+}

@@ -1,0 +1,112 @@
+//! Capacity units: what a request would have cost, and how that is said.
+//!
+//! A write costs one unit per started KiB of the larger of the old and the new item; a strongly consistent read one
+//! per started 4 KiB, an eventually consistent one half of that. Whatever it touches, a request costs one at least.
+
+use cairn_item::json::write_string;
+
+const WRITE_UNIT_BYTES: u64 = 1024;
+const READ_UNIT_BYTES: u64 = 4096;
+
+/// How much of it the client wants to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReturnCapacity {
+    /// Nothing.
+    #[default]
+    None,
+    /// The sum.
+    Total,
+    /// The sum, and the table and each index by itself.
+    Indexes,
+}
+
+impl ReturnCapacity {
+    pub(crate) const ALLOWED: [&'static str; 3] = ["INDEXES", "TOTAL", "NONE"];
+
+    /// Reads a value that has been checked against [`ReturnCapacity::ALLOWED`].
+    pub(crate) fn parse(value: Option<&str>) -> ReturnCapacity {
+        match value {
+            Some("TOTAL") => ReturnCapacity::Total,
+            Some("INDEXES") => ReturnCapacity::Indexes,
+            _ => ReturnCapacity::None,
+        }
+    }
+}
+
+/// Capacity in halves of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capacity {
+    halves: u64,
+}
+
+impl Capacity {
+    /// Of a write that replaced `old` by `new` bytes.
+    #[must_use]
+    pub fn of_write(old_bytes: u32, new_bytes: u32) -> Capacity {
+        let units = u64::from(old_bytes.max(new_bytes)).div_ceil(WRITE_UNIT_BYTES).max(1);
+        Capacity { halves: 2 * units }
+    }
+
+    /// Of a read of `bytes` bytes.
+    #[must_use]
+    pub fn of_read(bytes: u64, consistent: bool) -> Capacity {
+        let units = bytes.div_ceil(READ_UNIT_BYTES).max(1);
+        Capacity { halves: if consistent { 2 * units } else { units } }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Capacity) -> Capacity {
+        Capacity { halves: self.halves + other.halves }
+    }
+
+    fn write_units(self, out: &mut Vec<u8>) {
+        let fraction = if self.halves % 2 == 0 { "0" } else { "5" };
+        out.extend_from_slice(format!("{}.{fraction}", self.halves / 2).as_bytes());
+    }
+
+    /// Appends the object that is the value of `ConsumedCapacity`.
+    pub(crate) fn write_json(self, out: &mut Vec<u8>, table: &str, wanted: ReturnCapacity) {
+        out.extend_from_slice(b"{\"TableName\":");
+        write_string(out, table);
+        out.extend_from_slice(b",\"CapacityUnits\":");
+        self.write_units(out);
+        if wanted == ReturnCapacity::Indexes {
+            out.extend_from_slice(b",\"Table\":{\"CapacityUnits\":");
+            self.write_units(out);
+            out.push(b'}');
+        }
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_started_blocks() {
+        // Old bytes, new bytes, units.
+        for (old, new, units) in
+            [(0, 0, 1), (0, 1, 1), (0, 1024, 1), (1025, 10, 2), (10, 2049, 3), (0, 409_600, 400)]
+        {
+            assert_eq!(Capacity::of_write(old, new).halves, units * 2, "{old} {new}");
+        }
+        // Bytes, halves of a unit when consistent.
+        for (bytes, halves) in [(0, 2), (1, 2), (4096, 2), (4097, 4), (1 << 20, 512)] {
+            assert_eq!(Capacity::of_read(bytes, true).halves, halves, "{bytes}");
+            assert_eq!(Capacity::of_read(bytes, false).halves, halves / 2, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wanted() {
+        let mut out = Vec::new();
+        Capacity::of_read(1, false).write_json(&mut out, "t\"1", ReturnCapacity::Total);
+        Capacity::of_write(1, 2000).write_json(&mut out, "t2", ReturnCapacity::Indexes);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"TableName":"t\"1","CapacityUnits":0.5}{"TableName":"t2","CapacityUnits":2.0,"Table":{"CapacityUnits":2.0}}"#
+        );
+    }
+}

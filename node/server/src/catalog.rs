@@ -1,1 +1,0 @@
-//! Which tables and partitions exist.

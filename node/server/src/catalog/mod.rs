@@ -1,0 +1,295 @@
+//! Which tables and partitions exist.
+//!
+//! **Invariants**
+//! 1. The truth is the system table (table 0) in the system partition (partition 1) of log 0, on shard 0; only the
+//!    [`Store`] there writes it. Every shard holds a copy, [`Catalog`], and looks names up in nothing else.
+//! 2. Ids of tables and partitions come from a durable counter that moves before they are used: none is used twice, and
+//!    a crash wastes some.
+//! 3. An entry is durable before its first partition is created and goes after its last partition is dropped. So a
+//!    partition that no entry names does not arise, and an entry that is `CREATING` or `DELETING` says what is left to
+//!    do after a crash ([`Store::resume`]).
+//! 4. A partition of an `ACTIVE` table is never created anew: if its log does not know it, data is missing and the node
+//!    says so instead of serving an empty partition.
+
+mod definition;
+mod store;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cairn_engine::ids::{IndexId, PartitionId, TableId};
+use cairn_engine::{Engine, PartitionDescriptor};
+use cairn_item::{Item, ItemError, ItemView, KeyType, KeyValue, Space, StorageKey};
+use cairn_runtime::Runtime;
+use cairn_runtime::mailbox::ReplySender;
+
+pub use definition::{Billing, KeyAttribute, PartitionPlace, TableDefinition, TableStatus};
+pub(crate) use store::{Store, TableDraft};
+
+use crate::api::ApiError;
+use crate::route::{Deal, Router, Seat, Target};
+
+/// The system table.
+pub const SYSTEM_TABLE: TableId = TableId(0);
+/// Its only partition.
+pub const SYSTEM_PARTITION: PartitionId = PartitionId(1);
+
+/// A primary key: the values of a table's key attributes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PrimaryKey {
+    /// The partition key's value.
+    pub partition: KeyValue,
+    /// The sort key's value, when the table has one.
+    pub sort: Option<KeyValue>,
+}
+
+/// A table as one shard knows it.
+#[derive(Debug)]
+pub struct Table {
+    definition: Arc<TableDefinition>,
+    /// Where each of the definition's places is served.
+    seats: Vec<Seat>,
+}
+
+impl Table {
+    fn new(definition: Arc<TableDefinition>, deal: &Deal) -> Result<Table, ApiError> {
+        let seat = |place: &PartitionPlace| {
+            deal.seat(place.log).ok_or_else(|| {
+                let PartitionPlace { id, log, .. } = place;
+                ApiError::internal(format!(
+                    "partition {id} of table {} is in log {log}, which is on none of the drives",
+                    definition.name
+                ))
+            })
+        };
+        let seats = definition.places.iter().map(seat).collect::<Result<_, _>>()?;
+        Ok(Table { definition, seats })
+    }
+
+    /// What the catalog knows about it.
+    #[must_use]
+    pub fn definition(&self) -> &TableDefinition {
+        &self.definition
+    }
+
+    /// Its partitions in the order of their hashes, each with the shard that serves it.
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = (PartitionPlace, usize)> + '_ {
+        self.definition.places.iter().zip(&self.seats).map(|(place, seat)| (*place, seat.shard))
+    }
+
+    pub(crate) fn target(&self, place: usize) -> Target {
+        Target { partition: self.definition.places[place].id, seat: self.seats[place] }
+    }
+
+    /// The storage key of a primary key, and the partition that owns it.
+    pub(crate) fn locate(&self, key: &PrimaryKey) -> (Target, StorageKey) {
+        let storage_key =
+            StorageKey::new(Space::Base, self.definition.seed, &key.partition, key.sort.as_ref());
+        (self.target(self.definition.place_of(hash_of(storage_key.as_bytes()))), storage_key)
+    }
+
+    /// The primary key of a whole item.
+    ///
+    /// # Errors
+    /// A key attribute is missing, of another type, empty or too long: DynamoDB's words for items.
+    pub fn key_of_item(&self, item: &Item) -> Result<PrimaryKey, ApiError> {
+        self.key_with(|key| KeyValue::from_item(item, &key.name, key.kind))
+            .map_err(|error| ApiError::validation(error.to_string()))
+    }
+
+    /// As [`Table::key_of_item`], for an archived item.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn key_of_item_view(&self, item: ItemView<'_>) -> Result<PrimaryKey, ApiError> {
+        self.key_with(|key| KeyValue::from_item_view(item, &key.name, key.kind))
+            .map_err(|error| ApiError::validation(error.to_string()))
+    }
+
+    /// The primary key given by `key`, which holds the key attributes and nothing else.
+    ///
+    /// # Errors
+    /// It does not: DynamoDB's words for keys.
+    pub fn key_of_key(&self, key: &Item) -> Result<PrimaryKey, ApiError> {
+        self.check_key_length(key.len())?;
+        self.key_with(|schema| KeyValue::from_item(key, &schema.name, schema.kind)).map_err(key_error)
+    }
+
+    /// As [`Table::key_of_key`], for an archived key.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn key_of_key_view(&self, key: ItemView<'_>) -> Result<PrimaryKey, ApiError> {
+        self.check_key_length(key.len())?;
+        self.key_with(|schema| KeyValue::from_item_view(key, &schema.name, schema.kind)).map_err(key_error)
+    }
+
+    fn check_key_length(&self, attributes: usize) -> Result<(), ApiError> {
+        let wanted = 1 + usize::from(self.definition.sort_key.is_some());
+        if attributes == wanted { Ok(()) } else { Err(ApiError::validation(KEY_MISMATCH)) }
+    }
+
+    fn key_with(
+        &self,
+        mut value_of: impl FnMut(&KeyAttribute) -> Result<KeyValue, ItemError>,
+    ) -> Result<PrimaryKey, ItemError> {
+        let partition = value_of(&self.definition.partition_key)?;
+        partition.check_partition_key()?;
+        let sort = self.definition.sort_key.as_ref().map(value_of).transpose()?;
+        if let Some(sort) = &sort {
+            sort.check_sort_key()?;
+        }
+        Ok(PrimaryKey { partition, sort })
+    }
+}
+
+/// The hash in a storage key.
+pub(crate) fn hash_of(storage_key: &[u8]) -> u64 {
+    u64::from_be_bytes(storage_key[1..9].try_into().expect("a storage key begins with a space and a hash"))
+}
+
+pub(crate) const KEY_MISMATCH: &str = "The provided key element does not match the schema";
+
+fn key_error(error: ItemError) -> ApiError {
+    match error {
+        ItemError::KeyMissing(_) | ItemError::KeyTypeMismatch { .. } => ApiError::validation(KEY_MISMATCH),
+        error => ApiError::validation(error.to_string()),
+    }
+}
+
+/// One change of the catalog, as the shards are told.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    /// This is the table's entry now.
+    Set(Arc<TableDefinition>),
+    /// The table is gone.
+    Removed(String),
+}
+
+/// One shard's copy.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    tables: BTreeMap<String, Rc<Table>>,
+}
+
+impl Catalog {
+    pub(crate) fn get(&self, name: &str) -> Option<&Rc<Table>> {
+        self.tables.get(name)
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Rc<Table>> {
+        self.tables.values()
+    }
+
+    /// Names after `start`, in order.
+    pub(crate) fn names_after(&self, start: Option<&str>) -> impl Iterator<Item = &str> {
+        use std::ops::Bound;
+        let lower = start.map_or(Bound::Unbounded, Bound::Excluded);
+        self.tables.range::<str, _>((lower, Bound::Unbounded)).map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn set(&mut self, definition: Arc<TableDefinition>, deal: &Deal) -> Result<(), ApiError> {
+        let table = Table::new(definition, deal)?;
+        self.tables.insert(table.definition.name.clone(), Rc::new(table));
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tables.remove(name);
+    }
+}
+
+/// Items and bytes that a table holds on one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Usage {
+    pub item_count: u64,
+    pub item_bytes: u64,
+}
+
+/// What shards ask of the store on shard 0.
+pub(crate) enum Order {
+    Create { draft: TableDraft, reply: ReplySender<Result<Arc<TableDefinition>, ApiError>> },
+    Delete { name: String, reply: ReplySender<Result<Arc<TableDefinition>, ApiError>> },
+}
+
+impl<R: Runtime> Router<R> {
+    fn engines_of<'a>(
+        &'a self,
+        definition: &'a TableDefinition,
+    ) -> impl Iterator<Item = (usize, &'a Engine<R>)> {
+        definition.places.iter().enumerate().filter_map(|(index, place)| {
+            let seat = self.deal.seat(place.log).filter(|seat| seat.shard == self.shard)?;
+            Some((index, &self.engines[seat.engine]))
+        })
+    }
+
+    /// Creates this shard's partitions of a table; those that exist stay as they are.
+    pub(crate) async fn create_partitions(&self, definition: &TableDefinition) -> Result<(), ApiError> {
+        for (index, engine) in self.engines_of(definition) {
+            let upper = match definition.places.get(index + 1) {
+                Some(next) => StorageKey::hash_prefix(Space::Base, next.lower),
+                None => vec![Space::Base as u8 + 1],
+            };
+            let descriptor = PartitionDescriptor {
+                id: definition.places[index].id,
+                table: definition.id,
+                index: IndexId(0),
+                lower: StorageKey::hash_prefix(Space::Base, definition.places[index].lower),
+                upper: Some(upper),
+            };
+            engine.create_partition(descriptor).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops this shard's partitions of a table.
+    pub(crate) async fn drop_partitions(&self, definition: &TableDefinition) -> Result<(), ApiError> {
+        for (index, engine) in self.engines_of(definition) {
+            engine.drop_partition(definition.places[index].id).await?;
+        }
+        Ok(())
+    }
+
+    /// The first of this shard's partitions of a table that its engine does not have.
+    pub(crate) fn missing_partition(&self, definition: &TableDefinition) -> Option<PartitionPlace> {
+        self.engines_of(definition)
+            .map(|(index, engine)| (definition.places[index], engine))
+            .find(|(place, engine)| engine.partition(place.id).is_none())
+            .map(|(place, _)| place)
+    }
+
+    /// What this shard holds of a table.
+    pub(crate) fn usage(&self, definition: &TableDefinition) -> Usage {
+        let mut usage = Usage::default();
+        for (index, engine) in self.engines_of(definition) {
+            if let Some(info) = engine.partition(definition.places[index].id) {
+                usage.item_count += info.item_count;
+                usage.item_bytes += info.item_bytes;
+            }
+        }
+        usage
+    }
+}
+
+/// The system table, as far as it is a table.
+pub(crate) fn system_table() -> TableDefinition {
+    TableDefinition {
+        id: SYSTEM_TABLE,
+        name: String::new(),
+        unique: String::new(),
+        status: TableStatus::Active,
+        partition_key: KeyAttribute { name: definition::ACCOUNT.to_owned(), kind: KeyType::S },
+        sort_key: Some(KeyAttribute { name: definition::NAME.to_owned(), kind: KeyType::S }),
+        sort_key_defined_first: false,
+        billing: Billing::OnDemand,
+        created_ms: 0,
+        seed: 0,
+        places: vec![PartitionPlace {
+            id: SYSTEM_PARTITION,
+            log: cairn_engine::ids::LogId(0),
+            lower: 0,
+        }],
+        version: 0,
+    }
+}

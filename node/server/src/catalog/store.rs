@@ -1,0 +1,373 @@
+//! The catalog's writer, on shard 0.
+//!
+//! Creating a table: (1) ids are taken from the counter, durably; (2) its entry is written as `CREATING`: from here on
+//! the table exists; (3) every shard creates its partitions; (4) the entry becomes `ACTIVE`; (5) every shard hears it.
+//! Deleting one: (1) the entry becomes `DELETING`: from here on the table is gone; (2) every shard drops its partitions;
+//! (3) the entry goes; (4) every shard hears it. What a crash or a full drive leaves undone is done by
+//! [`Store::resume`]. One order is carried out at a time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_engine::Range;
+use cairn_engine::ids::{LogId, PartitionId, TableId};
+use cairn_item::{Item, ItemView, KeyValue};
+use cairn_runtime::mailbox::{MailboxSender, reply};
+use cairn_runtime::sync::Mutex;
+use cairn_runtime::{Queue, Runtime};
+
+use super::definition::{ACCOUNT, NAME, as_u64, attribute, entry_key, number, text};
+use super::{
+    Billing, Change, KeyAttribute, PartitionPlace, PrimaryKey, SYSTEM_PARTITION, Table, TableDefinition,
+    TableStatus, system_table,
+};
+use crate::api::ApiError;
+use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE};
+use crate::node::Control;
+use crate::route::{Action, Router, Write, stored_view};
+
+/// Tables of a node. DynamoDB's default limit per account and region.
+pub(crate) const TABLES_MAX: usize = 2500;
+/// Partitions a new table begins with: at least this many, so that it can spread when shards are added.
+const PARTITIONS_MIN: usize = 4;
+/// Pause before what failed is tried again.
+const RESUME_PAUSE: Duration = Duration::from_secs(1);
+
+/// Key of the counter's item: no account is called so.
+const COUNTER: &str = ".";
+
+/// A table that is to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableDraft {
+    pub name: String,
+    pub partition_key: KeyAttribute,
+    pub sort_key: Option<KeyAttribute>,
+    pub sort_key_defined_first: bool,
+    pub billing: Billing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counter {
+    version: u64,
+    next_table: u64,
+    next_partition: u64,
+}
+
+/// The catalog's writer.
+pub(crate) struct Store<R: Runtime> {
+    router: Rc<Router<R>>,
+    account: String,
+    system: Table,
+    shards: Vec<MailboxSender<Control>>,
+    /// Held while an order is carried out.
+    turn: Mutex<()>,
+    counter: Cell<Counter>,
+    tables: RefCell<BTreeMap<String, Arc<TableDefinition>>>,
+    resuming: Cell<bool>,
+}
+
+impl<R: Runtime> Store<R> {
+    /// Opens the system partition, creating it at the first start, and reads the catalog.
+    pub(crate) async fn open(
+        router: Rc<Router<R>>,
+        account: String,
+        shards: Vec<MailboxSender<Control>>,
+    ) -> Result<Store<R>, ApiError> {
+        let definition = system_table();
+        let existed = router.missing_partition(&definition).is_none();
+        if !existed {
+            // The catalog comes first in a node's life: partitions without one mean that it was lost.
+            let orphans = router.engines.iter().map(|engine| engine.partitions().len()).sum::<usize>();
+            if orphans > 0 {
+                return Err(ApiError::internal(format!(
+                    "log 0 holds no catalog, but {orphans} partitions exist; it must be recovered first"
+                )));
+            }
+            router.create_partitions(&definition).await?;
+        }
+        let system = Table::new(Arc::new(definition), &router.deal)?;
+        let store = Store {
+            router,
+            account,
+            system,
+            shards,
+            turn: Mutex::new(()),
+            counter: Cell::new(Counter {
+                version: 0,
+                next_table: 1,
+                next_partition: SYSTEM_PARTITION.0 + 1,
+            }),
+            tables: RefCell::default(),
+            resuming: Cell::new(false),
+        };
+        store.load().await?;
+        Ok(store)
+    }
+
+    async fn load(&self) -> Result<(), ApiError> {
+        let everything = Range { lower: Bound::Unbounded, upper: Bound::Unbounded };
+        for stored in self.router.all(self.system.target(0), everything).await? {
+            let item = stored_view(&stored);
+            if let Some(counter) = Counter::from_item(item) {
+                self.counter.set(counter);
+                continue;
+            }
+            let definition = TableDefinition::from_item(item).ok_or_else(|| {
+                ApiError::internal(format!("the catalog holds an entry that this version cannot read: {item:?}"))
+            })?;
+            self.tables.borrow_mut().insert(definition.name.clone(), Arc::new(definition));
+        }
+        let counter = self.counter.get();
+        for table in self.tables.borrow().values() {
+            let partitions = table.places.iter().all(|place| place.id.0 < counter.next_partition);
+            if table.id.0 >= counter.next_table || !partitions || table.version > counter.version {
+                return Err(ApiError::internal(format!(
+                    "the catalog's counter is behind its entry of table {}",
+                    table.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// All entries.
+    pub(crate) fn tables(&self) -> Vec<Arc<TableDefinition>> {
+        self.tables.borrow().values().cloned().collect()
+    }
+
+    /// Creates a table; resolves when its entry is durable and, if nothing fails, all shards serve it.
+    pub(crate) async fn create(self: &Rc<Self>, draft: TableDraft) -> Result<Arc<TableDefinition>, ApiError> {
+        let _turn = self.turn.lock().await;
+        if self.tables.borrow().contains_key(&draft.name) {
+            return Err(ApiError::new(RESOURCE_IN_USE, format!("Table already exists: {}", draft.name)));
+        }
+        if self.tables.borrow().len() >= TABLES_MAX {
+            return Err(ApiError::new(
+                LIMIT_EXCEEDED,
+                format!(
+                    "Subscriber limit exceeded: There is a limit of {TABLES_MAX} tables per account and region"
+                ),
+            ));
+        }
+        let logs = &self.router.deal.logs;
+        let partitions = logs.len().max(PARTITIONS_MIN).next_power_of_two() as u64;
+        let counter = self.advance(1, partitions).await?;
+        let table = TableId(counter.next_table - 1);
+        let first = counter.next_partition - partitions;
+        let places = (0..partitions).map(|index| PartitionPlace {
+            id: PartitionId(first + index),
+            // Tables begin at different logs, so that tables of few partitions do not crowd the first.
+            log: self.deal_log(index + table.0),
+            lower: (u64::MAX / partitions + 1).wrapping_mul(index),
+        });
+        let definition = Arc::new(TableDefinition {
+            id: table,
+            name: draft.name,
+            unique: self.unique_name(),
+            status: TableStatus::Creating,
+            partition_key: draft.partition_key,
+            sort_key: draft.sort_key,
+            sort_key_defined_first: draft.sort_key_defined_first,
+            billing: draft.billing,
+            created_ms: self.router.runtime.unix_ms(),
+            seed: self.router.runtime.random_u64(),
+            places: places.collect(),
+            version: counter.version,
+        });
+        self.put(&definition).await?;
+        if self.finish(&definition).await.is_err() {
+            self.resume_later();
+        }
+        Ok(definition)
+    }
+
+    fn deal_log(&self, index: u64) -> LogId {
+        let logs = &self.router.deal.logs;
+        logs[usize::try_from(index % logs.len() as u64).expect("below a length")]
+    }
+
+    /// Deletes a table; resolves when its entry is durable as `DELETING` and, if nothing fails, it is gone.
+    pub(crate) async fn delete(self: &Rc<Self>, name: &str) -> Result<Arc<TableDefinition>, ApiError> {
+        let _turn = self.turn.lock().await;
+        let definition = self.tables.borrow().get(name).cloned();
+        let Some(definition) = definition else {
+            return Err(ApiError::new(
+                RESOURCE_NOT_FOUND,
+                format!("Requested resource not found: Table: {name} not found"),
+            ));
+        };
+        let in_use = |state: &str| {
+            let message =
+                format!("Attempt to change a resource which is still in use: Table is being {state}: {name}");
+            Err(ApiError::new(RESOURCE_IN_USE, message))
+        };
+        match definition.status {
+            TableStatus::Creating => return in_use("created"),
+            TableStatus::Deleting => return in_use("deleted"),
+            TableStatus::Active => {}
+        }
+        let counter = self.advance(0, 0).await?;
+        let definition = Arc::new(TableDefinition {
+            status: TableStatus::Deleting,
+            version: counter.version,
+            ..(*definition).clone()
+        });
+        self.put(&definition).await?;
+        if self.finish(&definition).await.is_err() {
+            self.resume_later();
+        }
+        Ok(definition)
+    }
+
+    /// Does what is left to do for a table that is being created or deleted.
+    async fn finish(&self, definition: &Arc<TableDefinition>) -> Result<(), ApiError> {
+        match definition.status {
+            TableStatus::Active => {}
+            TableStatus::Creating => {
+                self.tell(Change::Set(Arc::clone(definition))).await?;
+                let counter = self.advance(0, 0).await?;
+                let active = Arc::new(TableDefinition {
+                    status: TableStatus::Active,
+                    version: counter.version,
+                    ..(**definition).clone()
+                });
+                self.put(&active).await?;
+                self.tell(Change::Set(active)).await?;
+            }
+            TableStatus::Deleting => {
+                self.tell(Change::Set(Arc::clone(definition))).await?;
+                self.advance(0, 0).await?;
+                self.remove(definition).await?;
+                self.tell(Change::Removed(definition.name.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes every table that is being created or deleted, trying until it is done or the node stops.
+    pub(crate) async fn resume(self: Rc<Self>) {
+        if self.resuming.replace(true) {
+            return;
+        }
+        loop {
+            let turn = self.turn.lock().await;
+            let unfinished =
+                self.tables().into_iter().filter(|table| table.status != TableStatus::Active);
+            let mut failed = None;
+            for table in unfinished {
+                if let Err(error) = self.finish(&table).await {
+                    failed = Some(error);
+                }
+            }
+            drop(turn);
+            match failed {
+                None => break,
+                Some(error) if error.kind == UNAVAILABLE && self.router.is_stopped() => break,
+                Some(_) => self.router.runtime.sleep(RESUME_PAUSE).await,
+            }
+        }
+        self.resuming.set(false);
+    }
+
+    fn resume_later(self: &Rc<Self>) {
+        self.router.runtime.spawn(Queue::Background, Rc::clone(self).resume());
+    }
+
+    /// Takes ids, and the next version, durably.
+    async fn advance(&self, tables: u64, partitions: u64) -> Result<Counter, ApiError> {
+        let counter = self.counter.get();
+        let counter = Counter {
+            version: counter.version + 1,
+            next_table: counter.next_table + tables,
+            next_partition: counter.next_partition + partitions,
+        };
+        let key = (KeyValue::S(COUNTER.to_owned()), KeyValue::S(COUNTER.to_owned()));
+        self.write(key, put(&counter.to_item())).await?;
+        self.counter.set(counter);
+        Ok(counter)
+    }
+
+    async fn put(&self, definition: &Arc<TableDefinition>) -> Result<(), ApiError> {
+        let key = entry_key(&self.account, &definition.name);
+        self.write(key, put(&definition.to_item(&self.account))).await?;
+        self.tables.borrow_mut().insert(definition.name.clone(), Arc::clone(definition));
+        Ok(())
+    }
+
+    async fn remove(&self, definition: &TableDefinition) -> Result<(), ApiError> {
+        self.write(entry_key(&self.account, &definition.name), Action::Delete).await?;
+        self.tables.borrow_mut().remove(&definition.name);
+        Ok(())
+    }
+
+    async fn write(&self, key: (KeyValue, KeyValue), action: Action) -> Result<(), ApiError> {
+        let key = PrimaryKey { partition: key.0, sort: Some(key.1) };
+        let (target, storage_key) = self.system.locate(&key);
+        let write = Write { action, condition: None, return_old: false };
+        self.router.write(target, storage_key.as_bytes(), write).await?;
+        Ok(())
+    }
+
+    /// Tells every shard and waits until all have done it.
+    async fn tell(&self, change: Change) -> Result<(), ApiError> {
+        let mut replies = Vec::new();
+        for shard in &self.shards {
+            let (sender, answer) = reply();
+            shard
+                .send(Control::Apply { change: change.clone(), reply: sender })
+                .await
+                .map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"))?;
+            replies.push(answer);
+        }
+        let mut result = Ok(());
+        for answer in replies {
+            let answer = answer.await.map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"));
+            result = result.and(answer.and_then(|applied| applied));
+        }
+        result
+    }
+
+    /// A random UUID (version 4).
+    fn unique_name(&self) -> String {
+        let (high, low) = (self.router.runtime.random_u64(), self.router.runtime.random_u64());
+        let high = high & 0xffff_ffff_ffff_0fff | 0x4000;
+        let low = low & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
+    }
+}
+
+fn put(item: &Item) -> Action {
+    let item_bytes = u32::try_from(item.size()).expect("catalog entries are small");
+    Action::Put { item: cairn_item::archive(item), item_bytes }
+}
+
+impl Counter {
+    fn to_item(self) -> Item {
+        Item::from_attributes(vec![
+            attribute(ACCOUNT, text(COUNTER)),
+            attribute(NAME, text(COUNTER)),
+            attribute("Version", number(self.version)),
+            attribute("NextTable", number(self.next_table)),
+            attribute("NextPartition", number(self.next_partition)),
+        ])
+    }
+
+    fn from_item(item: ItemView<'_>) -> Option<Counter> {
+        Some(Counter {
+            version: as_u64(item.get("Version")?)?,
+            next_table: as_u64(item.get("NextTable")?)?,
+            next_partition: as_u64(item.get("NextPartition")?)?,
+        })
+    }
+}

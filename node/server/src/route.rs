@@ -1,1 +1,0 @@
-//! How a request reaches the shard that owns its partition.

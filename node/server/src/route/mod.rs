@@ -1,0 +1,295 @@
+//! How a request reaches the shard that owns its partition.
+//!
+//! A partition lives in one log, a log is served by one engine, an engine belongs to one shard: logs are dealt to
+//! the shards in order, the next to the next, so a restart with another number of shards deals them anew.
+//!
+//! 1. Partitions of this shard are served in place, without a mailbox.
+//! 2. Others go through the owner's bounded mailbox with a reserved slot for the reply. A mailbox that stays full for
+//!    [`MAILBOX_WAIT_MAX`] is answered with `ProvisionedThroughputExceededException`: nothing was sent then.
+//! 3. An owner carries out at most [`REMOTE_REQUESTS_MAX`] requests of other shards at once; when there are more it
+//!    stops receiving, and its mailbox fills. Nothing it does for them waits for another shard, so two full mailboxes
+//!    cannot wait for each other.
+
+mod handle;
+mod request;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_engine::ids::{LogId, PartitionId};
+use cairn_engine::{Engine, Range, Stored};
+use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, Refused, reply};
+use cairn_runtime::sync::{Semaphore, timeout};
+use cairn_runtime::{Queue, Runtime};
+
+pub use handle::ItemHandle;
+pub use request::{Action, Condition, Filter, Write};
+
+pub(crate) use handle::{ItemCopy, stored_view};
+pub(crate) use request::{PageDone, PageRequest, Request};
+
+use crate::api::ApiError;
+use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
+
+/// Requests that may wait in a shard's mailbox.
+pub(crate) const MAILBOX_CAPACITY: usize = 1024;
+/// Requests of other shards that a shard carries out at once.
+pub(crate) const REMOTE_REQUESTS_MAX: usize = 4096;
+/// Longest wait for room in another shard's mailbox.
+pub(crate) const MAILBOX_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Where a log is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat {
+    /// The shard.
+    pub shard: usize,
+    /// Which of that shard's engines.
+    pub engine: usize,
+}
+
+/// The deal of a node's logs to its shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deal {
+    /// In ascending order.
+    pub logs: Vec<LogId>,
+    pub shards: usize,
+}
+
+impl Deal {
+    /// Deals the logs found on the drives, and as many new ones as it takes to give every shard one.
+    pub(crate) fn new(found: &[LogId], shards: usize) -> Deal {
+        let mut logs = found.to_vec();
+        let least = u32::try_from(shards).expect("shards are cores");
+        logs.extend((0..least).map(LogId));
+        logs.sort_unstable();
+        logs.dedup();
+        Deal { logs, shards }
+    }
+
+    pub(crate) fn seat(&self, log: LogId) -> Option<Seat> {
+        let position = self.logs.binary_search(&log).ok()?;
+        Some(Seat { shard: position % self.shards, engine: position / self.shards })
+    }
+
+    /// The logs of one shard, in the order of its engines.
+    pub(crate) fn logs_of(&self, shard: usize) -> impl Iterator<Item = LogId> + '_ {
+        self.logs.iter().copied().skip(shard).step_by(self.shards)
+    }
+}
+
+/// A partition and where it is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub partition: PartitionId,
+    pub seat: Seat,
+}
+
+/// What a write did.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The item that was there, when it was asked for.
+    pub old: Option<ItemHandle>,
+    /// DynamoDB size of the item that was there.
+    pub old_item_bytes: Option<u32>,
+}
+
+/// One shard's way to every partition.
+pub(crate) struct Router<R: Runtime> {
+    pub runtime: R,
+    pub shard: usize,
+    pub deal: Deal,
+    /// The engines of this shard.
+    pub engines: Vec<Engine<R>>,
+    /// The mailboxes of all shards, this one's included.
+    pub mailboxes: Vec<MailboxSender<Request>>,
+    /// Whether the engines have been closed.
+    pub stopped: Cell<bool>,
+}
+
+impl<R: Runtime> Router<R> {
+    /// The engine of a partition of this shard.
+    fn local(&self, target: Target) -> Option<&Engine<R>> {
+        if target.seat.shard == self.shard { self.engines.get(target.seat.engine) } else { None }
+    }
+
+    /// Reads an item without waiting, when its partition is here and no drive is needed.
+    pub(crate) fn get_cached(
+        &self,
+        target: Target,
+        key: &[u8],
+    ) -> Option<Result<Option<ItemHandle>, ApiError>> {
+        let read = self.local(target)?.get_cached(target.partition, key)?;
+        Some(read.map(|stored| stored.map(ItemHandle::local)).map_err(ApiError::from))
+    }
+
+    /// Reads an item.
+    pub(crate) async fn get(&self, target: Target, key: &[u8]) -> Result<Option<ItemHandle>, ApiError> {
+        if let Some(engine) = self.local(target) {
+            return Ok(engine.get(target.partition, key).await?.map(ItemHandle::local));
+        }
+        let (sender, answer) = reply();
+        let (engine, partition, key) = (target.seat.engine, target.partition, key.to_vec());
+        self.send(target, Request::Get { engine, partition, key, reply: sender }).await?;
+        Ok(answer.await.map_err(|_| gone())??.map(ItemHandle::from_copy))
+    }
+
+    /// Writes an item; resolves when that is durable and applied.
+    pub(crate) async fn write(&self, target: Target, key: &[u8], write: Write) -> Result<Written, ApiError> {
+        let done = match self.local(target) {
+            Some(engine) => request::write(engine, target.partition, key, write).await?,
+            None => {
+                let (sender, answer) = reply();
+                let (engine, partition, key) = (target.seat.engine, target.partition, key.to_vec());
+                self.send(target, Request::Write { engine, partition, key, write, reply: sender }).await?;
+                // The other shard is gone, and with it the process; whether it wrote is not known.
+                answer.await.map_err(|_| ApiError::internal("the node stopped during the write"))??
+            }
+        };
+        Ok(Written { old: done.old.map(ItemHandle::from_copy), old_item_bytes: done.old_item_bytes })
+    }
+
+    /// Reads a stretch of a partition.
+    pub(crate) async fn page(
+        &self,
+        target: Target,
+        page: PageRequest,
+    ) -> Result<PageDone<ItemHandle>, ApiError> {
+        if let Some(engine) = self.local(target) {
+            return request::page(engine, target.partition, page, ItemHandle::local).await;
+        }
+        let (sender, answer) = reply();
+        let (engine, partition) = (target.seat.engine, target.partition);
+        self.send(target, Request::Page { engine, partition, page, reply: sender }).await?;
+        let done = answer.await.map_err(|_| gone())??;
+        Ok(PageDone {
+            items: done.items.into_iter().map(ItemHandle::from_copy).collect(),
+            count: done.count,
+            scanned_count: done.scanned_count,
+            scanned_bytes: done.scanned_bytes,
+            last: done.last.map(ItemHandle::from_copy),
+        })
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// Closes the engines.
+    pub(crate) async fn close(&self) -> Result<(), cairn_engine::EngineError> {
+        self.stopped.set(true);
+        let mut result = Ok(());
+        for engine in &self.engines {
+            result = result.and(engine.close().await);
+        }
+        result
+    }
+
+    async fn send(&self, target: Target, request: Request) -> Result<(), ApiError> {
+        let Some(mailbox) = self.mailboxes.get(target.seat.shard) else {
+            return Err(ApiError::internal("the partition's log is not on this node"));
+        };
+        let request = match mailbox.try_send(request) {
+            Ok(()) => return Ok(()),
+            Err(Refused::Closed(_)) => return Err(gone()),
+            Err(Refused::Full(request)) => request,
+        };
+        match timeout(&self.runtime, MAILBOX_WAIT_MAX, mailbox.send(request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(ApiError::new(
+                THROUGHPUT_EXCEEDED,
+                "The shard that owns the key has more requests than it can take; slow down",
+            )),
+        }
+    }
+
+    /// Serves the requests of the other shards until they are gone.
+    pub(crate) async fn serve(self: Rc<Router<R>>, mut mailbox: MailboxReceiver<Request>) {
+        let slots = Rc::new(Semaphore::new(REMOTE_REQUESTS_MAX));
+        while let Some(request) = mailbox.recv().await {
+            let Some(request) = self.answer_cached(request) else { continue };
+            let slot = slots.acquire(1).await;
+            let router = Rc::clone(&self);
+            self.runtime.spawn(Queue::Foreground, async move {
+                router.answer(request).await;
+                drop(slot);
+            });
+        }
+    }
+
+    /// Answers what needs no waiting; gives back what does.
+    fn answer_cached(&self, request: Request) -> Option<Request> {
+        let Request::Get { engine, partition, key, reply } = request else { return Some(request) };
+        match self.engines.get(engine).and_then(|engine| engine.get_cached(partition, &key)) {
+            Some(read) => {
+                reply.send(copied(read));
+                None
+            }
+            None => Some(Request::Get { engine, partition, key, reply }),
+        }
+    }
+
+    async fn answer(&self, request: Request) {
+        // The sender knows the deal as well as we do, so the engine exists.
+        match request {
+            Request::Get { engine, partition, key, reply } => {
+                reply.send(copied(self.engines[engine].get(partition, &key).await));
+            }
+            Request::Write { engine, partition, key, write, reply } => {
+                reply.send(request::write(&self.engines[engine], partition, &key, write).await);
+            }
+            Request::Page { engine, partition, page, reply } => {
+                let form = |stored: Stored| ItemCopy::of(&stored);
+                reply.send(request::page(&self.engines[engine], partition, page, form).await);
+            }
+        }
+    }
+
+    /// Everything there is in a partition of this shard; for the catalog.
+    pub(crate) async fn all(&self, target: Target, range: Range) -> Result<Vec<Stored>, ApiError> {
+        let engine = self.local(target).ok_or_else(|| ApiError::internal("not on this shard"))?;
+        let mut scan = engine.scan(target.partition, range, cairn_engine::Direction::Forward);
+        let mut all = Vec::new();
+        while let Some((_, stored)) = scan.next().await? {
+            all.push(stored);
+        }
+        Ok(all)
+    }
+}
+
+fn copied(
+    read: Result<Option<Stored>, cairn_engine::EngineError>,
+) -> Result<Option<ItemCopy>, ApiError> {
+    Ok(read?.as_ref().map(ItemCopy::of))
+}
+
+fn gone() -> ApiError {
+    ApiError::new(UNAVAILABLE, "the node is stopping")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_dealt_in_turn_whatever_the_number_of_shards() {
+        let found = [LogId(0), LogId(2), LogId(5), LogId(6)];
+        for shards in 1..8 {
+            let deal = Deal::new(&found, shards);
+            let mut dealt = Vec::new();
+            for shard in 0..shards {
+                let logs: Vec<LogId> = deal.logs_of(shard).collect();
+                assert!(!logs.is_empty(), "shard {shard} of {shards} has no log");
+                for (engine, log) in logs.iter().enumerate() {
+                    assert_eq!(deal.seat(*log), Some(Seat { shard, engine }));
+                }
+                dealt.extend(logs);
+            }
+            dealt.sort_unstable();
+            assert_eq!(dealt, deal.logs);
+            assert!(found.iter().all(|log| deal.logs.contains(log)));
+            assert_eq!(deal.seat(LogId(0)), Some(Seat { shard: 0, engine: 0 }));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What is asked of the shard that owns a partition, and how that shard does it.
+//!
+//! The same functions serve a request of the own shard and one that came through the mailbox; only the form of
+//! the items in the answer differs (handles at home, copies abroad).
+
+use std::sync::Arc;
+
+use cairn_engine::ids::PartitionId;
+use cairn_engine::{Change, Direction, Engine, Range, Stored, StoredRef};
+use cairn_item::ItemView;
+use cairn_runtime::Runtime;
+use cairn_runtime::mailbox::ReplySender;
+
+use super::handle::{ItemCopy, stored_view};
+use crate::api::ApiError;
+
+/// Decides whether an item of a page is given out. Filters are made once per request and shared by its shards.
+pub type Filter = Arc<dyn Fn(ItemView<'_>) -> Result<bool, ApiError> + Send + Sync>;
+
+/// Decides whether a write may happen, given the newest proposed state of its item.
+pub type Condition = Box<dyn FnOnce(Option<ItemView<'_>>) -> Result<(), ApiError> + Send>;
+
+/// A write of one item.
+pub struct Write {
+    /// What to do.
+    pub action: Action,
+    /// When to do it; none is always.
+    pub condition: Option<Condition>,
+    /// Give the item back that was there.
+    pub return_old: bool,
+}
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Replace the whole item.
+    Put {
+        /// Archived bytes: validated, or archived by this process.
+        item: Vec<u8>,
+        /// DynamoDB size in bytes.
+        item_bytes: u32,
+    },
+    /// Remove the item.
+    Delete,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WriteDone {
+    pub old: Option<ItemCopy>,
+    pub old_item_bytes: Option<u32>,
+}
+
+/// A stretch of a partition to read.
+#[derive(Clone)]
+pub(crate) struct PageRequest {
+    pub range: Range,
+    pub direction: Direction,
+    /// Items to look at, at most; at least 1.
+    pub items_max: u64,
+    /// Stop after the item that reaches this sum of sizes.
+    pub bytes_max: u64,
+    /// Items to leave out; they count as looked at.
+    pub filter: Option<Filter>,
+    /// Count the items, do not give them out.
+    pub count_only: bool,
+}
+
+/// What was read of it. `T` is the form of an item.
+#[derive(Debug)]
+pub(crate) struct PageDone<T> {
+    /// Items that passed the filter, unless only their count was wanted.
+    pub items: Vec<T>,
+    /// Items that passed the filter.
+    pub count: u64,
+    /// Items looked at.
+    pub scanned_count: u64,
+    /// Their DynamoDB sizes summed.
+    pub scanned_bytes: u64,
+    /// The last item looked at, when a limit ended the page; none when the range is exhausted.
+    pub last: Option<T>,
+}
+
+/// A request of another shard. The slot of the reply is reserved with the request, so replies never wait.
+pub(crate) enum Request {
+    Get {
+        engine: usize,
+        partition: PartitionId,
+        key: Vec<u8>,
+        reply: ReplySender<Result<Option<ItemCopy>, ApiError>>,
+    },
+    Write {
+        engine: usize,
+        partition: PartitionId,
+        key: Vec<u8>,
+        write: Write,
+        reply: ReplySender<Result<WriteDone, ApiError>>,
+    },
+    Page {
+        engine: usize,
+        partition: PartitionId,
+        page: PageRequest,
+        reply: ReplySender<Result<PageDone<ItemCopy>, ApiError>>,
+    },
+}
+
+/// Carries out a write on the engine of its partition.
+pub(crate) async fn write<R: Runtime>(
+    engine: &Engine<R>,
+    partition: PartitionId,
+    key: &[u8],
+    write: Write,
+) -> Result<WriteDone, ApiError> {
+    let Write { action, condition, return_old } = write;
+    let decide = |old: Option<StoredRef<'_>>| {
+        let copy = |old: StoredRef<'_>| ItemCopy { item: old.item.to_vec(), item_bytes: old.item_bytes };
+        let old_item = if return_old { old.map(copy) } else { None };
+        if let Some(condition) = condition
+            && let Err(error) = condition(old.map(|old| stored_view(old.item)))
+        {
+            return (Change::Keep, Err(error));
+        }
+        let change = match action {
+            Action::Put { item, item_bytes } => Change::Put { item, item_bytes },
+            Action::Delete => Change::Delete,
+        };
+        (change, Ok(old_item))
+    };
+    let updated = engine.update(partition, key, decide).await?;
+    Ok(WriteDone { old: updated.outcome?, old_item_bytes: updated.old_item_bytes })
+}
+
+/// Reads a stretch of a partition; `form` makes of each stored item what the caller needs.
+pub(crate) async fn page<R: Runtime, T>(
+    engine: &Engine<R>,
+    partition: PartitionId,
+    page: PageRequest,
+    form: impl Fn(Stored) -> T,
+) -> Result<PageDone<T>, ApiError> {
+    let mut done =
+        PageDone { items: Vec::new(), count: 0, scanned_count: 0, scanned_bytes: 0, last: None };
+    let mut scan = engine.scan(partition, page.range, page.direction);
+    while let Some((_, stored)) = scan.next().await? {
+        done.scanned_count += 1;
+        done.scanned_bytes += u64::from(stored.item_bytes());
+        let passes = match &page.filter {
+            Some(filter) => filter(stored_view(&stored))?,
+            None => true,
+        };
+        let full = done.scanned_count >= page.items_max || done.scanned_bytes >= page.bytes_max;
+        if passes {
+            done.count += 1;
+        }
+        match (passes && !page.count_only, full) {
+            (true, true) => {
+                done.last = Some(form(stored.clone()));
+                done.items.push(form(stored));
+            }
+            (true, false) => done.items.push(form(stored)),
+            (false, true) => done.last = Some(form(stored)),
+            (false, false) => {}
+        }
+        if full {
+            break;
+        }
+    }
+    Ok(done)
+}
