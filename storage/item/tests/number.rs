@@ -389,3 +389,26 @@ fn only_canonical_bytes_are_numbers() {
     }
     assert!(accepted > CASES, "the mutations leave enough numbers: {accepted}");
 }
+
+/// The examples of docs/format-item.md.
+#[test]
+fn golden_bytes() {
+    let cases: [(&str, &[u8]); 7] = [
+        ("0", &[0x80]),
+        ("1", &[0xC1, 0x02]),
+        ("100", &[0xC2, 0x02]),
+        ("12.5", &[0xC1, 0x0D, 0x33]),
+        ("-12.5", &[0x3E, 0x59, 0x33, 0x66]),
+        ("1700000000", &[0xC5, 0x12]),
+        ("1e-130", &[0x80, 0x02]),
+    ];
+    for (text, bytes) in cases {
+        assert_eq!(
+            text.parse::<Number>()
+                .map(|number| number.as_bytes().to_vec())
+                .as_deref(),
+            Ok(bytes),
+            "{text}"
+        );
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::reader::PlainScalar;
 use super::{Error, JsonError, JsonKind, Reader, decode_base64};
 use crate::{Attribute, DEPTH_MAX, ITEM_BYTES_MAX, Item, ItemError, NAME_BYTES_MAX, Number, Value};
 
@@ -95,6 +96,15 @@ impl Reader<'_> {
             refuse(refused, ItemError::NestingTooDeep);
             self.skip()?;
             return Ok(Value::Null);
+        }
+        if let Some((scalar, text)) = self.plain_scalar() {
+            return Ok(match scalar {
+                PlainScalar::S => Value::S(text.to_owned()),
+                PlainScalar::N => Value::N(text.parse().unwrap_or_else(|error| {
+                    refuse(refused, error);
+                    Number::ZERO
+                })),
+            });
         }
         if self.null()? {
             refuse(refused, ItemError::ValueEmpty);

@@ -41,6 +41,15 @@ pub enum JsonKind {
     Null,
 }
 
+/// The types of [`Reader::plain_scalar`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PlainScalar {
+    /// String.
+    S,
+    /// Number.
+    N,
+}
+
 /// A cursor over a JSON text.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
@@ -120,7 +129,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte that is not whitespace, without taking it.
+    #[inline]
     fn peek_byte(&mut self) -> Option<u8> {
+        let byte = self.bytes().get(self.position).copied();
+        if matches!(byte, Some(byte) if byte > b' ') {
+            return byte;
+        }
         self.skip_space();
         self.bytes().get(self.position).copied()
     }
@@ -406,6 +420,26 @@ impl<'a> Reader<'a> {
         self.position = end;
         self.entered = false;
         Ok(&self.text[start..end])
+    }
+
+    /// Takes `{"S":"text"}` or `{"N":"text"}`, written without whitespace and escapes as every SDK does; most values are
+    /// that. Where anything else stands, malformed JSON included, nothing is taken and `None` returned.
+    pub(super) fn plain_scalar(&mut self) -> Option<(PlainScalar, &'a str)> {
+        self.skip_space();
+        let bytes = self.bytes();
+        let scalar = match bytes.get(self.position..self.position + 6)? {
+            b"{\"S\":\"" => PlainScalar::S,
+            b"{\"N\":\"" => PlainScalar::N,
+            _ => return None,
+        };
+        let start = self.position + 6;
+        let end = find_special(bytes, start);
+        if self.depth == JSON_DEPTH_MAX || bytes.get(end..end + 2)? != b"\"}" {
+            return None;
+        }
+        self.position = end + 2;
+        self.entered = false;
+        Some((scalar, &self.text[start..end]))
     }
 
     /// Takes the string whose opening quote stands at the cursor.
