@@ -12,6 +12,8 @@ use crate::BLOCK_BYTES;
 pub struct AlignedBuffer {
     start: NonNull<u8>,
     bytes: usize,
+    /// Bytes allocated, at least `bytes`.
+    capacity: usize,
 }
 
 impl AlignedBuffer {
@@ -19,11 +21,18 @@ impl AlignedBuffer {
     #[must_use]
     pub fn zeroed(bytes: usize) -> AlignedBuffer {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
-        let layout = Layout::from_size_align(bytes, BLOCK_BYTES).expect("a buffer is smaller than isize::MAX");
+        let layout =
+            Layout::from_size_align(bytes, BLOCK_BYTES).expect("a buffer is smaller than isize::MAX");
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        AlignedBuffer { start, bytes }
+        let Some(start) = NonNull::new(start) else {
+            handle_alloc_error(layout)
+        };
+        AlignedBuffer {
+            start,
+            bytes,
+            capacity: bytes,
+        }
     }
 
     /// A buffer that begins with `content`; the rest of the last block is zero.
@@ -32,6 +41,20 @@ impl AlignedBuffer {
         let mut buffer = AlignedBuffer::zeroed(content.len());
         buffer[..content.len()].copy_from_slice(content);
         buffer
+    }
+
+    /// Bytes allocated.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Makes the buffer `bytes` long, rounded up to a multiple of [`BLOCK_BYTES`], within its capacity. The content
+    /// stays; bytes that appear are those that were there before.
+    pub fn set_bytes(&mut self, bytes: usize) {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
+        assert!(bytes <= self.capacity, "within the capacity");
+        self.bytes = bytes;
     }
 }
 
@@ -53,7 +76,7 @@ impl DerefMut for AlignedBuffer {
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        let layout = Layout::from_size_align(self.bytes, BLOCK_BYTES).expect("checked when allocated");
+        let layout = Layout::from_size_align(self.capacity, BLOCK_BYTES).expect("checked when allocated");
         // SAFETY: allocated in `zeroed` with this very layout.
         unsafe { dealloc(self.start.as_ptr(), layout) };
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use cairn_runtime::BLOCK_BYTES;
 
+use super::batch::{OVERHEAD_BYTES_MAX, record_bytes};
+
 /// Limits of a log. Every value may differ between two starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogConfig {
@@ -75,8 +77,7 @@ impl LogConfig {
     /// Bytes of the largest batch these limits allow, header and padding included.
     #[must_use]
     pub fn largest_batch_bytes(&self) -> usize {
-        self.batch_bytes
-            .max(self.record_bytes_max + 4096)
-            .next_multiple_of(BLOCK_BYTES)
+        let alone = OVERHEAD_BYTES_MAX + record_bytes(self.record_bytes_max);
+        self.batch_bytes.max(alone).next_multiple_of(BLOCK_BYTES)
     }
 }

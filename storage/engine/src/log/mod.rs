@@ -1,17 +1,42 @@
 //! The mirrored group-commit log.
+//!
+//! What it buys: one durable write per batch and mirror, whatever the number of records and partitions in it; records
+//! are copied once. What it costs: a partition's records lie among those of others, so that reading one partition's
+//! back means reading the log, which only recovery does.
+//!
+//! Read in this order: [`batch`] and [`file`] and [`anchor`] (the bytes), `recovery` (what a start makes of them),
+//! `writer` (the write side), `space` (files in and out of use).
+//!
+//! **What never happens**: a batch is acknowledged before every in-sync mirror of its file holds it; batches are
+//! acknowledged out of sequence; a block is written twice in one use of a file; a batch of an earlier incarnation, or
+//! of an earlier use of a file, is taken for a newer one; an acknowledged batch disappears without being named.
 
-use std::marker::PhantomData;
+use std::fmt;
+use std::rc::Rc;
 
-use cairn_runtime::Runtime;
+use cairn_runtime::{Runtime, sync};
 
 use crate::ids::{IndexId, LogId, LogSequence, PartitionId, RaftIndex, TableId, Term};
 use crate::volume::Volume;
 
+pub mod anchor;
+pub mod batch;
 mod config;
 mod error;
+pub mod file;
+#[cfg(test)]
+mod log_test;
+mod mirrored;
+mod recovery;
+mod space;
+mod writer;
 
 pub use config::LogConfig;
 pub use error::LogError;
+
+use config::FILES_MAX;
+use recovery::Context;
+use writer::{Begin, Inner, Prepared, State};
 
 /// What is appended and replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +114,10 @@ pub struct Recovery {
     pub first: LogSequence,
     /// Last batch; 0 when there never was one.
     pub last: LogSequence,
-    /// Batches that were valid on one mirror and written again to another.
+    /// Batches and file headers that were valid on one mirror and written again to another.
     pub repaired: u64,
+    /// Of the last batch, which was valid on some mirrors only and not known to be acknowledged: copies written.
+    pub completed: u64,
     /// Torn batches after the last, valid on no mirror and never acknowledged.
     pub dropped: u64,
     /// Acknowledged batches that are lost. Not empty: partitions must be fenced.
@@ -125,8 +152,28 @@ pub struct LogStats {
 }
 
 /// A log. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Log<R: Runtime>(PhantomData<R>);
+pub struct Log<R: Runtime> {
+    inner: Rc<Inner<R>>,
+}
+
+impl<R: Runtime> Clone for Log<R> {
+    fn clone(&self) -> Log<R> {
+        Log {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Log<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Log({}, acknowledged {})",
+            self.id(),
+            self.acknowledged()
+        )
+    }
+}
 
 impl<R: Runtime> Log<R> {
     /// Recovers the log, or creates it: replays every batch that is still there in order, makes the mirrors alike,
@@ -135,93 +182,256 @@ impl<R: Runtime> Log<R> {
     /// # Errors
     /// [`LogError`]; losses that can be named are no error but in [`Recovery::lost`].
     pub async fn open(
-        _runtime: R,
-        _volume: Volume<R>,
-        _id: LogId,
-        _config: LogConfig,
-        _replay: impl FnMut(Replayed<'_>),
+        runtime: R,
+        volume: Volume<R>,
+        id: LogId,
+        config: LogConfig,
+        replay: impl FnMut(Replayed<'_>),
     ) -> Result<(Log<R>, Recovery), LogError> {
-        Err(LogError::Closed)
+        config.validate().map_err(|what| LogError::Config(what.into()))?;
+        let context = Context {
+            runtime,
+            volume,
+            log: id,
+            config,
+            repair: true,
+        };
+        let recovered = recovery::recover(&context, replay).await?;
+        let mut report = recovered.report;
+        report.incarnation = recovered.anchor.incarnation + 1;
+        let begin = Begin {
+            incarnation: report.incarnation,
+            next: recovered.next,
+            chain: recovered.chain,
+            files: recovered.anchor.files,
+            slots: recovered.slots,
+            next_file: recovered.anchor.next_file,
+            anchor_version: recovered.anchor.version,
+        };
+        let state = State::new(begin, &recovered.ranges, context.runtime.now());
+        let inner = Rc::new(Inner {
+            progress: sync::Progress::new(state.acknowledged.0),
+            context,
+            state: state.into(),
+            room: sync::Notify::new(),
+            anchors: recovered.anchors.into(),
+            anchor_lock: sync::Mutex::new(()),
+        });
+        loop {
+            let file = inner.prepare(FILES_MAX).await?;
+            let in_sync = inner.context.volume.settled().await?.set;
+            let mut state = inner.state.borrow_mut();
+            state.prepared = Prepared::Ready(file);
+            if inner.switch(&mut state, in_sync) {
+                break;
+            }
+            // A drive has just left: the background task would race with this one, so it is awaited.
+            drop(state);
+            while matches!(inner.state.borrow().prepared, Prepared::InProgress) {
+                inner.context.runtime.yield_now().await;
+            }
+            inner.drop_prepared();
+        }
+        Ok((Log { inner }, report))
+    }
+
+    /// Reads a log without changing anything: what [`Log::open`] would find. `Recovery::repaired` counts what it
+    /// would repair.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub async fn inspect(
+        runtime: R,
+        volume: Volume<R>,
+        id: LogId,
+        config: LogConfig,
+        replay: impl FnMut(Replayed<'_>),
+    ) -> Result<Recovery, LogError> {
+        let context = Context {
+            runtime,
+            volume,
+            log: id,
+            config,
+            repair: false,
+        };
+        recovery::recover(&context, replay)
+            .await
+            .map(|recovered| recovered.report)
     }
 
     /// The log's id.
     #[must_use]
     pub fn id(&self) -> LogId {
-        LogId(0)
+        self.inner.context.log
     }
 
-    /// Queues a record for the batch being gathered; never waits. Resolves nothing: pass the answer's sequence to
-    /// [`Log::durable`].
+    /// Queues a record for the batch being gathered; never waits. Pass the answer's sequence to [`Log::durable`].
     ///
     /// # Errors
     /// [`LogError::Full`] (nothing queued; await [`Log::ready`]), [`LogError::OutOfSpace`],
     /// [`LogError::TooLarge`], or why the log has stopped.
-    pub fn append(&self, _record: Record<'_>) -> Result<LogPosition, LogError> {
-        Err(LogError::Closed)
+    pub fn append(&self, record: Record<'_>) -> Result<LogPosition, LogError> {
+        self.append_parts(record, &[record.payload])
     }
 
-    /// As [`Log::append`], with the payload given in parts.
+    /// As [`Log::append`], with the payload given in parts; `record.payload` is ignored.
     ///
     /// # Errors
     /// As [`Log::append`].
-    pub fn append_parts(&self, _record: Record<'_>, _parts: &[&[u8]]) -> Result<LogPosition, LogError> {
-        Err(LogError::Closed)
+    pub fn append_parts(&self, record: Record<'_>, parts: &[&[u8]]) -> Result<LogPosition, LogError> {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let mut state = self.inner.state.borrow_mut();
+        self.admit(&state, bytes, Some(record.partition), false)?;
+        Ok(self.push(&mut state, &record, parts))
+    }
+
+    /// As [`Log::append`], but also when the log is as full as [`LogConfig::files_max`] allows: for the records that
+    /// free space, such as the manifest's.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_reserved(&self, record: Record<'_>) -> Result<LogPosition, LogError> {
+        let mut state = self.inner.state.borrow_mut();
+        self.admit(&state, record.payload.len(), Some(record.partition), true)?;
+        Ok(self.push(&mut state, &record, &[record.payload]))
+    }
+
+    fn push(&self, state: &mut State<R>, record: &Record<'_>, parts: &[&[u8]]) -> LogPosition {
+        let place = state.gather.push(record, parts);
+        self.inner.schedule(state);
+        LogPosition {
+            sequence: state.next,
+            record: place,
+        }
+    }
+
+    fn admit(
+        &self,
+        state: &State<R>,
+        payload_bytes: usize,
+        partition: Option<PartitionId>,
+        reserved: bool,
+    ) -> Result<(), LogError> {
+        if let Some(error) = &state.failure {
+            return Err(error.clone());
+        }
+        if state.closing {
+            return Err(LogError::Closed);
+        }
+        let config = &self.inner.context.config;
+        if payload_bytes > config.record_bytes_max {
+            return Err(LogError::TooLarge {
+                bytes: payload_bytes,
+                bytes_max: config.record_bytes_max,
+            });
+        }
+        if !state
+            .gather
+            .has_room(payload_bytes, partition, config.batch_bytes)
+        {
+            return Err(state
+                .full_drive
+                .clone()
+                .map_or(LogError::Full, LogError::OutOfSpace));
+        }
+        if !reserved && state.live_files() > config.files_max {
+            return Err(LogError::Full);
+        }
+        if let Some(path) = &state.full_drive
+            && !state.has_file_room(payload_bytes)
+        {
+            return Err(LogError::OutOfSpace(path.clone()));
+        }
+        Ok(())
     }
 
     /// Resolves when a record of `payload_bytes` may be appended.
     ///
     /// # Errors
-    /// Why the log has stopped; [`LogError::OutOfSpace`].
-    pub async fn ready(&self, _payload_bytes: usize) -> Result<(), LogError> {
-        Err(LogError::Closed)
+    /// Why the log has stopped; [`LogError::OutOfSpace`]; [`LogError::TooLarge`].
+    pub async fn ready(&self, payload_bytes: usize) -> Result<(), LogError> {
+        loop {
+            let changed = self.inner.room.notified();
+            let admitted = self.admit(&self.inner.state.borrow(), payload_bytes, None, false);
+            match admitted {
+                Err(LogError::Full) => changed.await,
+                other => return other,
+            }
+        }
     }
 
     /// Resolves when batch `sequence` and all before it are durable on every in-sync mirror.
     ///
     /// # Errors
     /// The log stopped before; whether the batch survives is not known.
-    pub async fn durable(&self, _sequence: LogSequence) -> Result<(), LogError> {
-        Err(LogError::Closed)
+    pub async fn durable(&self, sequence: LogSequence) -> Result<(), LogError> {
+        match self.inner.progress.wait(sequence.0).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().unwrap_or(LogError::Closed)),
+        }
     }
 
     /// The last batch acknowledged.
     #[must_use]
     pub fn acknowledged(&self) -> LogSequence {
-        LogSequence(0)
+        self.inner.state.borrow().acknowledged
     }
 
     /// The batch that the next `append` joins.
     #[must_use]
     pub fn gathering(&self) -> LogSequence {
-        LogSequence(0)
+        self.inner.state.borrow().next
     }
 
     /// Batches below `sequence` are no longer needed: files that hold only such are reused.
-    pub fn release_up_to(&self, _sequence: LogSequence) {}
+    pub fn release_up_to(&self, sequence: LogSequence) {
+        {
+            let mut state = self.inner.state.borrow_mut();
+            // Nobody can be done with what is not even acknowledged.
+            let sequence = sequence.min(state.acknowledged.next());
+            if sequence <= state.released {
+                return;
+            }
+            state.released = sequence;
+            self.inner.release(&mut state);
+        }
+        self.inner.room.notify_all();
+    }
 
     /// Why the log has stopped, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<LogError> {
-        None
+        self.inner.state.borrow().failure.clone()
     }
 
-    /// The first batch that the oldest file holds: releasing up to the end of that file frees space.
+    /// The first batch that the oldest file holds.
     #[must_use]
     pub fn oldest(&self) -> LogSequence {
-        LogSequence(0)
+        let state = self.inner.state.borrow();
+        state.files.first().map_or(state.next, |entry| entry.first)
     }
 
-    /// The batch up to which must be released (exclusive) for the oldest file to become free; `None` while there is
-    /// only the current file.
+    /// Below this must be released for the oldest file to become free; `None` while there is only the current file.
     #[must_use]
     pub fn release_wanted(&self) -> Option<LogSequence> {
-        None
+        let state = self.inner.state.borrow();
+        state
+            .files
+            .first()
+            .filter(|entry| entry.last != LogSequence(0))
+            .map(|entry| entry.last.next())
     }
 
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> LogStats {
-        LogStats::default()
+        let state = self.inner.state.borrow();
+        LogStats {
+            files_live: state.live_files() as u64,
+            files_max: self.inner.context.config.files_max as u64,
+            live_bytes: state.files.iter().map(file::FileEntry::bytes).sum(),
+            ..state.stats
+        }
     }
 
     /// Waits for everything appended, writes a marker and the anchor, and refuses further records.
@@ -229,12 +439,17 @@ impl<R: Runtime> Log<R> {
     /// # Errors
     /// Why the log had stopped before.
     pub async fn close(&self) -> Result<(), LogError> {
-        Err(LogError::Closed)
+        self.inner.close().await
     }
 }
 
 /// The log that a file of this name belongs to.
 pub(crate) fn log_of_name(name: &str) -> Option<LogId> {
-    let digits = name.strip_prefix("log-")?.get(..8)?;
-    u32::from_str_radix(digits, 16).ok().map(LogId)
+    match name.strip_suffix(".anchor") {
+        Some(stem) => {
+            let digits = stem.strip_prefix("log-").filter(|digits| digits.len() == 8)?;
+            u32::from_str_radix(digits, 16).ok().map(LogId)
+        }
+        None => file::slot_of_name(name).map(|(log, _)| log),
+    }
 }
