@@ -26,5 +26,6 @@ pub mod admin;
 pub mod logging;
 pub mod metrics;
 
+pub mod calendar;
 pub mod cli;
 pub mod config;

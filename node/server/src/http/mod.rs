@@ -1,1 +1,14 @@
-//! To be written by its author.
+//! The DynamoDB HTTP API on the wire.
+//!
+//! Read in this order: [`decode`] (bytes to requests, without I/O), [`encode`] (answers), [`server`] (listeners,
+//! connections, limits and time-outs), [`dynamodb`] (what a request to the API is), and
+//! [`health`](dynamodb::Dynamodb) for what is not a request to the API.
+
+pub mod decode;
+pub mod encode;
+pub mod server;
+
+pub mod dynamodb;
+
+pub use dynamodb::{Dynamodb, Handler};
+pub use server::{Application, Exchange, Limits, Server};
