@@ -33,6 +33,7 @@ mod drive;
 mod executor;
 mod image;
 mod network;
+mod perform;
 mod random;
 mod runtime;
 mod socket;

@@ -22,6 +22,9 @@ pub struct Config {
     pub clock: ClockConfig,
     /// Virtual time after which the simulation panics instead of running on.
     pub virtual_time_max: Duration,
+    /// Whether misaligned transfers and bad names panic, as they should where correct code runs, or are refused
+    /// with `InvalidInput` as the real drive does. Overlapping writes in flight always panic.
+    pub misuse_panics: bool,
     /// How many of the last events are kept to be shown when a test fails.
     pub trace_tail: usize,
 }
@@ -36,6 +39,7 @@ impl Default for Config {
             network: NetworkConfig::default(),
             clock: ClockConfig::default(),
             virtual_time_max: Duration::from_secs(24 * 3600),
+            misuse_panics: true,
             trace_tail: 0,
         }
     }
@@ -82,6 +86,8 @@ pub struct NetworkConfig {
     pub spike_ppm: u32,
     /// How much longer.
     pub spike_ms: RangeInclusive<u64>,
+    /// Segments and receives cut short at a random byte, so that receivers meet every partial frame.
+    pub split_ppm: u32,
     /// Segments whose connection is reset instead.
     pub reset_ppm: u32,
     /// Bytes that a sender may have under way and unread; then it waits.
@@ -99,8 +105,9 @@ impl Default for NetworkConfig {
             latency_us: 50..=300,
             spike_ppm: 0,
             spike_ms: 1..=200,
+            split_ppm: 200_000,
             reset_ppm: 0,
-            window_bytes: 64 << 10,
+            window_bytes: 256 << 10,
             backlog: 128,
             timeout: Duration::from_secs(15),
         }

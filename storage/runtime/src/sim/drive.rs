@@ -42,23 +42,26 @@ impl SimDrive {
         }
     }
 
-    fn check_name(&self, name: &str) {
-        let valid = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
-        assert!(
-            valid,
-            "{}: misuse: {name:?} is no file name",
-            self.handle.world.name()
-        );
+    fn check_names(&self, names: &[&str]) -> io::Result<()> {
+        for name in names {
+            let valid = !name.is_empty() && *name != "." && *name != ".." && !name.contains(['/', '\0']);
+            if !valid {
+                return Err(self.handle.world.misuse(&format!("{name:?} is no file name")));
+            }
+        }
+        Ok(())
     }
 
     /// A future that submits when first polled, as the real drive's does.
     fn request(
         &self,
         name: &str,
+        checked: io::Result<()>,
         request: impl FnOnce(&World) -> Request + 'static,
     ) -> impl Future<Output = io::Result<Response>> + 'static {
         let (handle, name) = (Rc::clone(&self.handle), name.to_owned());
         async move {
+            checked?;
             let request = request(&handle.world);
             handle.world.submit(handle.origin, request, &name, None).await
         }
@@ -101,9 +104,11 @@ impl Drive for SimDrive {
     }
 
     fn open(&self, name: &str, how: Open) -> impl Future<Output = io::Result<SimFile>> + 'static {
-        self.check_name(name);
         let owned = name.to_owned();
-        let request = self.request(name, move |_| Request::Open { name: owned, how });
+        let request = self.request(name, self.check_names(&[name]), move |_| Request::Open {
+            name: owned,
+            how,
+        });
         async move {
             match request.await? {
                 Response::Opened(handle) => Ok(SimFile { handle }),
@@ -113,7 +118,7 @@ impl Drive for SimDrive {
     }
 
     fn list(&self) -> impl Future<Output = io::Result<Vec<Entry>>> + 'static {
-        let request = self.request("", |_| Request::List);
+        let request = self.request("", Ok(()), |_| Request::List);
         async move {
             match request.await? {
                 Response::Entries(entries) => Ok(entries),
@@ -123,29 +128,31 @@ impl Drive for SimDrive {
     }
 
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
-        self.check_name(to);
+        let checked = self.check_names(&[from, to]);
         let (source, to) = (from.to_owned(), to.to_owned());
-        let request = self.request(from, move |_| Request::Rename { from: source, to });
+        let request = self.request(from, checked, move |_| Request::Rename { from: source, to });
         async move { request.await.map(expect_done) }
     }
 
     fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
-        self.check_name(to);
+        let checked = self.check_names(&[from, to]);
         let (source, to) = (from.to_owned(), to.to_owned());
-        let request = self.request(from, move |_| Request::Link { from: source, to });
+        let request = self.request(from, checked, move |_| Request::Link { from: source, to });
         async move { request.await.map(expect_done) }
     }
 
     fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>> + 'static {
         let owned = name.to_owned();
-        let request = self.request(name, move |_| Request::Remove { name: owned });
+        let request = self.request(name, self.check_names(&[name]), move |_| Request::Remove {
+            name: owned,
+        });
         async move { request.await.map(expect_done) }
     }
 
     fn sync(&self) -> impl Future<Output = io::Result<()>> + 'static {
         let disk = self.handle.origin.disk;
         // What completes after the submission is not covered.
-        let request = self.request("", move |world| Request::SyncDirectory {
+        let request = self.request("", Ok(()), move |world| Request::SyncDirectory {
             sequence: world.storage.borrow().disks[disk].sequence,
         });
         async move { request.await.map(expect_done) }
@@ -191,13 +198,26 @@ impl FileHandle {
         }
     }
 
-    fn check_range(&self, what: &str, offset: u64, bytes: usize) {
-        assert!(
-            offset.is_multiple_of(BLOCK) && bytes.is_multiple_of(BLOCK_BYTES) && bytes > 0,
-            "{}: misuse: {what} of {bytes} bytes at {offset} of {}: not whole blocks",
-            self.world.name(),
-            self.name,
-        );
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check_range(&self, what: &str, offset: u64, bytes: usize) -> io::Result<()> {
+        if offset.is_multiple_of(BLOCK) && bytes.is_multiple_of(BLOCK_BYTES) && bytes > 0 {
+            return Ok(());
+        }
+        let name = &self.name;
+        Err(self.world.misuse(&format!(
+            "{what} of {bytes} bytes at {offset} of {name}: not whole blocks"
+        )))
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.how.read_only {
+            let reason = format!("{} is open for reading only", self.name);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
+        Ok(())
     }
 }
 
@@ -224,7 +244,7 @@ impl File for SimFile {
     ) -> impl Future<Output = io::Result<AlignedBuffer>> + 'static {
         let handle = Rc::clone(&self.handle);
         async move {
-            handle.check_range("read", offset, bytes);
+            handle.check_range("read", offset, bytes)?;
             let request = Request::Read {
                 file: handle.file,
                 offset,
@@ -248,16 +268,8 @@ impl File for SimFile {
     ) -> impl Future<Output = io::Result<()>> + 'static {
         let handle = Rc::clone(&self.handle);
         async move {
-            handle.check_range("write", offset, bytes.len());
-            let aligned = (bytes.as_ptr() as usize).is_multiple_of(BLOCK_BYTES);
-            assert!(
-                aligned,
-                "{}: misuse: write from unaligned memory",
-                handle.world.name()
-            );
-            if handle.how.read_only {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
+            handle.check_range("write", offset, bytes.len())?;
+            handle.check_writable()?;
             let request = Request::Write {
                 file: handle.file,
                 offset,
@@ -276,9 +288,7 @@ impl File for SimFile {
     fn allocate(&self, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
         let handle = Rc::clone(&self.handle);
         async move {
-            if handle.how.read_only {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
+            handle.check_writable()?;
             let request = Request::Allocate {
                 file: handle.file,
                 bytes,

@@ -113,11 +113,10 @@ impl BlockMap {
     }
 
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) {
-        let mut block = offset / BLOCK_BYTES as u64;
-        for part in into.chunks_mut(BLOCK_BYTES) {
+        let first = offset / BLOCK_BYTES as u64;
+        for (block, part) in (first..).zip(into.chunks_mut(BLOCK_BYTES)) {
             // The buffer may hold something already: zeros are copied too.
             part.copy_from_slice(&block_bytes(self.get(block))[..part.len()]);
-            block += 1;
         }
     }
 }

@@ -362,9 +362,8 @@ impl World {
                 pair.sides[side].send_waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            // Segments break anywhere, so that receivers meet every partial frame.
             let limit = room.min(SEGMENT_BYTES);
-            let length = if network.random.one_in(4) {
+            let length = if network.random.chance_ppm(self.config.network.split_ppm) {
                 1 + network.random.index(limit)
             } else {
                 limit
@@ -419,7 +418,11 @@ impl World {
     ) -> Poll<io::Result<usize>> {
         let mut network = self.network.borrow_mut();
         let network = &mut *network;
-        let part = network.random.one_in(8).then(|| network.random.next_u64());
+        let split_ppm = self.config.network.split_ppm;
+        let part = network
+            .random
+            .chance_ppm(split_ppm)
+            .then(|| network.random.next_u64());
         let SideId { place, id, side } = side;
         let Some(pair) = network.pair(place, id) else {
             return Poll::Ready(Ok(0));
@@ -433,8 +436,9 @@ impl World {
             let length = part.map_or(unread, |random| 1 + (random as usize % unread));
             into.extend_from_slice(&own.inbox[own.inbox_start..own.inbox_start + length]);
             own.inbox_start += length;
-            if own.inbox_start == own.inbox.len() {
-                own.inbox.clear();
+            // What was read is given up when it is at least half, so that the copying stays in proportion.
+            if own.inbox_start * 2 >= own.inbox.len() {
+                own.inbox.drain(..own.inbox_start);
                 own.inbox_start = 0;
             }
             let waker = pair.sides[1 - side].send_waker.take();

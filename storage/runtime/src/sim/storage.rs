@@ -13,11 +13,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::disk::{BLOCK, Disk, input_output_error, no_device, storage_full};
+use super::disk::{BLOCK, Disk, no_device};
 use super::drive::FileHandle;
 use super::executor::Event;
 use super::fault::{Fault, FaultKind, Operation};
-use super::image::{SECTORS_ALL, damage};
+use super::perform::{cut_off, perform_other, perform_read, perform_write};
 use super::random::Random;
 use super::trace::Step;
 use super::world::World;
@@ -153,7 +153,7 @@ pub(super) struct InFlight {
     fault: Option<Fault>,
     completion: Rc<Completion>,
     /// Keeps the file open. Dropping it borrows the storage.
-    _handle: Option<Rc<FileHandle>>,
+    handle: Option<Rc<FileHandle>>,
 }
 
 pub(super) struct Storage {
@@ -165,44 +165,14 @@ pub(super) struct Storage {
     id_next: u64,
 }
 
-/// What becomes of a write that was cut off.
-fn cut_off(disk: &mut Disk, request: &Request, may_tear: bool, random: &mut Random) {
-    match request {
-        Request::Write {
-            file,
-            offset,
-            content,
-            durable,
-        } => {
-            let kind = match random.below(if may_tear { 3 } else { 2 }) {
-                0 => FaultKind::InFlightLost,
-                1 => {
-                    // A full file system refuses it even now.
-                    let _ = disk.write(*file, *offset, content, *durable, |_| SECTORS_ALL);
-                    FaultKind::InFlightApplied
-                }
-                _ => {
-                    let torn = Disk::torn_sectors(content.len() as u64 / BLOCK, random);
-                    let _ = disk.write(*file, *offset, content, *durable, |block| torn[block as usize]);
-                    FaultKind::InFlightTorn
-                }
-            };
-            disk.counters.count(kind);
+impl InFlight {
+    /// The file it is about, for messages.
+    fn name(&self) -> &str {
+        match &self.request {
+            Request::Open { name, .. } | Request::Remove { name } => name,
+            Request::Rename { from, .. } | Request::Link { from, .. } => from,
+            _ => self.handle.as_ref().map_or("", |handle| handle.name()),
         }
-        _ if random.one_in(2) => {}
-        // The results of these no longer interest anybody.
-        Request::Open { name, how } if how.create_new => {
-            if let Ok(file) = disk.open(name, true) {
-                disk.close(file);
-            }
-        }
-        Request::Rename { from, to } => drop(disk.rename(from, to)),
-        Request::Link { from, to } => drop(disk.link(from, to)),
-        Request::Remove { name } => drop(disk.remove(name)),
-        Request::SyncDirectory { sequence } => disk.sync_directory(*sequence),
-        Request::Allocate { file, bytes } => drop(disk.allocate(*file, *bytes)),
-        Request::SyncFile { file, sequence } => drop(disk.sync_file(*file, *sequence)),
-        Request::Open { .. } | Request::List | Request::Read { .. } => {}
     }
 }
 
@@ -294,134 +264,6 @@ impl Storage {
             request => perform_other(disk, operation.fault, request, random),
         }
     }
-}
-
-fn perform_write(
-    disk: &mut Disk,
-    fault: Option<Fault>,
-    (file, offset): (u64, u64),
-    content: &AlignedBuffer,
-    durable: bool,
-    random: &mut Random,
-) -> io::Result<()> {
-    let bytes = content.len() as u64;
-    match fault {
-        None | Some(Fault::Slow(_) | Fault::Stall(_) | Fault::Vanish) => {
-            disk.write(file, offset, content, durable, |_| SECTORS_ALL)
-        }
-        Some(Fault::Error) => {
-            disk.counters.count(FaultKind::WriteError);
-            match random.below(3) {
-                0 => {}
-                1 => disk.write(file, offset, content, durable, |_| SECTORS_ALL)?,
-                _ => {
-                    let torn = Disk::torn_sectors(bytes / BLOCK, random);
-                    disk.write(file, offset, content, durable, |block| torn[block as usize])?;
-                }
-            }
-            Err(input_output_error())
-        }
-        Some(Fault::NoSpace) => {
-            disk.counters.count(FaultKind::NoSpace);
-            Err(storage_full())
-        }
-        Some(Fault::Torn) => {
-            disk.counters.count(FaultKind::TornWrite);
-            let torn = Disk::torn_sectors(bytes / BLOCK, random);
-            disk.write(file, offset, content, durable, |block| torn[block as usize])
-        }
-        Some(Fault::Lost) => {
-            disk.counters.count(FaultKind::LostWrite);
-            disk.write(file, offset, content, durable, |_| 0)
-        }
-        Some(Fault::Misdirected) => {
-            disk.counters.count(FaultKind::MisdirectedWrite);
-            if let Some((wrong_file, wrong_offset)) = disk.wrong_place(file, offset, bytes, random) {
-                disk.write(wrong_file, wrong_offset, content, durable, |_| SECTORS_ALL)?;
-            }
-            disk.write(file, offset, content, durable, |_| 0)
-        }
-        Some(Fault::Corrupt | Fault::Rot) => {
-            disk.counters.count(FaultKind::CorruptWrite);
-            let mut damaged = content.to_vec();
-            damage(&mut damaged, random);
-            disk.write(file, offset, &damaged, durable, |_| SECTORS_ALL)
-        }
-    }
-}
-
-fn perform_read(
-    disk: &mut Disk,
-    fault: Option<Fault>,
-    file: u64,
-    offset: u64,
-    into: &mut [u8],
-    random: &mut Random,
-) -> io::Result<()> {
-    match fault {
-        None | Some(Fault::Slow(_) | Fault::Stall(_) | Fault::Vanish) => disk.read(file, offset, into),
-        Some(Fault::Corrupt) => {
-            disk.read(file, offset, into)?;
-            disk.counters.count(FaultKind::CorruptRead);
-            damage(into, random);
-            Ok(())
-        }
-        Some(Fault::Rot) => {
-            disk.read(file, offset, into)?;
-            disk.counters.count(FaultKind::Rot);
-            disk.rot(
-                file,
-                offset / BLOCK,
-                offset / BLOCK + into.len() as u64 / BLOCK,
-                random,
-            );
-            disk.read(file, offset, into)
-        }
-        Some(_) => {
-            disk.counters.count(FaultKind::ReadError);
-            Err(input_output_error())
-        }
-    }
-}
-
-fn perform_other(
-    disk: &mut Disk,
-    fault: Option<Fault>,
-    request: &Request,
-    random: &mut Random,
-) -> io::Result<Response> {
-    match fault {
-        None | Some(Fault::Slow(_) | Fault::Stall(_) | Fault::Vanish) => {}
-        Some(Fault::NoSpace) => {
-            disk.counters.count(FaultKind::NoSpace);
-            return Err(storage_full());
-        }
-        Some(_) => {
-            if let Request::SyncFile { file, .. } = request {
-                disk.fail_sync_file(*file, random);
-            }
-            let sync = matches!(request, Request::SyncFile { .. } | Request::SyncDirectory { .. });
-            disk.counters.count(if sync {
-                FaultKind::SyncError
-            } else {
-                FaultKind::MetadataError
-            });
-            return Err(input_output_error());
-        }
-    }
-    match request {
-        Request::List => return Ok(Response::Entries(disk.list())),
-        Request::Rename { from, to } => disk.rename(from, to)?,
-        Request::Link { from, to } => disk.link(from, to)?,
-        Request::Remove { name } => disk.remove(name)?,
-        Request::SyncDirectory { sequence } => disk.sync_directory(*sequence),
-        Request::Allocate { file, bytes } => disk.allocate(*file, *bytes)?,
-        Request::SyncFile { file, sequence } => disk.sync_file(*file, *sequence)?,
-        // The caller makes the handle; here only the fault matters.
-        Request::Open { .. } => {}
-        Request::Read { .. } | Request::Write { .. } => unreachable!("handled by the caller"),
-    }
-    Ok(Response::Done)
 }
 
 impl World {
@@ -522,7 +364,7 @@ impl World {
             request,
             fault,
             completion: Rc::clone(&completion),
-            _handle: handle,
+            handle,
         });
         if vanish {
             storage.detach(origin.disk);
@@ -550,7 +392,7 @@ impl World {
         let mut storage_guard = self.storage.borrow_mut();
         let storage = &mut *storage_guard;
         let slot = &mut storage.operations[place as usize];
-        if !slot.as_ref().is_some_and(|operation| operation.id == id) {
+        if slot.as_ref().is_none_or(|operation| operation.id != id) {
             return;
         }
         let operation = slot.take().expect("checked above");
@@ -576,6 +418,11 @@ impl World {
                 Err(error) => result = Err(error),
             }
         }
+        let mut result = result.map_err(|error| {
+            let path = storage.disks[operation.origin.disk].path.join(operation.name());
+            let what = operation.request.operation();
+            io::Error::new(error.kind(), format!("{what:?} {}: {error}", path.display()))
+        });
         drop(storage_guard);
         if let Some((file, name, how)) = opened {
             let handle = FileHandle::new(Rc::clone(self), operation.origin, file, name, how);
@@ -600,9 +447,9 @@ impl World {
         let storage = &mut *storage;
         let mut aborted = Vec::new();
         for (place, slot) in storage.operations.iter_mut().enumerate() {
-            if !slot
+            if slot
                 .as_ref()
-                .is_some_and(|operation| operation.origin.node == node)
+                .is_none_or(|operation| operation.origin.node != node)
             {
                 continue;
             }

@@ -4,6 +4,7 @@
 //! back into the world.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::Context;
@@ -256,6 +257,15 @@ impl World {
 
     pub(super) fn name(&self) -> String {
         format!("simulation seed {} at {} us", self.seed, self.now.get() / 1000)
+    }
+
+    /// The error for a call that breaks the seam's rules.
+    ///
+    /// # Panics
+    /// Unless the configuration wants errors.
+    pub(super) fn misuse(&self, what: &str) -> io::Error {
+        assert!(!self.config.misuse_panics, "{}: misuse: {what}", self.name());
+        io::Error::new(io::ErrorKind::InvalidInput, what.to_owned())
     }
 
     /// Ends a node: `power` decides what happens to its drives.
