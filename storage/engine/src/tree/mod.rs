@@ -1,1 +1,315 @@
-//! Not yet written.
+//! The tree: one LSM tree per partition.
+//!
+//! Read in this order:
+//! - [`version`]: what a reader gets; [`memtable`]: what is not yet in a segment;
+//! - [`block`], [`filter`], [`segment`]: the files, written and read;
+//! - [`store`] and [`cache`]: what the trees of one engine share;
+//! - [`view`], [`merge`], [`scan`]: many sources as one;
+//! - [`compaction`]: what keeps the cost of reading bounded.
+//!
+//! Invariants:
+//! - **first hit wins**: whatever a younger source says about a key is newer than what all older sources say.
+//!   Younger to older: active memtable, frozen memtable, level 0 from the newest, level 1, 2 and on;
+//! - what a flush or a compaction has written is invisible until `install_*`, which is called when its edit of
+//!   the manifest is durable; what it replaces is removed after that, with the last reader;
+//! - a tree makes one flush and one compaction at a time, and both at once.
+
+mod block;
+mod cache;
+mod compaction;
+mod filter;
+mod flush;
+mod memtable;
+mod merge;
+mod scan;
+pub mod segment;
+mod store;
+#[cfg(test)]
+mod tree_test;
+mod version;
+mod view;
+
+use std::cell::{Cell, RefCell};
+use std::ops::Bound;
+use std::rc::Rc;
+
+use cairn_runtime::Runtime;
+
+pub use cache::BlockCache;
+pub use compaction::{CompactionConfig, Prepared};
+pub use memtable::Memtable;
+pub use scan::Cursor;
+pub use segment::{Segment, segment_file_name, segment_of_file_name};
+pub use store::{DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
+pub use version::{ItemHandle, NEWEST, Version};
+
+use self::filter::KeyHash;
+use self::merge::{LevelCursor, MemtableCursor, Merge, Source};
+use self::segment::{Access, Found};
+use self::view::{KeyRange, Placed, View};
+use crate::ids::{CommitTimestamp, LogSequence};
+use crate::manifest::{LEVELS_MAX, SegmentReference};
+use crate::volume::Volume;
+use crate::{Direction, PartitionDescriptor};
+
+/// What the trees of one engine share. Cheap to clone.
+pub struct TreeContext<R: Runtime> {
+    store: Rc<SegmentStore<R>>,
+    config: CompactionConfig,
+    snapshots: Rc<RefCell<Vec<CommitTimestamp>>>,
+}
+
+impl<R: Runtime> Clone for TreeContext<R> {
+    fn clone(&self) -> TreeContext<R> {
+        TreeContext {
+            store: Rc::clone(&self.store),
+            config: self.config,
+            snapshots: Rc::clone(&self.snapshots),
+        }
+    }
+}
+
+/// Limits of an engine's trees.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeConfig {
+    /// Budget of the block cache, in bytes.
+    pub cache_bytes: u64,
+    /// When and how trees are compacted.
+    pub compaction: CompactionConfig,
+}
+
+impl<R: Runtime> TreeContext<R> {
+    /// The context of an engine over `volume`.
+    #[must_use]
+    pub fn new(runtime: R, volume: Volume<R>, config: TreeConfig) -> TreeContext<R> {
+        TreeContext::over(SegmentStore::over(runtime, volume, config.cache_bytes), config.compaction)
+    }
+
+    /// The context of trees in `store`.
+    #[must_use]
+    pub fn over(store: Rc<SegmentStore<R>>, config: CompactionConfig) -> TreeContext<R> {
+        TreeContext { store, config, snapshots: Rc::default() }
+    }
+
+    /// The segments.
+    #[must_use]
+    pub fn store(&self) -> &Rc<SegmentStore<R>> {
+        &self.store
+    }
+
+    /// Sets the snapshots that are open; versions that none of them needs die at insert, flush and compaction.
+    pub fn set_snapshots(&self, mut snapshots: Vec<CommitTimestamp>) {
+        snapshots.sort_unstable();
+        *self.snapshots.borrow_mut() = snapshots;
+    }
+}
+
+/// The tree of one partition.
+pub struct Tree<R: Runtime> {
+    context: TreeContext<R>,
+    descriptor: PartitionDescriptor,
+    active: RefCell<Rc<Memtable>>,
+    view: RefCell<Rc<View<R>>>,
+    flushing: Cell<bool>,
+    compacting: Rc<Cell<bool>>,
+    /// Bytes of the largest segment in level 0 so far: what the levels' targets follow.
+    flush_bytes: Cell<u64>,
+}
+
+impl<R: Runtime> Tree<R> {
+    /// An empty tree.
+    #[must_use]
+    pub fn new(context: &TreeContext<R>, descriptor: &PartitionDescriptor) -> Tree<R> {
+        Tree {
+            context: context.clone(),
+            descriptor: descriptor.clone(),
+            active: RefCell::default(),
+            view: RefCell::new(Rc::new(View::empty())),
+            flushing: Cell::new(false),
+            compacting: Rc::default(),
+            flush_bytes: Cell::new(0),
+        }
+    }
+
+    /// Adds the segments that the manifest names, at start.
+    ///
+    /// # Errors
+    /// [`TreeError::Unreadable`] or [`TreeError::NoMirror`]; the segments before that one are there.
+    pub async fn open_segments(
+        &self,
+        references: impl IntoIterator<Item = &SegmentReference>,
+    ) -> Result<(), TreeError> {
+        for reference in references {
+            let segment = self.context.store.open(reference).await?;
+            self.change_view(|view| view.add(Placed { segment, reference: Rc::new(reference.clone()) }));
+        }
+        Ok(())
+    }
+
+    /// Applies a version that log batch `sequence` holds. By how many bytes the memtable grew or shrank.
+    pub fn insert(&self, key: &[u8], version: Version, sequence: LogSequence) -> isize {
+        let active = self.active.borrow();
+        let before = active.bytes();
+        active.insert(key, version, sequence, &self.context.snapshots.borrow());
+        let difference = |more: usize, less: usize| isize::try_from(more - less).expect("memory is smaller");
+        let after = active.bytes();
+        if after >= before { difference(after, before) } else { -difference(before, after) }
+    }
+
+    /// Bytes in the active memtable.
+    #[must_use]
+    pub fn memtable_bytes(&self) -> usize {
+        self.active.borrow().bytes()
+    }
+
+    /// Bytes in memtables that are being flushed.
+    #[must_use]
+    pub fn frozen_bytes(&self) -> usize {
+        self.view.borrow().flushing.iter().map(|memtable| memtable.bytes()).sum()
+    }
+
+    /// The newest version of `key`, which may be a tombstone, when no drive has to be asked; else none.
+    #[must_use]
+    pub fn get_cached(&self, key: &[u8]) -> Option<Result<Option<Version>, TreeError>> {
+        if let Some(version) = self.active.borrow().get(key) {
+            return Some(Ok(Some(version)));
+        }
+        let view = self.view.borrow();
+        for memtable in &view.flushing {
+            if let Some(version) = memtable.get(key) {
+                return Some(Ok(Some(version)));
+            }
+        }
+        let hash = KeyHash::of(key);
+        let mut searched = 0;
+        let mut result = Some(Ok(None));
+        for placed in view.holding(key).filter(|placed| placed.may_contain(key, hash)) {
+            match placed.segment.search(key, NEWEST, |place| placed.segment.cached(place)) {
+                Found::Absent => searched += 1,
+                Found::Version(version) => {
+                    result = Some(Ok(Some(version)));
+                    break;
+                }
+                // The whole search is made again, and counted, by `get`.
+                Found::Needs(..) => return None,
+            }
+        }
+        self.count_search(searched, matches!(result, Some(Ok(Some(_)))));
+        result
+    }
+
+    fn count_search(&self, absent: u64, found: bool) {
+        if absent > 0 || found {
+            self.context.store.count(|stats| {
+                stats.segments_searched += absent + u64::from(found);
+                stats.filter_false_positives += absent;
+            });
+        }
+    }
+
+    /// The newest version of `key`, which may be a tombstone.
+    ///
+    /// # Errors
+    /// [`TreeError::Unreadable`] when what holds the key is damaged on every mirror.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Version>, TreeError> {
+        self.get_as_of(key, NEWEST).await
+    }
+
+    /// The newest version of `key` that is not above `as_of`, which may be a tombstone.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub async fn get_as_of(&self, key: &[u8], as_of: CommitTimestamp) -> Result<Option<Version>, TreeError> {
+        let in_memory = self.active.borrow().get_as_of(key, as_of);
+        if in_memory.is_some() {
+            return Ok(in_memory);
+        }
+        let view = Rc::clone(&self.view.borrow());
+        let in_memory = view.flushing.iter().find_map(|memtable| memtable.get_as_of(key, as_of));
+        if in_memory.is_some() {
+            return Ok(in_memory);
+        }
+        let hash = KeyHash::of(key);
+        let mut absent = 0;
+        for placed in view.holding(key).filter(|placed| placed.may_contain(key, hash)) {
+            if let Some(version) = placed.segment.get(key, as_of).await? {
+                self.count_search(absent, true);
+                return Ok(Some(version));
+            }
+            absent += 1;
+        }
+        self.count_search(absent, false);
+        Ok(None)
+    }
+
+    /// The newest items of a range.
+    #[must_use]
+    pub fn scan(&self, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>, direction: Direction) -> Cursor<R> {
+        self.scan_as_of(lower, upper, direction, NEWEST)
+    }
+
+    /// The newest items of a range that are not above `as_of`.
+    #[must_use]
+    pub fn scan_as_of(
+        &self,
+        lower: Bound<Vec<u8>>,
+        upper: Bound<Vec<u8>>,
+        direction: Direction,
+        as_of: CommitTimestamp,
+    ) -> Cursor<R> {
+        let range = KeyRange { lower, upper };
+        let view = Rc::clone(&self.view.borrow());
+        let mut sources = Vec::new();
+        if !range.is_empty() {
+            let memtables = std::iter::once(Rc::clone(&self.active.borrow())).chain(view.flushing.iter().cloned());
+            for memtable in memtables.filter(|memtable| !memtable.is_empty()) {
+                sources.push(Source::Memtable(MemtableCursor::new(memtable, direction, range.clone())));
+            }
+            let level = |segments: Vec<Placed<R>>| {
+                Source::Level(LevelCursor::new(segments.into_iter(), direction, Access::Query, range.clone()))
+            };
+            sources.extend(view.meeting(0, &range).map(|placed| level(vec![placed])));
+            for number in 1..LEVELS_MAX {
+                let segments: Vec<_> = view.meeting(number, &range).collect();
+                if !segments.is_empty() {
+                    sources.push(level(segments));
+                }
+            }
+        }
+        Cursor::new(Merge::new(sources, direction), direction, as_of)
+    }
+
+    /// Segments per level.
+    #[must_use]
+    pub fn segments_per_level(&self) -> [usize; LEVELS_MAX] {
+        std::array::from_fn(|level| self.view.borrow().levels[level].len())
+    }
+
+    /// The segments, for scrubbing: hold them only as long as needed.
+    #[must_use]
+    pub fn segments(&self) -> Vec<Rc<Segment<R>>> {
+        let view = self.view.borrow();
+        view.levels.iter().flatten().map(|placed| Rc::clone(&placed.segment)).collect()
+    }
+
+    /// The partition is dropped, durably: its files go with their last readers.
+    pub fn remove_all(&self) {
+        let view = self.view.replace(Rc::new(View::empty()));
+        for placed in view.levels.iter().flatten() {
+            self.context.store.retire(Rc::clone(&placed.segment));
+        }
+        *self.active.borrow_mut() = Rc::default();
+        drop(view);
+        self.sweep_soon();
+    }
+
+    /// Replaces the view; readers keep theirs.
+    fn change_view(&self, change: impl FnOnce(&mut View<R>)) {
+        let mut view = View::clone(&self.view.borrow());
+        change(&mut view);
+        view.validate();
+        let flushed = view.levels[0].iter().map(|placed| placed.reference.bytes).max();
+        self.flush_bytes.set(self.flush_bytes.get().max(flushed.unwrap_or(0)));
+        *self.view.borrow_mut() = Rc::new(view);
+    }
+}

@@ -1,0 +1,249 @@
+//! Leveled compaction: what keeps the cost of reading bounded.
+//!
+//! Level 0 holds flushed memtables, which overlap; every deeper level is one sorted run, about ten times as long
+//! as the one above. A point read consults at most [`CompactionConfig::level0_segments`] segments (some more
+//! while a compaction is due) and one per deeper level, and filters turn nearly all of them away.
+//!
+//! 1. **Pick** the level with the highest score: for level 0 its segments, for the others their bytes, against
+//!    their targets. All of level 0, or the one segment of the level that overlaps the least, relative to its size,
+//!    with the next level.
+//! 2. Segments that overlap nothing below **move**: an edit of the manifest and no byte written.
+//! 3. Else **merge** them with what they overlap in the next level into new segments there ([`super::flush`]).
+//! 4. The caller makes the edit durable and **installs** it. Replaced files go with their last readers.
+//!
+//! Level 1's target follows the size of flushes: with 128 small partitions on a shard their flushes are small,
+//! and so must their levels be, or every flush would rewrite the whole tree.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use cairn_runtime::Runtime;
+
+use super::flush::Rewrite;
+use super::memtable::Memtable;
+use super::merge::{LevelCursor, Merge, Source};
+use super::segment::Access;
+use super::store::TreeError;
+use super::view::{KeyRange, Placed, View};
+use super::Tree;
+use crate::Direction;
+use crate::ids::SegmentId;
+use crate::manifest::{LEVELS_MAX, SegmentReference};
+
+/// When and how trees are compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// Length at which a compaction begins another segment, in bytes.
+    pub segment_bytes: u64,
+    /// Segments in level 0 from which it is compacted.
+    pub level0_segments: usize,
+    /// Least target of level 1, in bytes.
+    pub level1_bytes_min: u64,
+    /// Target of a level relative to the one above.
+    pub level_ratio: u64,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> CompactionConfig {
+        CompactionConfig {
+            segment_bytes: 32 << 20,
+            level0_segments: 4,
+            level1_bytes_min: 4 << 20,
+            level_ratio: 10,
+        }
+    }
+}
+
+/// Segments written and not yet in the tree: to be installed when the edits are durable.
+pub struct Prepared<R: Runtime> {
+    /// To be added to the manifest.
+    pub added: Vec<SegmentReference>,
+    /// To be removed from the manifest, before the additions: a segment that moves is in both.
+    pub removed: Vec<SegmentId>,
+    pub(super) placed: Vec<Placed<R>>,
+    pub(super) flushed: Option<Rc<Memtable>>,
+    /// Held while a compaction is under way.
+    under_way: Option<Compacting>,
+}
+
+impl<R: Runtime> Prepared<R> {
+    pub(super) fn nothing() -> Prepared<R> {
+        Prepared { added: Vec::new(), removed: Vec::new(), placed: Vec::new(), flushed: None, under_way: None }
+    }
+}
+
+struct Compacting(Rc<Cell<bool>>);
+
+impl Drop for Compacting {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// What a compaction takes.
+struct Pick<R: Runtime> {
+    level: usize,
+    /// Of `level`, newest first or in order.
+    upper: Vec<Placed<R>>,
+    /// What they overlap in the next level, in order.
+    lower: Vec<Placed<R>>,
+}
+
+impl<R: Runtime> Tree<R> {
+    /// Bytes that compaction has to move before every level is within its target; 0 when there is nothing to do.
+    #[must_use]
+    pub fn compaction_debt(&self) -> u64 {
+        let view = self.view.borrow();
+        let level0 = if view.levels[0].len() < self.context.config.level0_segments { 0 } else { view.bytes(0) };
+        let deeper = (1..LEVELS_MAX - 1).map(|level| view.bytes(level).saturating_sub(self.target_bytes(level)));
+        level0 + deeper.sum::<u64>()
+    }
+
+    /// What a level from 1 on may hold.
+    fn target_bytes(&self, level: usize) -> u64 {
+        let config = &self.context.config;
+        let flushes = self.flush_bytes.get().saturating_mul(config.level0_segments as u64);
+        let depth = u32::try_from(level - 1).expect("few levels");
+        flushes.max(config.level1_bytes_min).saturating_mul(config.level_ratio.saturating_pow(depth))
+    }
+
+    /// Makes the compaction that is most due, if one is. `next` gives ids for new segments. A drive that fails is
+    /// reported and left out.
+    ///
+    /// # Errors
+    /// [`TreeError::OutOfSpace`], [`TreeError::Volume`], [`TreeError::NoMirror`], or
+    /// [`TreeError::Unreadable`] when an input is damaged on every mirror; nothing has changed.
+    pub async fn compact(&self, mut next: impl FnMut() -> SegmentId) -> Result<Option<Prepared<R>>, TreeError> {
+        if self.compacting.get() {
+            return Ok(None);
+        }
+        let view = Rc::clone(&self.view.borrow());
+        let Some(pick) = self.pick(&view) else { return Ok(None) };
+        self.compacting.set(true);
+        let under_way = Compacting(Rc::clone(&self.compacting));
+        let mut prepared = if pick.moves() { pick.moved() } else { self.merge(&view, &pick, &mut next).await? };
+        prepared.removed = pick.upper.iter().chain(&pick.lower).map(Placed::id).collect();
+        prepared.under_way = Some(under_way);
+        Ok(Some(prepared))
+    }
+
+    fn pick(&self, view: &View<R>) -> Option<Pick<R>> {
+        let config = &self.context.config;
+        // Scores in percent: 100 is due.
+        let level0 = view.levels[0].len() as u64 * 100 / config.level0_segments.max(1) as u64;
+        let deeper = (1..LEVELS_MAX - 1).map(|level| {
+            let percent = u128::from(view.bytes(level)) * 100 / u128::from(self.target_bytes(level)).max(1);
+            // Within its target, a level is not due, however close the rounding.
+            let due = view.bytes(level) > self.target_bytes(level);
+            (u64::try_from(percent).unwrap_or(u64::MAX).max(if due { 100 } else { 0 }), level, due)
+        });
+        let scores = std::iter::once((level0, 0, level0 >= 100)).chain(deeper);
+        // Of equal scores the upper level: it is what reads wait for.
+        let due = scores.filter(|(.., due)| *due);
+        let (_, level, _) = due.max_by_key(|(score, level, _)| (*score, std::cmp::Reverse(*level)))?;
+        if level == 0 {
+            let upper = view.levels[0].clone();
+            let lower = view.overlapping_all(1, &upper);
+            return Some(Pick { level, upper, lower });
+        }
+        let picks = view.levels[level].iter().map(|placed| {
+            let upper = vec![placed.clone()];
+            let lower = view.overlapping_all(level + 1, &upper);
+            let overlap: u64 = lower.iter().map(|placed| placed.reference.bytes).sum();
+            let percent = overlap * 100 / placed.reference.bytes.max(1);
+            (percent, placed.id(), Pick { level, upper, lower })
+        });
+        picks.min_by_key(|(percent, id, _)| (*percent, *id)).map(|(.., pick)| pick)
+    }
+
+    async fn merge(
+        &self,
+        view: &View<R>,
+        pick: &Pick<R>,
+        next: &mut impl FnMut() -> SegmentId,
+    ) -> Result<Prepared<R>, TreeError> {
+        let snapshots = self.context.snapshots.borrow().clone();
+        let rewrite = Rewrite {
+            store: &self.context.store,
+            facts: self.facts(pick.level + 1),
+            snapshots: &snapshots,
+            view,
+            older_from: pick.level + 2,
+            segment_bytes: self.context.config.segment_bytes,
+        };
+        let added = self.write_until_taken(&rewrite, || pick.sources(), next).await?;
+        let bytes: u64 = added.iter().map(|reference| reference.bytes).sum();
+        self.context.store.count(|stats| stats.compacted_bytes += bytes);
+        self.open_added(added).await
+    }
+
+    /// The compaction's edit is durable: its segments take the place of those it removes.
+    pub fn install_compaction(&self, prepared: Prepared<R>) {
+        let store = &self.context.store;
+        self.change_view(|view| {
+            let stay: Vec<SegmentId> = prepared.placed.iter().map(Placed::id).collect();
+            for id in &prepared.removed {
+                let removed = view.remove(*id).expect("what is compacted stays until then");
+                if !stay.contains(id) {
+                    store.retire(removed.segment);
+                }
+            }
+            prepared.placed.iter().for_each(|placed| view.add(placed.clone()));
+        });
+        drop(prepared);
+        self.sweep_soon();
+    }
+
+    /// Gives up what was prepared, because its edit will never be made: its new files go.
+    pub fn discard(&self, prepared: Prepared<R>) {
+        for placed in prepared.placed.iter().filter(|placed| !prepared.removed.contains(&placed.id())) {
+            self.context.store.retire(Rc::clone(&placed.segment));
+        }
+        drop(prepared);
+        self.sweep_soon();
+    }
+
+    pub(super) fn sweep_soon(&self) {
+        let store = Rc::clone(&self.context.store);
+        // Detached: what cannot be removed now is removed later.
+        drop(self.context.store.task(async move { store.sweep().await }));
+    }
+}
+
+impl<R: Runtime> Pick<R> {
+    /// Whether the segments can move down as they are.
+    fn moves(&self) -> bool {
+        let apart = |(at, one): (usize, &Placed<R>)| {
+            self.upper[at + 1..].iter().all(|other| !one.reference.overlaps(&other.reference))
+        };
+        self.lower.is_empty() && self.upper.iter().enumerate().all(apart)
+    }
+
+    fn moved(&self) -> Prepared<R> {
+        let mut prepared = Prepared::nothing();
+        for placed in &self.upper {
+            let mut reference = SegmentReference::clone(&placed.reference);
+            reference.level += 1;
+            prepared.added.push(reference.clone());
+            prepared.placed.push(Placed { segment: Rc::clone(&placed.segment), reference: Rc::new(reference) });
+        }
+        prepared
+    }
+
+    fn sources(&self) -> Merge<R> {
+        let range = KeyRange::all();
+        let run = |segments: Vec<Placed<R>>| {
+            let cursor =
+                LevelCursor::new(segments.into_iter(), Direction::Forward, Access::Compaction, range.clone());
+            Source::Level(cursor)
+        };
+        let mut sources = Vec::new();
+        if self.level == 0 {
+            sources.extend(self.upper.iter().map(|placed| run(vec![placed.clone()])));
+        } else {
+            sources.push(run(self.upper.clone()));
+        }
+        sources.push(run(self.lower.clone()));
+        Merge::new(sources, Direction::Forward)
+    }
+}

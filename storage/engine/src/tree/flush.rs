@@ -1,0 +1,248 @@
+//! Writing sorted versions into new segments: what flush and compaction have in common, and the flush.
+//!
+//! For each key, its versions come newest first:
+//! 1. the newest stays, and of the others those that an open snapshot reads;
+//! 2. tombstones at the old end go when no older source can hold the key: there is nothing to hide;
+//! 3. what is left is written; segments are split between keys, never within one.
+//!
+//! When a drive refuses a write, it leaves the in-sync set, durably, and everything is written again to the
+//! drives that are left.
+
+use std::rc::Rc;
+
+use cairn_runtime::Runtime;
+
+use super::compaction::Prepared;
+use super::memtable::Memtable;
+use super::merge::{MemtableCursor, Merge, Source};
+use super::segment::{SegmentFacts, SegmentWriter};
+use super::store::{SegmentStore, TreeError};
+use super::version::{Version, needed};
+use super::view::{KeyRange, Placed, View};
+use super::Tree;
+use crate::Direction;
+use crate::ids::{CommitTimestamp, SegmentId};
+use crate::manifest::{LEVELS_MAX, SegmentReference};
+use crate::volume::DRIVES_MAX;
+
+/// Bytes merged before other tasks get their turn: about 64 items of 1 KB, some 50 us.
+const TURN_BYTES: usize = 64 << 10;
+
+/// What new segments are made of.
+pub(super) struct Rewrite<'a, R: Runtime> {
+    pub(super) store: &'a Rc<SegmentStore<R>>,
+    pub(super) facts: SegmentFacts,
+    /// Open snapshots, least first.
+    pub(super) snapshots: &'a [CommitTimestamp],
+    /// What the tree consisted of when the work began.
+    pub(super) view: &'a View<R>,
+    /// Sources of this level and deeper ones may hold older versions.
+    pub(super) older_from: usize,
+    /// Length at which a segment ends.
+    pub(super) segment_bytes: u64,
+}
+
+impl<R: Runtime> Rewrite<'_, R> {
+    /// Writes everything that `merge` yields and is still needed.
+    pub(super) async fn write(
+        &self,
+        merge: Merge<R>,
+        next: &mut impl FnMut() -> SegmentId,
+    ) -> Result<Vec<SegmentReference>, TreeError> {
+        let mut written = Vec::new();
+        let mut writer = None;
+        let result = self.write_all(merge, next, &mut writer, &mut written).await;
+        if let Err(error) = result {
+            if let Some(writer) = writer {
+                SegmentWriter::abandon(writer).await;
+            }
+            for reference in written {
+                self.store.remove_files(reference.id).await;
+            }
+            return Err(error);
+        }
+        Ok(written)
+    }
+
+    async fn write_all(
+        &self,
+        mut merge: Merge<R>,
+        next: &mut impl FnMut() -> SegmentId,
+        writer: &mut Option<SegmentWriter<R>>,
+        written: &mut Vec<SegmentReference>,
+    ) -> Result<(), TreeError> {
+        let mut key = Vec::new();
+        let mut kept = Vec::new();
+        let mut turn = 0;
+        merge.advance().await?;
+        while let Some((head, _)) = merge.head() {
+            key.clear();
+            key.extend_from_slice(head);
+            turn += self.take_key(&mut merge, &key, &mut kept).await?;
+            if !kept.is_empty() {
+                if writer.as_ref().is_some_and(|writer| writer.bytes() >= self.segment_bytes)
+                    && let Some(full) = writer
+                {
+                    written.push(full.finish().await?);
+                    *writer = None;
+                }
+                if writer.is_none() {
+                    *writer = Some(SegmentWriter::create(self.store, next(), self.facts).await?);
+                }
+                let writer = writer.as_mut().expect("made just before");
+                for version in &kept {
+                    writer.push(&key, version).await?;
+                }
+            }
+            if turn >= TURN_BYTES {
+                turn = 0;
+                self.store.runtime.yield_now().await;
+            }
+        }
+        if let Some(last) = writer {
+            written.push(last.finish().await?);
+            *writer = None;
+        }
+        Ok(())
+    }
+
+    /// Takes all versions of `key` and keeps the needed ones, newest first. How many bytes were looked at.
+    async fn take_key(
+        &self,
+        merge: &mut Merge<R>,
+        key: &[u8],
+        kept: &mut Vec<Version>,
+    ) -> Result<usize, TreeError> {
+        kept.clear();
+        let mut bytes = 0;
+        let mut newer: Option<CommitTimestamp> = None;
+        while let Some((head, commit)) = merge.head()
+            && head == key
+        {
+            let version = merge.version();
+            bytes += key.len() + version.item.len() + 64;
+            // A version may be there twice: replayed from the log after it was flushed.
+            let again = newer == Some(commit);
+            if newer.is_none_or(|newer| !again && needed(self.snapshots, commit, newer)) {
+                kept.push(version);
+            }
+            newer = Some(commit);
+            merge.advance().await?;
+        }
+        while kept.last().is_some_and(Version::is_tombstone) && !self.is_older_somewhere(key) {
+            kept.pop();
+        }
+        Ok(bytes)
+    }
+
+    /// Whether a source older than what is merged can hold the key.
+    fn is_older_somewhere(&self, key: &[u8]) -> bool {
+        let levels = self.view.levels[self.older_from..].iter().flatten();
+        levels.into_iter().any(|placed| placed.reference.covers(key))
+    }
+}
+
+impl<R: Runtime> Tree<R> {
+    /// Ends the active memtable, which is then only read, and begins another.
+    pub fn freeze(&self) {
+        if self.active.borrow().is_empty() {
+            return;
+        }
+        let frozen = self.active.take();
+        self.change_view(|view| view.flushing.insert(0, frozen));
+    }
+
+    /// Writes the oldest frozen memtable into a segment of level 0; nothing when there is none or nothing in it is
+    /// needed. `next` gives ids for new segments. A drive that fails is reported and left out.
+    ///
+    /// # Errors
+    /// [`TreeError::OutOfSpace`], [`TreeError::Volume`], [`TreeError::NoMirror`]: the memtable is still there.
+    ///
+    /// # Panics
+    /// When a flush of this tree is under way.
+    pub async fn flush(&self, mut next: impl FnMut() -> SegmentId) -> Result<Prepared<R>, TreeError> {
+        assert!(!self.flushing.replace(true), "a tree makes one flush at a time");
+        let _under_way = UnderWay(&self.flushing);
+        let view = Rc::clone(&self.view.borrow());
+        let Some(memtable) = view.flushing.last() else { return Ok(Prepared::nothing()) };
+        let snapshots = self.context.snapshots.borrow().clone();
+        let rewrite = Rewrite {
+            store: &self.context.store,
+            facts: self.facts(0),
+            snapshots: &snapshots,
+            view: &view,
+            older_from: 0,
+            segment_bytes: u64::MAX,
+        };
+        let source = |memtable: &Rc<Memtable>| {
+            let cursor = MemtableCursor::new(Rc::clone(memtable), Direction::Forward, KeyRange::all());
+            Merge::new(vec![Source::Memtable(cursor)], Direction::Forward)
+        };
+        let added = self.write_until_taken(&rewrite, || source(memtable), &mut next).await?;
+        let bytes: u64 = added.iter().map(|reference| reference.bytes).sum();
+        self.context.store.count(|stats| stats.flushed_bytes += bytes);
+        let mut prepared = self.open_added(added).await?;
+        prepared.flushed = Some(Rc::clone(memtable));
+        Ok(prepared)
+    }
+
+    /// Writes, and begins again without the drive when one refuses.
+    pub(super) async fn write_until_taken(
+        &self,
+        rewrite: &Rewrite<'_, R>,
+        sources: impl Fn() -> Merge<R>,
+        next: &mut impl FnMut() -> SegmentId,
+    ) -> Result<Vec<SegmentReference>, TreeError> {
+        for _ in 0..DRIVES_MAX {
+            match rewrite.write(sources(), next).await {
+                Err(TreeError::Write { drive, why }) => {
+                    self.context.store.report_failed(drive, why.to_string()).await?;
+                }
+                result => return result,
+            }
+        }
+        Err(TreeError::Stopped)
+    }
+
+    /// Opens what was written, which reads it for the first time.
+    pub(super) async fn open_added(&self, added: Vec<SegmentReference>) -> Result<Prepared<R>, TreeError> {
+        let mut prepared = Prepared::nothing();
+        for reference in &added {
+            let segment = self.context.store.open(reference).await?;
+            prepared.placed.push(Placed { segment, reference: Rc::new(reference.clone()) });
+        }
+        prepared.added = added;
+        Ok(prepared)
+    }
+
+    /// The flush's edit is durable: its segments take the memtable's place. Bytes of memory that frees.
+    pub fn install_flush(&self, prepared: Prepared<R>) -> usize {
+        let flushed = prepared.flushed.as_ref().map_or(0, |memtable| memtable.bytes());
+        self.change_view(|view| {
+            if let Some(memtable) = &prepared.flushed {
+                view.flushing.retain(|other| !Rc::ptr_eq(other, memtable));
+            }
+            prepared.placed.iter().for_each(|placed| view.add(placed.clone()));
+        });
+        flushed
+    }
+
+    pub(super) fn facts(&self, level: usize) -> SegmentFacts {
+        assert!(level < LEVELS_MAX, "the last level has no next");
+        SegmentFacts {
+            table: self.descriptor.table,
+            partition: self.descriptor.id,
+            index: self.descriptor.index,
+            level: u8::try_from(level).expect("few levels"),
+        }
+    }
+}
+
+/// Clears a mark when the work ends, however it ends.
+struct UnderWay<'a>(&'a std::cell::Cell<bool>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}

@@ -1,0 +1,300 @@
+//! Header and footer of a segment file; docs/format-segment.md has the diagrams.
+
+use super::UNIT_BYTES;
+use super::entry::Place;
+use crate::checksum::{self, checksum};
+use crate::ids::{CommitTimestamp, IndexId, NodeId, PartitionId, SegmentId, TableId};
+use crate::mutation::KEY_BYTES_MAX;
+use crate::volume::DriveSet;
+
+const HEADER_MAGIC: [u8; 8] = *b"CAIRNSEG";
+const FOOTER_MAGIC: [u8; 8] = *b"CAIRNEND";
+
+/// Version of the layout. History: 1, the first.
+const VERSION: u16 = 1;
+
+/// Random bytes that make the checksums and, when sealed, the key of each file its own.
+pub(crate) const SALT_BYTES: usize = 32;
+
+/// The first unit of a segment file: what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The segment.
+    pub id: SegmentId,
+    /// The node that wrote it.
+    pub node: NodeId,
+    /// The table it was written for.
+    pub table: TableId,
+    /// The partition it was written for; a split may share it with others.
+    pub partition: PartitionId,
+    /// The index it was written for.
+    pub index: IndexId,
+    /// The drives it was written to.
+    pub mirrors: DriveSet,
+    /// See [`SALT_BYTES`].
+    pub salt: [u8; SALT_BYTES],
+    /// Key that seals it; 0 is none.
+    pub key_id: u32,
+}
+
+/// Seeds of the checksums in one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileSeed(u64);
+
+impl FileSeed {
+    pub(crate) fn new(id: SegmentId, salt: &[u8; SALT_BYTES]) -> FileSeed {
+        FileSeed(checksum(id.0, salt))
+    }
+
+    /// The seed of what begins at `unit`.
+    pub(crate) fn at(self, unit: u32) -> u64 {
+        checksum::Place { file: self.0, incarnation: 0, offset: u64::from(unit) * UNIT_BYTES as u64 }.seed()
+    }
+}
+
+impl SegmentHeader {
+    pub(crate) fn seed(&self) -> FileSeed {
+        FileSeed::new(self.id, &self.salt)
+    }
+
+    /// The first unit.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 8];
+        bytes.extend_from_slice(&HEADER_MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.index.0.to_le_bytes());
+        bytes.extend_from_slice(&self.key_id.to_le_bytes());
+        bytes.extend_from_slice(&self.id.0.to_le_bytes());
+        bytes.extend_from_slice(&self.table.0.to_le_bytes());
+        bytes.extend_from_slice(&self.partition.0.to_le_bytes());
+        bytes.extend_from_slice(&self.node.0.to_le_bytes());
+        bytes.extend_from_slice(&self.salt);
+        // The codec: each block names its own, this is the one that the writer was told to use.
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.mirrors.bits().to_le_bytes());
+        bytes.resize(UNIT_BYTES, 0);
+        // The header holds the salt, so its own sum is seeded with the id alone.
+        let sum = checksum(self.id.0, &bytes[8..]);
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the first unit.
+    ///
+    /// # Errors
+    /// Names what does not hold; any bytes are safe.
+    pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, &'static str> {
+        if bytes.len() != UNIT_BYTES {
+            return Err("the header has another length");
+        }
+        if bytes[8..16] != HEADER_MAGIC {
+            return Err("the file does not begin as a segment");
+        }
+        let mut fields = Fields(&bytes[16..]);
+        let version = u16::from_le_bytes(fields.array());
+        let index = IndexId(u16::from_le_bytes(fields.array()));
+        let key_id = u32::from_le_bytes(fields.array());
+        let id = SegmentId(fields.u64());
+        if fields_checksum(bytes) != checksum(id.0, &bytes[8..]) {
+            return Err("the header's checksum does not match");
+        }
+        if version != VERSION {
+            return Err("the segment has a version that this program does not know");
+        }
+        let table = TableId(fields.u64());
+        let partition = PartitionId(fields.u64());
+        let node = NodeId(u128::from_le_bytes(fields.array()));
+        let salt = fields.array();
+        let [codec, ..] = fields.array::<4>();
+        let mirrors = DriveSet::from_bits(u32::from_le_bytes(fields.array()));
+        if codec != 0 || key_id != 0 {
+            return Err("the segment is compressed or sealed in a way that this program does not know");
+        }
+        if mirrors.is_empty() {
+            return Err("the header's mirror set is impossible");
+        }
+        Ok(SegmentHeader { id, node, table, partition, index, mirrors, salt, key_id })
+    }
+}
+
+/// The last units of a segment file: where everything is and what it must sum up to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentFooter {
+    /// The segment, again.
+    pub id: SegmentId,
+    /// Versions, tombstones included.
+    pub entries: u64,
+    /// Distinct keys.
+    pub keys: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+    /// DynamoDB sizes of the items summed, in bytes.
+    pub item_bytes: u64,
+    /// Data blocks.
+    pub blocks: u64,
+    /// Least version.
+    pub commit_min: CommitTimestamp,
+    /// Greatest version.
+    pub commit_max: CommitTimestamp,
+    /// Checksum of the header.
+    pub(crate) header_checksum: u64,
+    /// The filter; its checksum covers exactly [`SegmentFooter::filter_bytes`].
+    pub(crate) filter: Place,
+    /// Length of the filter.
+    pub(crate) filter_bytes: u32,
+    /// First unit behind the data: no data block reaches beyond.
+    pub(crate) data_end: u32,
+    /// First unit behind the leaves.
+    pub(crate) leaves_end: u32,
+    /// The top of the index.
+    pub(crate) top: Place,
+    /// First key.
+    pub first_key: Vec<u8>,
+    /// Last key.
+    pub last_key: Vec<u8>,
+}
+
+/// Bytes of the footer's fixed part, checksum included.
+const FOOTER_FIXED_BYTES: usize = 8 + 8 + 2 + 2 + 4 + 8 * 9 + 16 + 16 + 3 * 4 + 4;
+
+/// The last bytes of the file: units of the footer and the magic once more.
+const TAIL_BYTES: usize = 16;
+
+/// Units of the longest footer.
+pub(crate) const FOOTER_UNITS_MAX: u32 =
+    ((FOOTER_FIXED_BYTES + 2 * KEY_BYTES_MAX + TAIL_BYTES) as u32).div_ceil(UNIT_BYTES as u32);
+
+impl SegmentFooter {
+    /// Units of a footer with these keys.
+    pub(crate) fn units_for(first_key: &[u8], last_key: &[u8]) -> u32 {
+        let bytes = FOOTER_FIXED_BYTES + first_key.len() + last_key.len() + TAIL_BYTES;
+        u32::try_from(bytes.div_ceil(UNIT_BYTES)).expect("keys are short")
+    }
+
+    /// The footer's units, to begin at `unit`; and its checksum.
+    pub(crate) fn encode(&self, seed: FileSeed, unit: u32) -> (Vec<u8>, u64) {
+        let mut bytes = vec![0; 8];
+        bytes.extend_from_slice(&FOOTER_MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let key_bytes = |key: &[u8]| u16::try_from(key.len()).expect("keys are short").to_le_bytes();
+        bytes.extend_from_slice(&key_bytes(&self.first_key));
+        bytes.extend_from_slice(&key_bytes(&self.last_key));
+        bytes.extend_from_slice(&[0; 2]);
+        let words = [
+            self.id.0,
+            self.entries,
+            self.keys,
+            self.tombstones,
+            self.item_bytes,
+            self.blocks,
+            self.commit_min.0,
+            self.commit_max.0,
+            self.header_checksum,
+        ];
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes.extend_from_slice(&self.filter.encode());
+        bytes.extend_from_slice(&self.top.encode());
+        let words = [self.filter_bytes, self.data_end, self.leaves_end, 0];
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        assert_eq!(bytes.len(), FOOTER_FIXED_BYTES);
+        bytes.extend_from_slice(&self.first_key);
+        bytes.extend_from_slice(&self.last_key);
+        let units = SegmentFooter::units_for(&self.first_key, &self.last_key) as usize;
+        bytes.resize(units * UNIT_BYTES - TAIL_BYTES, 0);
+        bytes.extend_from_slice(&u64::try_from(units).expect("few units").to_le_bytes());
+        bytes.extend_from_slice(&FOOTER_MAGIC);
+        let sum = checksum(seed.at(unit), &bytes[8..]);
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        (bytes, sum)
+    }
+
+    /// How many units the footer has, from the file's last unit.
+    ///
+    /// # Errors
+    /// When the file does not end as a segment.
+    pub(crate) fn units(last_unit: &[u8]) -> Result<u32, &'static str> {
+        let tail = &last_unit[last_unit.len() - TAIL_BYTES..];
+        let units = u64::from_le_bytes(*tail.first_chunk().expect("16 bytes"));
+        let units = u32::try_from(units).unwrap_or(0);
+        if tail[8..] != FOOTER_MAGIC || units == 0 || units > FOOTER_UNITS_MAX {
+            return Err("the file does not end as a segment");
+        }
+        Ok(units)
+    }
+
+    /// Reads the footer that begins at `unit` and fills `bytes`; its checksum is beside it.
+    ///
+    /// # Errors
+    /// Names what does not hold; any bytes are safe.
+    pub(crate) fn decode(
+        bytes: &[u8],
+        seed: FileSeed,
+        unit: u32,
+    ) -> Result<(SegmentFooter, u64), &'static str> {
+        if bytes.len() < UNIT_BYTES || bytes[8..16] != FOOTER_MAGIC {
+            return Err("the footer does not begin as one");
+        }
+        let sum = fields_checksum(bytes);
+        if sum != checksum(seed.at(unit), &bytes[8..]) {
+            return Err("the footer's checksum does not match");
+        }
+        let mut fields = Fields(&bytes[16..FOOTER_FIXED_BYTES]);
+        if u16::from_le_bytes(fields.array()) != VERSION {
+            return Err("the segment has a version that this program does not know");
+        }
+        let first = usize::from(u16::from_le_bytes(fields.array()));
+        let last = usize::from(u16::from_le_bytes(fields.array()));
+        let _reserved: [u8; 2] = fields.array();
+        let keys = bytes.get(FOOTER_FIXED_BYTES..FOOTER_FIXED_BYTES + first + last);
+        let (first_key, last_key) = keys.ok_or("the footer's keys are too long")?.split_at(first);
+        let footer = SegmentFooter {
+            id: SegmentId(fields.u64()),
+            entries: fields.u64(),
+            keys: fields.u64(),
+            tombstones: fields.u64(),
+            item_bytes: fields.u64(),
+            blocks: fields.u64(),
+            commit_min: CommitTimestamp(fields.u64()),
+            commit_max: CommitTimestamp(fields.u64()),
+            header_checksum: fields.u64(),
+            filter: Place::decode(&fields.array::<16>()),
+            top: Place::decode(&fields.array::<16>()),
+            filter_bytes: u32::from_le_bytes(fields.array()),
+            data_end: u32::from_le_bytes(fields.array()),
+            leaves_end: u32::from_le_bytes(fields.array()),
+            first_key: first_key.to_vec(),
+            last_key: last_key.to_vec(),
+        };
+        let end = |place: Place| u64::from(place.unit) + u64::from(place.units);
+        let facts = [
+            footer.data_end > 1,
+            footer.filter.unit == footer.data_end,
+            u64::from(footer.filter_bytes) <= u64::from(footer.filter.units) * UNIT_BYTES as u64,
+            end(footer.filter) <= u64::from(footer.leaves_end),
+            footer.top.unit == footer.leaves_end,
+            end(footer.top) == u64::from(unit),
+            footer.first_key <= footer.last_key,
+        ];
+        if facts.iter().all(|holds| *holds) { Ok((footer, sum)) } else { Err("the footer's places are impossible") }
+    }
+}
+
+/// The checksum that a structure begins with.
+pub(crate) fn fields_checksum(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(*bytes.first_chunk().expect("longer than a checksum"))
+}
+
+/// Fixed fields, one after the other; lengths have been checked.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let (taken, rest) = self.0.split_first_chunk().expect("the fixed part is long enough");
+        self.0 = rest;
+        *taken
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+}

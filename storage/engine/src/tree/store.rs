@@ -1,0 +1,329 @@
+//! Where a shard's segments live: its drives, its block cache, the segments it has open.
+//!
+//! Invariants:
+//! - a segment is open once, however many partitions refer to it;
+//! - a file is removed only when its removal is durable in the manifest ([`SegmentStore::retire`] is called after
+//!   that) and no reader holds the segment any more;
+//! - repairs of one place of one file never overlap.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+
+use cairn_runtime::sync::{OneshotReceiver, spawn};
+use cairn_runtime::{Drive, Queue, Runtime};
+
+use super::cache::BlockCache;
+use super::segment::{Segment, segment_file_name};
+use crate::ids::{NodeId, PartitionId, SegmentId};
+use crate::manifest::SegmentReference;
+use crate::volume::{DriveIndex, DriveSet, Volume, VolumeError};
+
+/// What a store is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreConfig {
+    /// The node, written into every segment.
+    pub node: NodeId,
+    /// Drives that each new segment is written to, at most.
+    pub mirrors: usize,
+    /// Budget of the block cache, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// Answer of [`DriveWatch::report_failed`].
+pub type Reported = Pin<Box<dyn Future<Output = Result<(), VolumeError>>>>;
+
+/// Who knows which drives are in sync.
+pub trait DriveWatch {
+    /// The drives that may be read and written.
+    fn live(&self) -> DriveSet;
+
+    /// Takes a drive out of the in-sync set; resolves when that is durable.
+    fn report_failed(&self, drive: DriveIndex, why: String) -> Reported;
+}
+
+/// Counters and gauges of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreStats {
+    /// Reads asked of drives.
+    pub device_reads: u64,
+    /// Bytes of them.
+    pub device_read_bytes: u64,
+    /// Blocks and leaves found in the cache.
+    pub cache_hits: u64,
+    /// Blocks and leaves read because they were not there.
+    pub cache_misses: u64,
+    /// Bytes charged to the cache.
+    pub cache_bytes: u64,
+    /// Bytes of filters and index tops in memory.
+    pub resident_bytes: u64,
+    /// Point reads that a filter let pass though the key was not there.
+    pub filter_false_positives: u64,
+    /// Segments searched by point reads: those whose filter said "perhaps".
+    pub segments_searched: u64,
+    /// Blocks whose content did not verify.
+    pub mismatches: u64,
+    /// Reads that a drive failed.
+    pub read_errors: u64,
+    /// Places rewritten from another mirror.
+    pub repairs: u64,
+    /// Rewrites that failed.
+    pub repair_failures: u64,
+    /// Mirrors of segments that could not be opened.
+    pub mirrors_missing: u64,
+    /// Bytes of segments written by flushes, per mirror.
+    pub flushed_bytes: u64,
+    /// Bytes of segments written by compactions, per mirror.
+    pub compacted_bytes: u64,
+    /// Segments open.
+    pub segments_open: u64,
+    /// Segments that wait for their last reader before their files are removed.
+    pub segments_obsolete: u64,
+}
+
+/// Why the tree could not do something.
+#[derive(Debug, Clone)]
+pub enum TreeError {
+    /// No mirror holds the bytes any more.
+    Unreadable {
+        /// The file.
+        segment: SegmentId,
+        /// The partition it was written for.
+        partition: PartitionId,
+        /// Offset of the damage in bytes.
+        offset: u64,
+        /// What each mirror said.
+        why: Rc<str>,
+    },
+    /// No drive of the mirror set is there.
+    NoMirror {
+        /// The file.
+        segment: SegmentId,
+    },
+    /// A drive is full.
+    OutOfSpace {
+        /// The drive.
+        drive: DriveIndex,
+    },
+    /// A drive refused a write. [`super::Tree`] reports it and begins again; only a bare writer shows it.
+    Write {
+        /// The drive.
+        drive: DriveIndex,
+        /// The error, with the file.
+        why: Rc<str>,
+    },
+    /// A drive that failed could not be taken out of the in-sync set: nothing may be acknowledged any more.
+    Volume(VolumeError),
+    /// The task that did the work was dropped: the shard is stopping.
+    Stopped,
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TreeError::Unreadable { segment, partition, offset, why } => write!(
+                formatter,
+                "segment-{segment} of partition {partition} is damaged at byte {offset} on every mirror: {why}"
+            ),
+            TreeError::NoMirror { segment } => {
+                write!(formatter, "no drive that holds segment-{segment} is there")
+            }
+            TreeError::OutOfSpace { drive } => write!(formatter, "drive {drive} is full"),
+            TreeError::Write { drive, why } => write!(formatter, "drive {drive} refused a write: {why}"),
+            TreeError::Volume(error) => write!(formatter, "{error}"),
+            TreeError::Stopped => write!(formatter, "the shard is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for TreeError {}
+
+impl TreeError {
+    pub(crate) fn write(drive: DriveIndex, file: &str, error: &io::Error) -> TreeError {
+        if error.kind() == io::ErrorKind::StorageFull {
+            return TreeError::OutOfSpace { drive };
+        }
+        TreeError::Write { drive, why: format!("{file}: {error}").into() }
+    }
+}
+
+/// A drive as the segments on it share it.
+pub(crate) struct DriveSlot<D> {
+    pub(crate) index: DriveIndex,
+    pub(crate) drive: D,
+    /// Reads in flight, by which the less busy mirror is chosen.
+    pub(crate) in_flight: Cell<u32>,
+}
+
+/// The segments of one engine on their drives.
+pub struct SegmentStore<R: Runtime> {
+    pub(crate) runtime: R,
+    config: StoreConfig,
+    drives: Vec<Rc<DriveSlot<R::Drive>>>,
+    watch: Box<dyn DriveWatch>,
+    pub(crate) cache: BlockCache,
+    stats: RefCell<StoreStats>,
+    open: RefCell<BTreeMap<SegmentId, Weak<Segment<R>>>>,
+    obsolete: RefCell<Vec<Rc<Segment<R>>>>,
+    pub(crate) repairing: RefCell<BTreeSet<(SegmentId, DriveIndex, u32)>>,
+}
+
+impl<R: Runtime> SegmentStore<R> {
+    /// A store over `drives`, of which `watch` tells the live ones.
+    #[must_use]
+    pub fn new(
+        runtime: R,
+        config: StoreConfig,
+        drives: &[(DriveIndex, R::Drive)],
+        watch: impl DriveWatch + 'static,
+    ) -> Rc<SegmentStore<R>> {
+        let slot = |(index, drive): &(DriveIndex, R::Drive)| {
+            Rc::new(DriveSlot { index: *index, drive: drive.clone(), in_flight: Cell::new(0) })
+        };
+        Rc::new(SegmentStore {
+            runtime,
+            config,
+            drives: drives.iter().map(slot).collect(),
+            watch: Box::new(watch),
+            cache: BlockCache::new(config.cache_bytes),
+            stats: RefCell::default(),
+            open: RefCell::default(),
+            obsolete: RefCell::default(),
+            repairing: RefCell::default(),
+        })
+    }
+
+    /// The block cache.
+    #[must_use]
+    pub fn cache(&self) -> &BlockCache {
+        &self.cache
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        StoreStats {
+            cache_bytes: self.cache.bytes(),
+            segments_open: self.open.borrow().values().filter(|open| open.strong_count() > 0).count() as u64,
+            segments_obsolete: self.obsolete.borrow().len() as u64,
+            ..*self.stats.borrow()
+        }
+    }
+
+    pub(crate) fn count(&self, change: impl FnOnce(&mut StoreStats)) {
+        change(&mut self.stats.borrow_mut());
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    pub(crate) fn is_live(&self, drive: DriveIndex) -> bool {
+        self.watch.live().contains(drive)
+    }
+
+    pub(crate) async fn report_failed(&self, drive: DriveIndex, why: String) -> Result<(), TreeError> {
+        self.watch.report_failed(drive, why).await.map_err(TreeError::Volume)
+    }
+
+    pub(crate) fn drive(&self, index: DriveIndex) -> Option<&Rc<DriveSlot<R::Drive>>> {
+        self.drives.iter().find(|slot| slot.index == index)
+    }
+
+    fn live_drives(&self) -> impl Iterator<Item = &Rc<DriveSlot<R::Drive>>> {
+        self.drives.iter().filter(|slot| self.is_live(slot.index))
+    }
+
+    /// The drives for a new segment: live ones, by turns when there are more than mirrors.
+    pub(crate) fn drives_for(&self, segment: SegmentId) -> Vec<Rc<DriveSlot<R::Drive>>> {
+        let chosen = self.watch.live().choose(self.config.mirrors, segment.counter());
+        self.drives.iter().filter(|slot| chosen.contains(slot.index)).cloned().collect()
+    }
+
+    /// Opens the segment that `reference` names, or gives the one that is open already.
+    ///
+    /// # Errors
+    /// [`TreeError::NoMirror`], or [`TreeError::Unreadable`] when no mirror is whole enough.
+    pub async fn open(self: &Rc<Self>, reference: &SegmentReference) -> Result<Rc<Segment<R>>, TreeError> {
+        let open = self.open.borrow().get(&reference.id).and_then(Weak::upgrade);
+        if let Some(segment) = open {
+            return Ok(segment);
+        }
+        let segment = Rc::new(Segment::open(Rc::clone(self), reference).await?);
+        let mut open = self.open.borrow_mut();
+        // Another task may have been faster.
+        if let Some(segment) = open.get(&reference.id).and_then(Weak::upgrade) {
+            return Ok(segment);
+        }
+        open.retain(|_, segment| segment.strong_count() > 0);
+        open.insert(reference.id, Rc::downgrade(&segment));
+        Ok(segment)
+    }
+
+    /// The segment's removal is durable and no partition refers to it: its files go with its last reader.
+    pub fn retire(&self, segment: Rc<Segment<R>>) {
+        let mut obsolete = self.obsolete.borrow_mut();
+        if !obsolete.iter().any(|other| Rc::ptr_eq(other, &segment)) {
+            obsolete.push(segment);
+        }
+    }
+
+    /// Removes the files of retired segments that nobody reads any more; how many segments. To be called now and
+    /// then. A file that cannot be removed is left to the next start.
+    pub async fn sweep(&self) -> usize {
+        let mut unread = Vec::new();
+        self.obsolete.borrow_mut().retain(|segment| {
+            let read = Rc::strong_count(segment) > 1;
+            if !read {
+                unread.push(Rc::clone(segment));
+            }
+            read
+        });
+        for segment in &unread {
+            self.open.borrow_mut().remove(&segment.id());
+            self.remove_files(segment.id()).await;
+        }
+        unread.len()
+    }
+
+    /// Removes a segment's file from every live drive.
+    pub(crate) async fn remove_files(&self, segment: SegmentId) {
+        let name = segment_file_name(segment);
+        for slot in self.live_drives() {
+            // What cannot be removed now is not referred to and goes at the next start.
+            let _ = slot.drive.remove(&name).await;
+        }
+    }
+
+    /// Runs `work` as a background task of its own, which ends even if nobody waits for it.
+    pub(crate) fn task<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> OneshotReceiver<T> {
+        spawn(&self.runtime, Queue::Background, work)
+    }
+}
+
+struct VolumeWatch<R: Runtime>(Volume<R>);
+
+impl<R: Runtime> DriveWatch for VolumeWatch<R> {
+    fn live(&self) -> DriveSet {
+        self.0.in_sync().set
+    }
+
+    fn report_failed(&self, drive: DriveIndex, why: String) -> Reported {
+        let volume = self.0.clone();
+        Box::pin(async move { volume.report_failed(drive, why).await.map(drop) })
+    }
+}
+
+impl<R: Runtime> SegmentStore<R> {
+    /// A store over the drives of a volume.
+    #[must_use]
+    pub fn over(runtime: R, volume: Volume<R>, cache_bytes: u64) -> Rc<SegmentStore<R>> {
+        let config = StoreConfig { node: volume.node(), mirrors: volume.mirrors(), cache_bytes };
+        let indexes = (0..crate::volume::DRIVES_MAX).filter_map(DriveIndex::new);
+        let drives: Vec<_> = indexes.filter_map(|index| Some((index, volume.drive(index)?.clone()))).collect();
+        SegmentStore::new(runtime, config, &drives, VolumeWatch(volume))
+    }
+}
