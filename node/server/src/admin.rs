@@ -1,1 +1,285 @@
-//! To be written by its author.
+//! What an operator's machines ask: `/livez`, `/readyz`, `/metrics`.
+//!
+//! - `/livez` answers as long as the first shard turns.
+//! - `/readyz` answers 200 while the node serves, 503 while it recovers or drains.
+//! - `/metrics` collects from every shard by message; a shard that does not answer in time fails the scrape rather
+//!   than leave a hole in the counters.
+//!
+//! When other machines can reach the admin address, `/metrics` asks for an access key by HTTP basic authentication;
+//! the two probes tell nothing that a connection attempt would not.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_engine::EngineStats;
+use cairn_runtime::Runtime;
+use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
+use cairn_runtime::sync::timeout;
+
+use crate::credentials::Credentials;
+use crate::http::decode::{Malformed, Request};
+use crate::http::encode::{self, After};
+use crate::http::server::{Application, Exchange};
+use crate::metrics::{Family, Snapshot};
+
+/// How long a scrape waits for the shards.
+const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Scrapes that may wait at a shard.
+const SCRAPES_WAITING_MAX: usize = 8;
+
+/// Asks every shard for its counters. Cheap to clone.
+#[derive(Clone)]
+pub struct Collector {
+    shards: Vec<MailboxSender<ReplySender<Snapshot>>>,
+}
+
+/// Where a shard is asked.
+pub struct Inbox(MailboxReceiver<ReplySender<Snapshot>>);
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Inbox")
+    }
+}
+
+impl Collector {
+    /// A collector and the inboxes of `shards` shards.
+    #[must_use]
+    pub fn new(shards: usize) -> (Collector, Vec<Inbox>) {
+        let (senders, inboxes) = (0..shards)
+            .map(|_| {
+                let (sender, receiver) = mailbox(SCRAPES_WAITING_MAX);
+                (sender, Inbox(receiver))
+            })
+            .unzip();
+        (Collector { shards: senders }, inboxes)
+    }
+
+    /// The counters of all shards, added up; None when one did not answer.
+    async fn collect(&self) -> Option<Snapshot> {
+        let mut replies = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            let (sender, reply) = reply();
+            shard.send(sender).await.ok()?;
+            replies.push(reply);
+        }
+        let mut sum = Snapshot::default();
+        for reply in replies {
+            sum.add(&reply.await.ok()?);
+        }
+        Some(sum)
+    }
+}
+
+impl Inbox {
+    /// Answers with what `snapshot` gives, until the collector is gone.
+    pub async fn serve(mut self, snapshot: impl Fn() -> Snapshot) {
+        while let Some(asker) = self.0.recv().await {
+            asker.send(snapshot());
+        }
+    }
+}
+
+/// Whether the node serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// Logs are being read, partitions opened.
+    Recovering,
+    /// Requests are answered.
+    Ready,
+    /// The node is about to stop.
+    Draining,
+}
+
+/// What is the node's and not a shard's; collected on the admin's own shard. Values are added to the sum.
+pub trait NodeFacts: 'static {
+    /// Adds values of the whole node.
+    fn add(&self, snapshot: &mut Snapshot) -> impl Future<Output = ()>;
+}
+
+/// The admin endpoints as an application of the HTTP server.
+pub struct Admin<R, F> {
+    runtime: R,
+    collector: Collector,
+    readiness: Rc<Cell<Readiness>>,
+    facts: F,
+    /// Who may read metrics; None: everybody who can connect.
+    guards: Option<Credentials>,
+}
+
+impl<R: Runtime, F: NodeFacts> Admin<R, F> {
+    /// The admin endpoints over what the shards count.
+    pub fn new(
+        runtime: R,
+        collector: Collector,
+        readiness: Rc<Cell<Readiness>>,
+        facts: F,
+        guards: Option<Credentials>,
+    ) -> Admin<R, F> {
+        Admin { runtime, collector, readiness, facts, guards }
+    }
+
+    async fn metrics(&self) -> Option<String> {
+        let mut snapshot = timeout(&self.runtime, COLLECT_TIMEOUT, self.collector.collect()).await.ok()??;
+        self.facts.add(&mut snapshot).await;
+        snapshot.set(READY, u64::from(self.readiness.get() == Readiness::Ready));
+        let mut text = String::with_capacity(16 * 1024);
+        snapshot.write_text(&mut text);
+        Some(text)
+    }
+
+    fn is_allowed(&self, authorization: Option<&[u8]>) -> bool {
+        let Some(credentials) = &self.guards else { return true };
+        let given = authorization.and_then(|value| value.strip_prefix(b"Basic "));
+        let Some((id, secret)) = given.and_then(basic_pair) else { return false };
+        credentials.secret(&id).is_some_and(|known| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(known.expose(), &secret).is_ok()
+        })
+    }
+}
+
+/// User and password of basic authentication.
+fn basic_pair(encoded: &[u8]) -> Option<(String, Vec<u8>)> {
+    let decoded = decode_base64(encoded.trim_ascii())?;
+    let colon = memchr::memchr(b':', &decoded)?;
+    Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
+}
+
+/// Standard alphabet; padding may be left out.
+fn decode_base64(encoded: &[u8]) -> Option<Vec<u8>> {
+    let digits = encoded.strip_suffix(b"==").or(encoded.strip_suffix(b"=")).unwrap_or(encoded);
+    let (mut bits, mut count, mut decoded) = (0u32, 0, Vec::new());
+    for &digit in digits {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0x3FFF;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            decoded.push((bits >> count) as u8);
+        }
+    }
+    Some(decoded)
+}
+
+enum Endpoint {
+    Live,
+    Ready,
+    Metrics,
+    Forbidden,
+    Unknown,
+    Method,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
+    fn answer<'a>(
+        &'a self,
+        request: &Request<'_, 'a>,
+        exchange: Exchange,
+        out: &'a mut Vec<u8>,
+    ) -> impl Future<Output = ()> + use<'a, R, F> {
+        let head = &request.head;
+        let path = head.target.split('?').next().unwrap_or_default();
+        let endpoint = match (head.method, path) {
+            ("GET" | "HEAD", "/livez") => Endpoint::Live,
+            ("GET" | "HEAD", "/readyz") => Endpoint::Ready,
+            ("GET" | "HEAD", "/metrics") if self.is_allowed(head.authorization) => Endpoint::Metrics,
+            ("GET" | "HEAD", "/metrics") => Endpoint::Forbidden,
+            ("GET" | "HEAD", _) => Endpoint::Unknown,
+            _ => Endpoint::Method,
+        };
+        let has_body = head.method != "HEAD";
+        async move {
+            let (status, content, headers, text) = match endpoint {
+                Endpoint::Live => ((200, "OK"), TEXT, "", "live\n".to_owned()),
+                Endpoint::Ready => match self.readiness.get() {
+                    Readiness::Ready => ((200, "OK"), TEXT, "", "ready\n".to_owned()),
+                    Readiness::Recovering => (UNAVAILABLE, TEXT, "", "recovering\n".to_owned()),
+                    Readiness::Draining => (UNAVAILABLE, TEXT, "", "draining\n".to_owned()),
+                },
+                Endpoint::Metrics => match self.metrics().await {
+                    Some(text) => ((200, "OK"), "text/plain; version=0.0.4; charset=utf-8", "", text),
+                    None => (UNAVAILABLE, TEXT, "", "a shard did not answer\n".to_owned()),
+                },
+                Endpoint::Forbidden => (
+                    (401, "Unauthorized"),
+                    TEXT,
+                    "WWW-Authenticate: Basic realm=\"cairn\"\r\n",
+                    "an access key id and its secret are needed\n".to_owned(),
+                ),
+                Endpoint::Unknown => {
+                    ((404, "Not Found"), TEXT, "", "there are /livez, /readyz and /metrics\n".to_owned())
+                }
+                Endpoint::Method => {
+                    ((405, "Method Not Allowed"), TEXT, "Allow: GET, HEAD\r\n", "only GET and HEAD\n".to_owned())
+                }
+            };
+            let body = if has_body { text.as_bytes() } else { b"" };
+            encode::plain(out, status, content, headers, exchange.after, body);
+        }
+    }
+
+    fn refuse(&self, malformed: Malformed, _exchange: Exchange, out: &mut Vec<u8>) {
+        let body = format!("{malformed}\n");
+        encode::plain(out, malformed.status(), TEXT, "", After::Close, body.as_bytes());
+    }
+
+    fn overloaded(&self, _exchange: Exchange, out: &mut Vec<u8>) {
+        encode::plain(out, UNAVAILABLE, TEXT, "", After::Close, b"too many large requests\n");
+    }
+}
+
+const UNAVAILABLE: (u16, &str) = (503, "Service Unavailable");
+
+const READY: Family = gauge("cairn_ready", "1 while the node serves.");
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, counter: false }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, counter: true }
+}
+
+/// Adds what an engine counts.
+pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
+    let _ = stats;
+    let values: [(Family, u64); 0] = [];
+    for (family, value) in values {
+        *snapshot.values.entry((family, String::new())).or_default() += value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_authentication() {
+        for (encoded, expected) in [
+            ("QWxhZGRpbjpvcGVuIHNlc2FtZQ==", Some(("Aladdin", "open sesame"))),
+            ("YTpi", Some(("a", "b"))),
+            ("YTpiYw==", Some(("a", "bc"))),
+            ("YTpiYw", Some(("a", "bc"))),
+            ("YTo=", Some(("a", ""))),
+            ("YWI=", None),
+            ("Y!!=", None),
+            ("", None),
+        ] {
+            let pair = basic_pair(encoded.as_bytes());
+            let expected = expected.map(|(id, secret)| (id.to_owned(), secret.as_bytes().to_vec()));
+            assert_eq!(pair, expected, "{encoded}");
+        }
+    }
+}

@@ -1,1 +1,122 @@
-//! To be written by its author.
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Size;
+use crate::logging::{Format, Level};
+
+/// A DynamoDB-compatible database node.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node until SIGTERM or SIGINT.
+    Serve(ServeOptions),
+    /// Verify every byte of a stopped node, given all its drive directories.
+    Check {
+        /// Drive directories of the node.
+        #[arg(required = true, value_name = "DIR")]
+        drives: Vec<PathBuf>,
+    },
+    /// Show what any file written by a node holds.
+    Dump {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// Options of `cairn serve`. Each can also be given as the environment variable shown, or in the configuration
+/// file; flags win over variables, variables over the file, the file over the defaults.
+#[derive(Debug, Default, Args)]
+pub struct ServeOptions {
+    /// TOML file with any of these options [default: none]
+    #[arg(long, env = "CAIRN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Directory on a drive, created at the first start; once per drive, or several separated by commas
+    /// [default: ./cairn-data/drive-a and ./cairn-data/drive-b]
+    #[arg(long, env = "CAIRN_DRIVE", value_name = "DIR", value_delimiter = ',')]
+    pub drive: Vec<PathBuf>,
+
+    /// Drives that hold a copy of every byte [default: 2, or 1 with one drive]
+    #[arg(long, env = "CAIRN_MIRRORS", value_name = "N")]
+    pub mirrors: Option<usize>,
+
+    /// Address of the DynamoDB HTTP API; port 0 picks a free port [default: 127.0.0.1:8000]
+    #[arg(long, env = "CAIRN_HTTP", value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+
+    /// Address of the native protocol; port 0 picks a free port [default: 127.0.0.1:7600]
+    #[arg(long, env = "CAIRN_NATIVE", value_name = "ADDR")]
+    pub native: Option<SocketAddr>,
+
+    /// Address of /livez, /readyz and /metrics; port 0 picks a free port [default: 127.0.0.1:8080]
+    #[arg(long, env = "CAIRN_ADMIN", value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+
+    /// Shards, each a thread with its own core [default: one per processor]
+    #[arg(long, env = "CAIRN_SHARDS", value_name = "N")]
+    pub shards: Option<usize>,
+
+    /// Memory budget of the node, such as 512MiB or 4GiB [default: half of the memory]
+    #[arg(long, env = "CAIRN_MEMORY", value_name = "SIZE")]
+    pub memory: Option<Size>,
+
+    /// Directory of the witness, on none of the drives [default: ./cairn-data/state]
+    #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// TOML file of access keys; with it signatures are checked, without it only loopback addresses are accepted
+    /// [default: none]
+    #[arg(long, env = "CAIRN_CREDENTIALS", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+
+    /// Accept plain text on addresses that other machines can reach [default: refuse]
+    #[arg(long, env = "CAIRN_INSECURE")]
+    pub insecure: bool,
+
+    /// Start although most copies of the in-sync epoch are gone, taking epoch N for the newest: acknowledged writes
+    /// of a newer epoch are lost [default: refuse]
+    #[arg(long, env = "CAIRN_ACCEPT_EPOCH", value_name = "N")]
+    pub accept_epoch: Option<u64>,
+
+    /// Form of the log lines on the standard error: human or json [default: human]
+    #[arg(long, env = "CAIRN_LOG_FORMAT", value_name = "FORM")]
+    pub log_format: Option<Format>,
+
+    /// Least important log lines that are written: error, warn, info, or debug, which has every request
+    /// [default: info]
+    #[arg(long, env = "CAIRN_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<Level>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_option_has_a_default_and_a_variable() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        for option in serve.get_arguments().filter(|option| option.get_id() != "help") {
+            let help = option.get_help().unwrap().to_string();
+            assert!(help.contains("[default:"), "{}", option.get_id());
+            let variable = option.get_env().unwrap().to_str().unwrap();
+            assert_eq!(variable, format!("CAIRN_{}", option.get_id().as_str().to_ascii_uppercase()));
+        }
+    }
+}

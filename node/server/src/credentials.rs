@@ -1,9 +1,9 @@
 //! Who may use the node: the credentials file.
 //!
 //! ```toml
-//! [[access_key]]
-//! id = "AKIAIOSFODNN7EXAMPLE"
-//! secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+//! [[key]]
+//! access_key_id = "AKIAIOSFODNN7EXAMPLE"
+//! secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 //! ```
 //!
 //! The same secret signs HTTP requests (SigV4) and answers the challenge of the native handshake. The file is
@@ -55,14 +55,14 @@ pub struct CredentialsError {
 #[serde(deny_unknown_fields)]
 struct FileForm {
     #[serde(default)]
-    access_key: Vec<KeyForm>,
+    key: Vec<KeyForm>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyForm {
-    id: String,
-    secret: String,
+    access_key_id: String,
+    secret_access_key: String,
 }
 
 impl Credentials {
@@ -87,7 +87,7 @@ impl Credentials {
             format!("line {line}: {}", error.message())
         })?;
         let mut secrets = BTreeMap::new();
-        for KeyForm { id, secret } in form.access_key {
+        for KeyForm { access_key_id: id, secret_access_key: secret } in form.key {
             let valid = (1..=ID_BYTES_MAX).contains(&id.len())
                 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
             if !valid {
@@ -103,7 +103,7 @@ impl Credentials {
             }
         }
         if secrets.is_empty() {
-            return Err("there is no [[access_key]]; nobody could use the node".to_owned());
+            return Err("there is no [[key]]; nobody could use the node".to_owned());
         }
         Ok(Credentials { secrets: Arc::new(secrets) })
     }
@@ -137,24 +137,24 @@ mod tests {
     #[test]
     fn files() {
         check(
-            "[[access_key]]\nid = 'AKIA1'\nsecret = 's1'\n[[access_key]]\nid = 'AKIA2'\nsecret = 's2'",
+            "[[key]]\naccess_key_id = 'AKIA1'\nsecret_access_key = 's1'\n[[key]]\naccess_key_id = 'AKIA2'\nsecret_access_key = 's2'",
             expect![[r#"Credentials { secrets: {"AKIA1": Secret(..), "AKIA2": Secret(..)} }"#]],
         );
-        check("", expect!["there is no [[access_key]]; nobody could use the node"]);
+        check("", expect!["there is no [[key]]; nobody could use the node"]);
         check(
-            "[[access_key]]\nid = 'a'\nsecret = 's'\nsecrt = 's'",
-            expect!["line 4: unknown field `secrt`, expected `id` or `secret`"],
+            "[[key]]\naccess_key_id = 'a'\nsecret_access_key = 's'\nsecret = 's'",
+            expect!["line 4: unknown field `secret`, expected `access_key_id` or `secret_access_key`"],
         );
         check(
-            "[[access_key]]\nid = 'a'\nsecret = 's'\n[[access_key]]\nid = 'a'\nsecret = 't'",
+            "[[key]]\naccess_key_id = 'a'\nsecret_access_key = 's'\n[[key]]\naccess_key_id = 'a'\nsecret_access_key = 't'",
             expect!["access key a is given twice"],
         );
-        check("[[access_key]]\nid = 'a'\nsecret = ''", expect!["the secret of access key a is empty"]);
+        check("[[key]]\naccess_key_id = 'a'\nsecret_access_key = ''", expect!["the secret of access key a is empty"]);
         check(
-            "[[access_key]]\nid = 'a b'\nsecret = 's'",
+            "[[key]]\naccess_key_id = 'a b'\nsecret_access_key = 's'",
             expect![[r#"the access key id "a b" is not 1 to 128 letters, digits, '_', '-' and '.'"#]],
         );
-        check("[[access_key]]\nid = 'a'\nsecret = hunter2", expect!["line 3: string values must be quoted, expected literal string"]);
+        check("[[key]]\naccess_key_id = 'a'\nsecret_access_key = hunter2", expect!["line 3: string values must be quoted, expected literal string"]);
     }
 
     #[test]

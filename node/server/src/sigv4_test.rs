@@ -9,7 +9,7 @@ use super::*;
 use crate::http::decode::{Decoder, HEADERS_MAX, Progress};
 
 const VECTORS: &str = include_str!("sigv4_vectors.txt");
-const KEYS: &str = "[[access_key]]\nid = 'AKIDEXAMPLE'\nsecret = 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY'\n";
+const KEYS: &str = "[[key]]\naccess_key_id = 'AKIDEXAMPLE'\nsecret_access_key = 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY'\n";
 
 /// Name, request bytes and the time at which it was signed.
 fn vectors() -> Vec<(&'static str, Vec<u8>, u64)> {
@@ -96,7 +96,7 @@ fn nothing_signed_can_be_changed() {
             assert_eq!(error.name(), "InvalidSignatureException", "{name}: {error}");
         }
         let other = Authority::new(
-            Credentials::parse("[[access_key]]\nid = 'AKIDEXAMPLE'\nsecret = 'other'").unwrap(),
+            Credentials::parse("[[key]]\naccess_key_id = 'AKIDEXAMPLE'\nsecret_access_key = 'other'").unwrap(),
             authority.service,
         );
         assert_eq!(verify(&other, &bytes, at).unwrap_err().name(), "InvalidSignatureException");
