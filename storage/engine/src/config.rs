@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::log::LogConfig;
+use crate::tree::{CompactionConfig, TreeConfig};
 use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
 
 /// Limits of one engine (one log). The defaults suit one shard with 1 GiB.
@@ -58,7 +59,7 @@ impl Default for EngineConfig {
             write_wait_max: Duration::from_secs(2),
             clock_step_max: Duration::from_secs(60),
             item_bytes_max: ITEM_ARCHIVE_BYTES_MAX,
-            segment_bytes: 64 << 20,
+            segment_bytes: 32 << 20,
             log: LogConfig::default(),
             canary: Canary::None,
         }
@@ -66,6 +67,17 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// The trees' limits.
+    pub(crate) fn tree(&self) -> TreeConfig {
+        let default = CompactionConfig::default();
+        let compaction = CompactionConfig {
+            segment_bytes: self.segment_bytes,
+            level1_bytes_min: default.level1_bytes_min.min(self.segment_bytes.saturating_mul(2)),
+            ..default
+        };
+        TreeConfig { cache_bytes: self.cache_bytes as u64, compaction }
+    }
+
     /// The log's limits.
     pub(crate) fn log(&self) -> LogConfig {
         let record_bytes_max = self.item_bytes_max + KEY_BYTES_MAX + 4096;

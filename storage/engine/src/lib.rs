@@ -22,6 +22,7 @@ pub mod error;
 pub mod log;
 pub mod manifest;
 pub mod mutation;
+pub mod record;
 pub mod stats;
 pub mod tree;
 pub mod volume;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::log::LogStats;
+use crate::tree::StoreStats;
 
 /// A reading of an engine's counters and gauges. Counters count since [`crate::Engine::open`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct EngineStats {
     pub background_failures: u64,
     /// Segment files without an owner, deleted at the start.
     pub orphans: u64,
+    /// Segment files that an in-sync mirror lacked, copied from another at the start.
+    pub restored: u64,
     /// Clock readings that were too far ahead to be followed.
     pub clock_refused: u64,
     /// Partitions on this engine.
@@ -41,6 +44,8 @@ pub struct EngineStats {
     pub memtable_bytes_max: u64,
     /// The log.
     pub log: LogStats,
+    /// Segments, cache and repairs.
+    pub segments: StoreStats,
     /// Version of the in-sync set.
     pub in_sync_epoch: u64,
     /// Drives in the in-sync set.
@@ -61,6 +66,7 @@ pub(crate) struct Counts {
     pub(crate) snapshots: Cell<u64>,
     pub(crate) background_failures: Cell<u64>,
     pub(crate) orphans: Cell<u64>,
+    pub(crate) restored: Cell<u64>,
 }
 
 impl Counts {

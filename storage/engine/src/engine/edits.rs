@@ -68,8 +68,7 @@ impl<R: Runtime> Inner<R> {
         let ids: Vec<PartitionId> = self.manifest.borrow().partitions.keys().copied().collect();
         let mut ids = ids.into_iter().peekable();
         let mut payload = Vec::new();
-        let mut last = start;
-        loop {
+        let last = loop {
             payload.clear();
             {
                 let manifest = self.manifest.borrow();
@@ -86,7 +85,8 @@ impl<R: Runtime> Inner<R> {
                 encode_edits(&edits, &mut payload);
             }
             match self.append_edits(&payload) {
-                Ok(sequence) => last = sequence,
+                Ok(sequence) if ids.peek().is_none() => break sequence,
+                Ok(_) => {}
                 Err(LogError::Full) => {
                     // Others may edit while this waits: begin again.
                     self.log.ready(payload.len()).await.map_err(|error| self.log_refused(&error))?;
@@ -94,10 +94,7 @@ impl<R: Runtime> Inner<R> {
                 }
                 Err(error) => return Err(self.log_refused(&error)),
             }
-            if ids.peek().is_none() {
-                break;
-            }
-        }
+        };
         self.durable(last).await?;
         self.snapshot_start.set(start);
         self.counts.add(&self.counts.snapshots);

@@ -77,6 +77,7 @@ impl<R: Runtime> Inner<R> {
 
     /// Does the most urgent thing; false when there is nothing to do.
     async fn work_once(&self) -> Result<bool, EngineError> {
+        self.trees.store().sweep().await;
         if self.is_log_long()
             && let Some(wanted) = self.log.release_wanted()
         {
@@ -125,31 +126,47 @@ impl<R: Runtime> Inner<R> {
             partition.tree.freeze();
         }
         let (applied, sequence) = partition.frozen_at.get();
-        let segments = partition.tree.flush(|| self.next_segment()).await;
-        let segments = segments.map_err(|error| self.background_failed(partition, &error))?;
-        if partition.is_dropped() {
-            return Ok(());
-        }
+        let prepared = partition.tree.flush(|| self.next_segment()).await;
+        let prepared = prepared.map_err(|error| self.background_failed(partition, &error))?;
         let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
-        edits.extend(segments.iter().cloned().map(|segment| Edit::AddSegment { partition: id, segment }));
+        edits.extend(prepared.added.iter().cloned().map(|segment| Edit::AddSegment { partition: id, segment }));
         edits.push(Edit::Counters {
             partition: id,
             item_count: applied.item_count,
             item_bytes: applied.item_bytes,
         });
         edits.push(Edit::Flushed { partition: id, sequence, commit: applied.floor, index: applied.index });
-        let durable = self.edit(id, &edits).await?;
+        let Some(durable) = self.edit_prepared(partition, &edits).await? else {
+            partition.tree.discard(prepared);
+            return Ok(());
+        };
         self.durable(durable).await?;
-        if !partition.is_dropped() {
-            let freed = partition.tree.install_flush(segments);
+        if partition.is_dropped() {
+            partition.tree.discard(prepared);
+        } else {
+            let freed = partition.tree.install_flush(prepared);
             partition.frozen_since.set(None);
-            self.memory.set(self.memory.get() - freed);
+            self.memory.set(self.memory.get().saturating_sub(freed));
         }
         self.counts.add(&self.counts.flushes);
         self.out_of_space.set(false);
         self.relief.notify_all();
         self.compactable.notify_one();
         Ok(())
+    }
+
+    /// Edits for what was prepared; none when the partition was dropped meanwhile. Any other failure is final
+    /// for the files: they are orphans, or named by an edit that may have become durable.
+    async fn edit_prepared(
+        &self,
+        partition: &Partition<R>,
+        edits: &[Edit],
+    ) -> Result<Option<LogSequence>, EngineError> {
+        match self.edit(partition.descriptor.id, edits).await {
+            Ok(durable) => Ok(Some(durable)),
+            Err(EngineError::NoSuchPartition(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Compacts the tree with the greatest debt; false when none has any.
@@ -165,17 +182,19 @@ impl<R: Runtime> Inner<R> {
         let compaction = partition.tree.compact(|| self.next_segment()).await;
         let compaction = compaction.map_err(|error| self.background_failed(&partition, &error))?;
         let Some(compaction) = compaction else { return Ok(false) };
-        if partition.is_dropped() {
-            return Ok(true);
-        }
         let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
         let removed = compaction.removed.iter();
         edits.extend(removed.map(|segment| Edit::RemoveSegment { partition: id, segment: *segment }));
         let added = compaction.added.iter().cloned();
         edits.extend(added.map(|segment| Edit::AddSegment { partition: id, segment }));
-        let durable = self.edit(id, &edits).await?;
+        let Some(durable) = self.edit_prepared(&partition, &edits).await? else {
+            partition.tree.discard(compaction);
+            return Ok(true);
+        };
         self.durable(durable).await?;
-        if !partition.is_dropped() {
+        if partition.is_dropped() {
+            partition.tree.discard(compaction);
+        } else {
             partition.tree.install_compaction(compaction);
         }
         self.counts.add(&self.counts.compactions);

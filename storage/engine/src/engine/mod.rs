@@ -1,148 +1,57 @@
-//! INTERIM: the engine's public face over maps in memory, so that what stands above can be written against it.
+//! The engine: one log, the trees of its partitions, and what moves data between them.
+//!
+//! Read in this order: [`types`] (what callers see), `write` (propose, commit, apply), `partition`, `edits`
+//! (changes of the manifest), `maintain` (flush, release, compaction), `replay` and `recovery` (start).
+//!
+//! **Invariants**
+//! 1. Everything durable is in the log before it is applied, and stays there until it is in segments whose
+//!    manifest edit is durable.
+//! 2. Readers see applied state only; an answer that was decided on proposed state waits until that is applied.
+//! 3. Per partition, raft indexes have no gaps, and commit timestamps ascend with them, over all restarts.
+//! 4. A partition that lost acknowledged data serves nothing and says what is lost; the others go on.
+//!
+//! What the design buys: one sequential write per group of mutations, whatever partitions they belong to. What it
+//! costs: a partition that is seldom written pins the log, and is flushed for that alone.
 
-use std::cell::RefCell;
+mod edits;
+mod files;
+mod latch;
+mod maintain;
+mod partition;
+mod pressure;
+mod recovery;
+mod replay;
+mod scan;
+mod timestamps;
+pub mod types;
+mod write;
+
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::marker::PhantomData;
-use std::ops::{Bound, Deref};
 use std::rc::Rc;
 
-use cairn_runtime::Runtime;
+use cairn_runtime::sync::{Notify, Progress, WaitGroup};
+use cairn_runtime::{Queue, Runtime};
 
+use self::partition::{Applied, Partition, Standing};
+use self::timestamps::Clock;
+use self::write::Proposal;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
-use crate::ids::{CommitTimestamp, IndexId, LogId, PartitionId, TableId};
-use crate::stats::EngineStats;
+use crate::ids::{LogId, LogSequence, PartitionId, Term};
+use crate::log::{Log, LogError, Recovery};
+use crate::manifest::{Edit, ManifestState};
+use crate::stats::{Counts, EngineStats};
+use crate::tree::{Tree, TreeContext, TreeError, Version};
 use crate::volume::Volume;
 
-/// What a partition is: ids that are never reused, and the range of keys it owns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionDescriptor {
-    /// Its id.
-    pub id: PartitionId,
-    /// The table it belongs to.
-    pub table: TableId,
-    /// The index it belongs to; zero is the base table.
-    pub index: IndexId,
-    /// Least key it owns.
-    pub lower: Vec<u8>,
-    /// Least key beyond it; none is the end of the key space.
-    pub upper: Option<Vec<u8>>,
-}
+pub use scan::Scan;
+pub use types::{
+    Change, Direction, PartitionDescriptor, PartitionInfo, Range, Stored, StoredRef, Updated,
+};
 
-/// A partition as it stands: applied state only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Its id.
-    pub id: PartitionId,
-    /// The table it belongs to.
-    pub table: TableId,
-    /// The index it belongs to; zero is the base table.
-    pub index: IndexId,
-    /// Least key it owns.
-    pub lower: Vec<u8>,
-    /// Least key beyond it.
-    pub upper: Option<Vec<u8>>,
-    /// Items it holds.
-    pub item_count: u64,
-    /// Their DynamoDB sizes summed, in bytes.
-    pub item_bytes: u64,
-    /// Greatest commit timestamp applied; zero when nothing was ever written.
-    pub floor: CommitTimestamp,
-    /// Why it does not serve, when it is fenced.
-    pub fenced: Option<Rc<str>>,
-}
-
-/// What `decide` wants done with the item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    Keep,
-    /// Store this item.
-    Put {
-        /// Archived bytes, opaque to the engine.
-        item: Vec<u8>,
-        /// Its DynamoDB size in bytes.
-        item_bytes: u32,
-    },
-    /// Remove the item. Of nothing, it changes nothing.
-    Delete,
-}
-
-/// The newest proposed state of a key, lent to `decide`.
-#[derive(Debug, Clone, Copy)]
-pub struct StoredRef<'a> {
-    /// Archived bytes.
-    pub item: &'a [u8],
-    /// DynamoDB size in bytes.
-    pub item_bytes: u32,
-    /// The version.
-    pub commit: CommitTimestamp,
-}
-
-/// A stored item: a handle to its bytes in memory. Cheap to clone. Derefs to the archived bytes.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    item: Rc<[u8]>,
-    item_bytes: u32,
-    commit: CommitTimestamp,
-}
-
-impl Stored {
-    /// Archived bytes.
-    #[must_use]
-    pub fn item(&self) -> &[u8] {
-        &self.item
-    }
-
-    /// DynamoDB size in bytes.
-    #[must_use]
-    pub fn item_bytes(&self) -> u32 {
-        self.item_bytes
-    }
-
-    /// The version.
-    #[must_use]
-    pub fn commit(&self) -> CommitTimestamp {
-        self.commit
-    }
-}
-
-impl Deref for Stored {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.item
-    }
-}
-
-/// What an update did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Updated<T> {
-    /// What `decide` returned beside the change.
-    pub outcome: T,
-    /// The new version; none when nothing changed.
-    pub commit: Option<CommitTimestamp>,
-    /// DynamoDB size of the item that was there.
-    pub old_item_bytes: Option<u32>,
-}
-
-/// A range of keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
-    /// Where it begins.
-    pub lower: Bound<Vec<u8>>,
-    /// Where it ends.
-    pub upper: Bound<Vec<u8>>,
-}
-
-/// Order of a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Ascending keys.
-    Forward,
-    /// Descending keys.
-    Backward,
-}
+/// The term of a partition with one replica.
+const TERM: Term = Term(1);
 
 /// One engine: one log and the trees of its partitions. Clones share it. Belongs to one shard.
 pub struct Engine<R: Runtime> {
@@ -151,22 +60,46 @@ pub struct Engine<R: Runtime> {
 
 impl<R: Runtime> Clone for Engine<R> {
     fn clone(&self) -> Engine<R> {
-        Engine {
-            inner: Rc::clone(&self.inner),
-        }
+        Engine { inner: Rc::clone(&self.inner) }
     }
 }
 
 struct Inner<R: Runtime> {
     runtime: R,
-    _volume: Volume<R>,
-    partitions: RefCell<BTreeMap<PartitionId, Partition>>,
-    stats: RefCell<EngineStats>,
-}
-
-struct Partition {
-    info: PartitionInfo,
-    items: BTreeMap<Vec<u8>, Stored>,
+    config: EngineConfig,
+    volume: Volume<R>,
+    log: Log<R>,
+    recovery: Recovery,
+    trees: TreeContext<R>,
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<R>>>>,
+    /// Everything edited, whether or not it is durable yet.
+    manifest: RefCell<ManifestState>,
+    next_segment: Cell<u64>,
+    /// Batch at which the last durable snapshot of the manifest began.
+    snapshot_start: Cell<LogSequence>,
+    clock: RefCell<Clock>,
+    /// Proposals that are not applied, in log order.
+    queue: RefCell<VecDeque<Proposal<R>>>,
+    /// Number of the last proposal.
+    proposals: Cell<u64>,
+    proposed: Notify,
+    /// Number of the last proposal applied.
+    applied: Progress,
+    last_applied: Cell<LogSequence>,
+    scratch: RefCell<Vec<u8>>,
+    /// Bytes in all memtables.
+    memory: Cell<usize>,
+    log_tight: Cell<bool>,
+    out_of_space: Cell<bool>,
+    /// Memory or log space has become free, or will not.
+    relief: Notify,
+    work: Notify,
+    compactable: Notify,
+    tasks: WaitGroup,
+    /// Why nothing is written any more.
+    stopped: RefCell<Option<Rc<str>>>,
+    closing: Cell<bool>,
+    counts: Counts,
 }
 
 impl<R: Runtime> Engine<R> {
@@ -180,37 +113,33 @@ impl<R: Runtime> Engine<R> {
         log: LogId,
         config: EngineConfig,
     ) -> Result<Engine<R>, EngineError> {
-        let _ = (log, config);
-        let inner = Inner {
-            runtime,
-            _volume: volume,
-            partitions: RefCell::new(BTreeMap::new()),
-            stats: RefCell::new(EngineStats::default()),
-        };
-        Ok(Engine {
-            inner: Rc::new(inner),
-        })
+        let inner = Rc::new(recovery::recover(runtime, volume, log, config).await?);
+        for (queue, task) in [(Queue::Foreground, 0), (Queue::Background, 1), (Queue::Background, 2)] {
+            let (token, inner) = (inner.tasks.enter(), Rc::clone(&inner));
+            inner.runtime.clone().spawn(queue, async move {
+                match task {
+                    0 => write::commit(inner).await,
+                    1 => maintain::flush(inner).await,
+                    _ => maintain::compact(inner).await,
+                }
+                drop(token);
+            });
+        }
+        inner.look_for_work();
+        inner.compactable.notify_one();
+        Ok(Engine { inner })
     }
 
     /// All partitions, by id.
     #[must_use]
     pub fn partitions(&self) -> Vec<PartitionInfo> {
-        self.inner
-            .partitions
-            .borrow()
-            .values()
-            .map(|partition| partition.info.clone())
-            .collect()
+        self.inner.partitions.borrow().values().map(|partition| partition.info()).collect()
     }
 
     /// One partition.
     #[must_use]
     pub fn partition(&self, partition: PartitionId) -> Option<PartitionInfo> {
-        self.inner
-            .partitions
-            .borrow()
-            .get(&partition)
-            .map(|partition| partition.info.clone())
+        self.inner.partitions.borrow().get(&partition).map(|partition| partition.info())
     }
 
     /// Creates a partition; resolves when that is durable. Creating the same one again does nothing.
@@ -218,36 +147,31 @@ impl<R: Runtime> Engine<R> {
     /// # Errors
     /// `PartitionConflict` when the id exists with another description; the log's errors.
     pub async fn create_partition(&self, descriptor: PartitionDescriptor) -> Result<(), EngineError> {
-        let mut partitions = self.inner.partitions.borrow_mut();
-        if let Some(partition) = partitions.get(&descriptor.id) {
-            let same = partition.info.table == descriptor.table
-                && partition.info.index == descriptor.index
-                && partition.info.lower == descriptor.lower
-                && partition.info.upper == descriptor.upper;
-            return if same {
-                Ok(())
-            } else {
-                Err(EngineError::PartitionConflict(descriptor.id))
-            };
+        let inner = &self.inner;
+        inner.check_runs()?;
+        let id = descriptor.id;
+        let empty = descriptor.upper.as_ref().is_some_and(|upper| *upper <= descriptor.lower);
+        if empty || id == PartitionId(0) {
+            return Err(EngineError::PartitionConflict(id));
         }
-        let info = PartitionInfo {
-            id: descriptor.id,
-            table: descriptor.table,
-            index: descriptor.index,
-            lower: descriptor.lower,
-            upper: descriptor.upper,
-            item_count: 0,
-            item_bytes: 0,
-            floor: CommitTimestamp(0),
-            fenced: None,
-        };
-        partitions.insert(
-            info.id,
-            Partition {
-                info,
-                items: BTreeMap::new(),
-            },
-        );
+        if let Some(existing) = inner.manifest.borrow().partitions.get(&id)
+            && existing.descriptor != descriptor
+        {
+            return Err(EngineError::PartitionConflict(id));
+        }
+        if inner.partitions.borrow().contains_key(&id) {
+            return Ok(());
+        }
+        let durable = inner.edit(id, &[Edit::CreatePartition(descriptor.clone())]).await?;
+        inner.durable(durable).await?;
+        // Another call may have been first, or a drop may have followed.
+        if inner.manifest.borrow().partitions.contains_key(&id) {
+            let mut partitions = inner.partitions.borrow_mut();
+            partitions.entry(id).or_insert_with(|| {
+                let tree = Tree::new(&inner.trees, &descriptor);
+                Rc::new(Partition::new(descriptor, tree, Applied::default()))
+            });
+        }
         Ok(())
     }
 
@@ -256,7 +180,26 @@ impl<R: Runtime> Engine<R> {
     /// # Errors
     /// The log's errors.
     pub async fn drop_partition(&self, partition: PartitionId) -> Result<(), EngineError> {
-        self.inner.partitions.borrow_mut().remove(&partition);
+        let inner = &self.inner;
+        inner.check_runs()?;
+        let durable = match inner.edit(partition, &[Edit::DropPartition(partition)]).await {
+            Ok(durable) => durable,
+            Err(EngineError::NoSuchPartition(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // In the same step as the edit, so that no mutation is proposed behind it.
+        let dropped = inner.partitions.borrow_mut().remove(&partition);
+        if let Some(dropped) = &dropped {
+            *dropped.standing.borrow_mut() = Standing::Dropped;
+            let bytes = dropped.tree.memtable_bytes() + dropped.tree.frozen_bytes();
+            inner.memory.set(inner.memory.get() - bytes);
+            inner.relief.notify_all();
+        }
+        inner.durable(durable).await?;
+        if let Some(dropped) = dropped {
+            dropped.tree.remove_all();
+            inner.work.notify_one();
+        }
         Ok(())
     }
 
@@ -271,54 +214,7 @@ impl<R: Runtime> Engine<R> {
         key: &[u8],
         decide: impl FnOnce(Option<StoredRef<'_>>) -> (Change, T),
     ) -> Result<Updated<T>, EngineError> {
-        self.inner.runtime.yield_now().await;
-        let mut partitions = self.inner.partitions.borrow_mut();
-        let Some(partition) = partitions.get_mut(&partition) else {
-            return Err(EngineError::NoSuchPartition(partition));
-        };
-        let old = partition.items.get(key);
-        let old_item_bytes = old.map(Stored::item_bytes);
-        let (change, outcome) = decide(old.map(|old| StoredRef {
-            item: &old.item,
-            item_bytes: old.item_bytes,
-            commit: old.commit,
-        }));
-        let info = &mut partition.info;
-        let clock = CommitTimestamp(self.inner.runtime.unix_ms() << 16);
-        let commit = clock.max(CommitTimestamp(info.floor.0 + 1));
-        let mut stats = self.inner.stats.borrow_mut();
-        let (new, new_bytes) = match change {
-            Change::Put { item, item_bytes } => (
-                Some(Stored {
-                    item: item.into(),
-                    item_bytes,
-                    commit,
-                }),
-                item_bytes,
-            ),
-            Change::Delete if old_item_bytes.is_some() => (None, 0),
-            Change::Delete | Change::Keep => {
-                stats.unchanged += 1;
-                return Ok(Updated {
-                    outcome,
-                    commit: None,
-                    old_item_bytes,
-                });
-            }
-        };
-        stats.mutations += 1;
-        info.floor = commit;
-        info.item_count = info.item_count + u64::from(new.is_some()) - u64::from(old_item_bytes.is_some());
-        info.item_bytes = info.item_bytes + u64::from(new_bytes) - u64::from(old_item_bytes.unwrap_or(0));
-        match new {
-            Some(new) => drop(partition.items.insert(key.to_vec(), new)),
-            None => drop(partition.items.remove(key)),
-        }
-        Ok(Updated {
-            outcome,
-            commit: Some(commit),
-            old_item_bytes,
-        })
+        self.inner.update(partition, key, decide).await
     }
 
     /// Reads the applied state of `key`.
@@ -326,74 +222,187 @@ impl<R: Runtime> Engine<R> {
     /// # Errors
     /// `NoSuchPartition`, `Fenced`, or what the drives say.
     pub async fn get(&self, partition: PartitionId, key: &[u8]) -> Result<Option<Stored>, EngineError> {
-        self.get_cached(partition, key).expect("everything is in memory")
+        if let Some(answer) = self.get_cached(partition, key) {
+            return answer;
+        }
+        let inner = &self.inner;
+        inner.counts.add(&inner.counts.gets);
+        let partition = inner.serving(partition)?;
+        let found = partition.tree.get(key).await;
+        stored(found.map_err(|error| inner.read_failed(&partition, error))?)
     }
 
     /// As [`Engine::get`], when it can be answered without a drive read; else none.
-    pub fn get_cached(
-        &self,
-        partition: PartitionId,
-        key: &[u8],
-    ) -> Option<Result<Option<Stored>, EngineError>> {
-        let partitions = self.inner.partitions.borrow();
+    pub fn get_cached(&self, partition: PartitionId, key: &[u8]) -> Option<Result<Option<Stored>, EngineError>> {
+        let inner = &self.inner;
+        let partitions = inner.partitions.borrow();
         let Some(partition) = partitions.get(&partition) else {
             return Some(Err(EngineError::NoSuchPartition(partition)));
         };
-        Some(Ok(partition.items.get(key).cloned()))
+        if let Err(error) = partition.check_serves() {
+            return Some(Err(error));
+        }
+        let found = partition.tree.get_cached(key)?;
+        inner.counts.add(&inner.counts.gets_cached);
+        match found {
+            Ok(found) => Some(stored(found)),
+            Err(error) => Some(Err(inner.read_failed(partition, error))),
+        }
     }
 
-    /// The applied items of `range`, in order, as they are when the scan reaches them.
+    /// The applied items of `range`, in order. Each key is as it is at some moment between this call and
+    /// the moment the scan passes it.
     pub fn scan(&self, partition: PartitionId, range: Range, direction: Direction) -> Scan<R> {
-        let partitions = self.inner.partitions.borrow();
-        let items = partitions.get(&partition).map(|partition| {
-            let mut items: VecDeque<_> = partition
-                .items
-                .range((range.lower, range.upper))
-                .map(|(key, stored)| (key.clone(), stored.clone()))
-                .collect();
-            if direction == Direction::Backward {
-                items.make_contiguous().reverse();
-            }
-            items
-        });
-        Scan {
-            items: items.ok_or(EngineError::NoSuchPartition(partition)),
-            runtime: PhantomData,
-        }
+        Scan::new(Rc::clone(&self.inner), partition, range, direction)
+    }
+
+    /// What recovery found in the log.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.inner.recovery
     }
 
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
-        let mut stats = self.inner.stats.borrow().clone();
-        stats.partitions = self.inner.partitions.borrow().len() as u64;
-        stats
+        self.inner.stats()
     }
 
-    /// Writes the log's marker and stops the background tasks. Later calls answer `Stopped`.
+    /// Waits for the writes in flight, writes the log's marker and stops the background tasks. Later writes
+    /// answer `Stopped`. Memtables are not flushed: the log has them.
     ///
     /// # Errors
     /// The log's errors; everything acknowledged is durable all the same.
     pub async fn close(&self) -> Result<(), EngineError> {
-        Ok(())
+        let inner = &self.inner;
+        if inner.closing.replace(true) {
+            inner.tasks.wait().await;
+            return Ok(());
+        }
+        inner.stopped.borrow_mut().get_or_insert_with(|| "it has been closed".into());
+        let proposals = inner.proposals.get();
+        // Fails only when the log has, which closing it says below.
+        let _ = inner.applied.wait(proposals).await;
+        inner.wake_all();
+        inner.tasks.wait().await;
+        inner.log.close().await.map_err(|error| inner.log_stopped(&error))
     }
 }
 
-/// A scan in progress.
-pub struct Scan<R: Runtime> {
-    items: Result<VecDeque<(Vec<u8>, Stored)>, EngineError>,
-    runtime: PhantomData<R>,
+fn stored(version: Option<Version>) -> Result<Option<Stored>, EngineError> {
+    Ok(version.filter(|version| !version.is_tombstone()).map(Stored::new))
 }
 
-impl<R: Runtime> Scan<R> {
-    /// The next item and its key, none at the end.
-    ///
-    /// # Errors
-    /// As [`Engine::get`]. The scan is over then.
-    pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Stored)>, EngineError> {
-        match &mut self.items {
-            Ok(items) => Ok(items.pop_front()),
-            Err(error) => Err(error.clone()),
+impl<R: Runtime> Inner<R> {
+    fn serving(&self, id: PartitionId) -> Result<Rc<Partition<R>>, EngineError> {
+        let partition = self.partitions.borrow().get(&id).cloned();
+        let partition = partition.ok_or(EngineError::NoSuchPartition(id))?;
+        partition.check_serves()?;
+        Ok(partition)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.borrow().is_some()
+    }
+
+    fn check_runs(&self) -> Result<(), EngineError> {
+        match &*self.stopped.borrow() {
+            None => Ok(()),
+            Some(why) => Err(EngineError::Stopped(Rc::clone(why))),
+        }
+    }
+
+    /// Stops for good: nothing is acknowledged any more, those who wait learn that they do not know.
+    fn stop(&self, why: &str) {
+        self.stopped.borrow_mut().get_or_insert_with(|| why.into());
+        self.applied.close();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.proposed.notify_all();
+        self.relief.notify_all();
+        self.work.notify_all();
+        self.compactable.notify_all();
+    }
+
+    fn stop_reason(&self) -> Rc<str> {
+        self.stopped.borrow().clone().unwrap_or_else(|| "the log has failed".into())
+    }
+
+    /// What it means that the log did not take a record: nothing was written.
+    fn log_refused(&self, error: &LogError) -> EngineError {
+        match error {
+            LogError::Full => EngineError::Throttled,
+            LogError::OutOfSpace(_) => EngineError::OutOfSpace,
+            LogError::TooLarge { bytes, bytes_max } => {
+                EngineError::TooLarge { bytes: *bytes, bytes_max: *bytes_max }
+            }
+            error => self.log_stopped(error),
+        }
+    }
+
+    /// What it means that the log has failed.
+    fn log_stopped(&self, error: &LogError) -> EngineError {
+        self.stop(&error.to_string());
+        EngineError::Stopped(self.stop_reason())
+    }
+
+    /// What a failed read means to its caller; bytes that no mirror has fence the partition.
+    fn read_failed(&self, partition: &Partition<R>, error: TreeError) -> EngineError {
+        match error {
+            TreeError::Unreadable { .. } => {
+                let why: Rc<str> = error.to_string().into();
+                let mut standing = partition.standing.borrow_mut();
+                if matches!(*standing, Standing::Serving) {
+                    *standing = Standing::Fenced(Rc::clone(&why));
+                }
+                EngineError::Fenced { partition: partition.descriptor.id, why }
+            }
+            error => self.background_failed(partition, &error),
+        }
+    }
+
+    fn background_failed(&self, partition: &Partition<R>, error: &TreeError) -> EngineError {
+        match error {
+            TreeError::OutOfSpace { .. } => EngineError::OutOfSpace,
+            TreeError::Volume(error) => {
+                self.stop(&error.to_string());
+                EngineError::Stopped(self.stop_reason())
+            }
+            error => EngineError::Fenced { partition: partition.descriptor.id, why: error.to_string().into() },
+        }
+    }
+}
+
+impl<R: Runtime> Inner<R> {
+    fn stats(&self) -> EngineStats {
+        let counts = &self.counts;
+        let partitions = self.partitions.borrow();
+        let fenced = |partition: &&Rc<Partition<R>>| matches!(&*partition.standing.borrow(), Standing::Fenced(_));
+        let in_sync = self.volume.in_sync();
+        EngineStats {
+            mutations: counts.mutations.get(),
+            unchanged: counts.unchanged.get(),
+            gets: counts.gets.get(),
+            gets_cached: counts.gets_cached.get(),
+            delays: counts.delays.get(),
+            stalls: counts.stalls.get(),
+            flushes: counts.flushes.get(),
+            compactions: counts.compactions.get(),
+            snapshots: counts.snapshots.get(),
+            background_failures: counts.background_failures.get(),
+            orphans: counts.orphans.get(),
+            restored: counts.restored.get(),
+            clock_refused: self.clock.borrow().refused(),
+            partitions: partitions.len() as u64,
+            partitions_fenced: partitions.values().filter(fenced).count() as u64,
+            memtable_bytes: self.memory.get() as u64,
+            memtable_bytes_max: self.config.memtable_bytes as u64,
+            log: self.log.stats(),
+            segments: self.trees.store().stats(),
+            in_sync_epoch: in_sync.epoch.0,
+            in_sync_drives: in_sync.set.count() as u64,
         }
     }
 }

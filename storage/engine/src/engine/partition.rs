@@ -148,8 +148,8 @@ impl<R: Runtime> Partition<R> {
         self.tree.get_cached(key).map(|found| found.map(Newest::applied))
     }
 
-    /// Moves a mutation from the log into the applied state. Answers the memory that took.
-    pub(super) fn apply(&self, proposal: Proposal<R>, now: Moment) -> usize {
+    /// Moves a mutation from the log into the applied state. Answers by how much memory grew.
+    pub(super) fn apply(&self, proposal: Proposal<R>, now: Moment) -> isize {
         let Proposal { key, sequence, index, old_item_bytes, version, .. } = proposal;
         let mut applied = self.applied.get();
         assert_eq!(applied.index.0 + 1, index.0, "a partition is applied in the order of its chain");

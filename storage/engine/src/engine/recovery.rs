@@ -1,20 +1,20 @@
 //! From a stopped node's files to a serving engine.
 //!
 //! 1. The log decides which batches there are, makes its mirrors alike and replays them ([`super::replay`]).
-//! 2. Segment files that no partition refers to are deleted: a flush or compaction was cut off. Exception: after
-//!    a loss nothing is deleted, since the lost edits may have named them.
-//! 3. Every segment referred to is opened; a mirror that lacks its file gets a copy from another.
+//! 2. Segment files that no partition refers to are deleted, and an in-sync mirror that lacks one that is
+//!    referred to gets a copy ([`super::files`]).
+//! 3. Every segment referred to is opened.
 //! 4. Mutations that no segment holds go to memtables; counters and floors move on with them.
 //! 5. A partition with a loss is fenced, durably, before the log can forget what was lost.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use cairn_runtime::sync::{Notify, Progress, WaitGroup};
-use cairn_runtime::{Drive, Runtime};
+use cairn_runtime::Runtime;
 
-use super::Inner;
+use super::{Inner, files};
 use super::partition::{Applied, Partition, Standing};
 use super::replay::{Recovered, Replay};
 use super::timestamps::Clock;
@@ -22,10 +22,10 @@ use crate::config::{Canary, EngineConfig};
 use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogId, LogSequence, SegmentId};
 use crate::log::{Log, LogError, Recovery};
-use crate::manifest::{Edit, ManifestState};
+use crate::manifest::{Edit, ManifestState, SegmentReference};
 use crate::mutation::MutationKind;
 use crate::stats::Counts;
-use crate::tree::{Tree, TreeContext, TreeError, Version, segment_of_file_name};
+use crate::tree::{Tree, TreeContext, TreeError, Version};
 use crate::volume::Volume;
 
 pub(super) async fn recover<R: Runtime>(
@@ -40,12 +40,16 @@ pub(super) async fn recover<R: Runtime>(
     let whole = replay.finish().map_err(|why| EngineError::Corrupt(format!("log {id}: {why}").into()))?;
     let trees = TreeContext::new(runtime.clone(), volume.clone(), config.tree());
     let mut manifest = ManifestState { next_segment: whole.next_segment, ..ManifestState::default() };
-    let referenced: BTreeSet<SegmentId> =
-        whole.partitions.iter().flat_map(|recovered| recovered.state.segments.keys().copied()).collect();
-    let orphans = collect_orphans(&volume, id, &referenced, whole.losses == 0).await?;
-    manifest.next_segment = manifest.next_segment.max(orphans.next_segment);
+    let references: BTreeMap<SegmentId, SegmentReference> = whole
+        .partitions
+        .iter()
+        .flat_map(|recovered| recovered.state.segments.iter().map(|(id, reference)| (*id, reference.clone())))
+        .collect();
+    let tidied = files::tidy(&volume, id, &references, whole.losses == 0).await?;
+    manifest.next_segment = manifest.next_segment.max(tidied.next_segment);
     let mut inner = new(runtime, volume, log, recovery, trees, config);
-    inner.counts.orphans.set(orphans.deleted);
+    inner.counts.orphans.set(tidied.orphans);
+    inner.counts.restored.set(tidied.restored);
     let mut newly_fenced = Vec::new();
     let mut memory = 0;
     for recovered in whole.partitions {
@@ -121,54 +125,9 @@ fn new<R: Runtime>(
     }
 }
 
-struct Orphans {
-    deleted: u64,
-    /// Above every segment of this log that was ever begun.
-    next_segment: u64,
-}
-
-async fn collect_orphans<R: Runtime>(
-    volume: &Volume<R>,
-    log: LogId,
-    referenced: &BTreeSet<SegmentId>,
-    delete: bool,
-) -> Result<Orphans, EngineError> {
-    let mut orphans = Orphans { deleted: 0, next_segment: 0 };
-    for index in volume.in_sync().set.iter() {
-        let Some(drive) = volume.drive(index) else { continue };
-        let entries = match drive.list().await {
-            Ok(entries) => entries,
-            Err(error) => {
-                let reported = volume.report_failed(index, format!("listing it: {error}")).await;
-                reported.map_err(|error| EngineError::Stopped(error.to_string().into()))?;
-                continue;
-            }
-        };
-        let mut deleted = 0;
-        for entry in entries {
-            let Some(segment) = segment_of_file_name(&entry.name) else { continue };
-            if segment.log() != log {
-                continue;
-            }
-            orphans.next_segment = orphans.next_segment.max(segment.counter() + 1);
-            // A file that cannot be removed now is met again at the next start.
-            if delete && !referenced.contains(&segment) && drive.remove(&entry.name).await.is_ok() {
-                deleted += 1;
-            }
-        }
-        if deleted > 0 {
-            // Not needed for correctness: an orphan that comes back is deleted again.
-            let _ = drive.sync().await;
-        }
-        orphans.deleted += deleted;
-    }
-    Ok(orphans)
-}
-
 async fn open_partition<R: Runtime>(inner: &Inner<R>, recovered: Recovered) -> Result<Partition<R>, EngineError> {
     let Recovered { state, pending, last_index, .. } = recovered;
-    let id = state.descriptor.id;
-    let tree = Tree::new(&inner.trees, id);
+    let tree = Tree::new(&inner.trees, &state.descriptor);
     let mut broken = None;
     if let Err(error) = tree.open_segments(state.segments.values()).await {
         match error {

@@ -300,8 +300,8 @@ impl<R: Runtime> Inner<R> {
             }
         }
         self.counts.add(&self.counts.mutations);
-        let added = partition.apply(proposal, self.runtime.now());
-        self.memory.set(self.memory.get() + added);
+        let grown = partition.apply(proposal, self.runtime.now());
+        self.memory.set(self.memory.get().saturating_add_signed(grown));
     }
 }
 

@@ -1,0 +1,145 @@
+//! Segment files at the start: what nobody refers to goes, what a mirror lacks is copied.
+//!
+//! - A file that no partition refers to was left by a flush, compaction or removal that was cut off, and is deleted.
+//!   Exception: after a loss nothing is deleted, since the lost edits may have named it.
+//! - A file that is missing on an in-sync drive of its mirror set, or is too short there, is copied from another
+//!   under a name of its own and renamed when it is whole. A mirror that cannot take it now stays without: reads
+//!   go to the other, and the next start tries again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::rc::Rc;
+
+use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
+
+use crate::error::EngineError;
+use crate::ids::{LogId, SegmentId};
+use crate::manifest::SegmentReference;
+use crate::tree::{segment_file_name, segment_of_file_name};
+use crate::volume::{DriveIndex, Volume};
+
+/// Bytes copied at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Ends the name of a copy that is not whole yet.
+const PART_SUFFIX: &str = ".part";
+
+#[derive(Default)]
+pub(super) struct Tidied {
+    /// Files deleted.
+    pub(super) orphans: u64,
+    /// Files copied.
+    pub(super) restored: u64,
+    /// Above every segment of this log that was ever begun.
+    pub(super) next_segment: u64,
+}
+
+pub(super) async fn tidy<R: Runtime>(
+    volume: &Volume<R>,
+    log: LogId,
+    references: &BTreeMap<SegmentId, SegmentReference>,
+    delete: bool,
+) -> Result<Tidied, EngineError> {
+    let mut tidied = Tidied::default();
+    let mut present: BTreeMap<DriveIndex, BTreeSet<SegmentId>> = BTreeMap::new();
+    for index in volume.in_sync().set.iter() {
+        let Some(drive) = volume.drive(index) else { continue };
+        match tidy_drive::<R>(drive, log, references, delete, &mut tidied).await {
+            Ok(found) => drop(present.insert(index, found)),
+            Err(error) => report(volume, index, "listing it", &error).await?,
+        }
+    }
+    for (id, reference) in references {
+        let on = |index: &DriveIndex| present.get(index).is_some_and(|found| found.contains(id));
+        let (have, lack): (Vec<_>, Vec<_>) =
+            reference.mirrors.and(volume.in_sync().set).iter().partition(|index| on(index));
+        for to in lack {
+            let Some(from) = have.first() else { break };
+            match copy(volume, *from, to, *id, reference.bytes).await {
+                Ok(()) => tidied.restored += 1,
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                Err(error) => report(volume, to, "copying a segment to it", &error).await?,
+            }
+        }
+    }
+    Ok(tidied)
+}
+
+async fn report<R: Runtime>(
+    volume: &Volume<R>,
+    index: DriveIndex,
+    doing: &str,
+    error: &io::Error,
+) -> Result<(), EngineError> {
+    let reported = volume.report_failed(index, format!("{doing}: {error}")).await;
+    reported.map(drop).map_err(|error| EngineError::Stopped(error.to_string().into()))
+}
+
+/// Answers the referenced segments that are on the drive in full.
+async fn tidy_drive<R: Runtime>(
+    drive: &R::Drive,
+    log: LogId,
+    references: &BTreeMap<SegmentId, SegmentReference>,
+    delete: bool,
+    tidied: &mut Tidied,
+) -> io::Result<BTreeSet<SegmentId>> {
+    let mut found = BTreeSet::new();
+    let mut deleted = 0;
+    for entry in drive.list().await? {
+        let whole_name = entry.name.strip_suffix(PART_SUFFIX).unwrap_or(&entry.name);
+        let Some(segment) = segment_of_file_name(whole_name) else { continue };
+        if segment.log() != log {
+            continue;
+        }
+        tidied.next_segment = tidied.next_segment.max(segment.counter() + 1);
+        match references.get(&segment) {
+            Some(reference) if whole_name == entry.name => {
+                if entry.bytes >= reference.bytes {
+                    found.insert(segment);
+                }
+            }
+            // A file that cannot be removed now is met again at the next start.
+            None if !delete => {}
+            _ => deleted += u64::from(drive.remove(&entry.name).await.is_ok()),
+        }
+    }
+    if deleted > 0 {
+        // Not needed for correctness: an orphan that comes back is deleted again.
+        let _ = drive.sync().await;
+    }
+    tidied.orphans += deleted;
+    Ok(found)
+}
+
+/// Copies a segment. What its source cannot read becomes zeros, which do not verify, so that a read of it is
+/// answered from elsewhere or refused; nothing is made up.
+async fn copy<R: Runtime>(
+    volume: &Volume<R>,
+    from: DriveIndex,
+    to: DriveIndex,
+    segment: SegmentId,
+    bytes: u64,
+) -> io::Result<()> {
+    let (Some(from), Some(to)) = (volume.drive(from), volume.drive(to)) else { return Ok(()) };
+    let name = segment_file_name(segment);
+    let part = format!("{name}{PART_SUFFIX}");
+    let Ok(source) = from.open(&name, Open { read_only: true, ..Open::default() }).await else { return Ok(()) };
+    match to.remove(&part).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let target = to.open(&part, Open { create_new: true, ..Open::default() }).await?;
+    target.allocate(bytes).await?;
+    let mut at = 0;
+    while at < bytes {
+        let piece = usize::try_from(PIECE_BYTES.min(bytes - at)).expect("a piece fits in memory");
+        let piece = piece.next_multiple_of(BLOCK_BYTES);
+        if let Ok(content) = source.read_at(at, piece).await {
+            target.write_at(at, Rc::new(content)).await?;
+        }
+        at += piece as u64;
+    }
+    target.sync().await?;
+    to.rename(&part, &name).await?;
+    to.sync().await
+}
