@@ -23,6 +23,8 @@ mod open;
 mod set;
 mod shared;
 pub mod superblock;
+#[cfg(test)]
+mod volume_test;
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};

@@ -445,6 +445,12 @@ impl<'a, R: Runtime> Census<'a, R> {
         })
     }
 
+    fn is_counted(&self, record: &Superblock) -> bool {
+        self.highest
+            .index_of(record.drive)
+            .is_some_and(|index| self.highest.counted().contains(index))
+    }
+
     /// Whether every counted drive and the witness is there, whole, and says exactly what `record` says.
     fn is_uniform(&self, record: &Superblock) -> bool {
         let same = |other: &Superblock| {
@@ -456,12 +462,14 @@ impl<'a, R: Runtime> Census<'a, R> {
             } == *record
         };
         let whole = self.drives.iter().all(|(_, found)| match found {
-            Found::Present(present) => present.complete,
+            Found::Present(present) => present.complete || !self.is_counted(&present.superblock),
             _ => true,
         });
         whole
             && self.witness.is_some_and(same)
-            && self.records().all(|(_, other)| same(other))
+            && self
+                .records()
+                .all(|(_, other)| same(other) || !self.is_counted(other))
             && self.highest.counted().is_within(self.present())
     }
 }
