@@ -2,7 +2,8 @@
 //! replication and server code runs on real cores and in the simulator.
 //!
 //! Read in this order: [`seam`] (the traits), [`buffer`] (aligned memory), [`sync`] (primitives of one shard),
-//! [`mailbox`] (bounded queues between shards), then the two implementations, [`real`] and [`sim`].
+//! [`mailbox`] (bounded queues between shards), then the two implementations, [`real`] and [`sim`], and the
+//! [`conformance`] suite that both pass.
 
 pub mod seam;
 
@@ -11,6 +12,8 @@ pub mod mailbox;
 pub mod real;
 pub mod sim;
 pub mod sync;
+
+pub mod conformance;
 
 pub use buffer::AlignedBuffer;
 pub use seam::{
