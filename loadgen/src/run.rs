@@ -245,6 +245,10 @@ pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Setting
     while working.get() > 0 {
         all_ended.notified().await;
     }
+    // The pacer may wait for a free slot that will not come.
+    shared.freed.notify_all();
+    shared.ready.borrow_mut().clear();
+    shared.lines.borrow_mut().clear();
     let end = shared.schedule.end();
     for intended in shared
         .schedule
