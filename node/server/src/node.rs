@@ -69,15 +69,30 @@ impl Default for NodeConfig {
 
 /// What one shard may be told by another. Orders of the catalog come to shard 0 only.
 pub(crate) enum Control {
-    Open { volume: VolumeHandle, deal: Deal, reply: ReplySender<Result<(), NodeError>> },
-    Load { tables: Vec<Arc<TableDefinition>>, reply: ReplySender<Result<(), NodeError>> },
+    Open {
+        volume: VolumeHandle,
+        deal: Deal,
+        reply: ReplySender<Result<(), NodeError>>,
+    },
+    Load {
+        tables: Vec<Arc<TableDefinition>>,
+        reply: ReplySender<Result<(), NodeError>>,
+    },
     Serve,
     Abort(NodeError),
-    Apply { change: Change, reply: ReplySender<Result<(), ApiError>> },
-    Usage { table: Arc<TableDefinition>, reply: ReplySender<Usage> },
+    Apply {
+        change: Change,
+        reply: ReplySender<Result<(), ApiError>>,
+    },
+    Usage {
+        table: Arc<TableDefinition>,
+        reply: ReplySender<Usage>,
+    },
     Order(Order),
     Drained,
-    Close { reply: ReplySender<Result<(), NodeError>> },
+    Close {
+        reply: ReplySender<Result<(), NodeError>>,
+    },
 }
 
 /// A node that is being started: shared by all its shards.
@@ -115,10 +130,15 @@ impl Node {
             let (data, data_receiver) = mailbox(MAILBOX_CAPACITY);
             shared.control.push(control);
             shared.data.push(data);
-            receivers.push(Some(Receivers { control: control_receiver, data: data_receiver }));
+            receivers.push(Some(Receivers {
+                control: control_receiver,
+                data: data_receiver,
+            }));
         }
         shared.receivers = Mutex::new(receivers);
-        Node { shared: Arc::new(shared) }
+        Node {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Starts the shard that `runtime` belongs to; called once on every shard. Resolves when the whole node may
@@ -129,11 +149,17 @@ impl Node {
     pub async fn start_shard<R: Runtime>(&self, runtime: R) -> Result<Shard<R>, NodeError> {
         let shard = runtime.shard().0;
         let receivers = {
-            let mut receivers = self.shared.receivers.lock().expect("no shard panics while it holds this");
+            let mut receivers = self
+                .shared
+                .receivers
+                .lock()
+                .expect("no shard panics while it holds this");
             receivers.get_mut(shard).and_then(Option::take)
         };
         let Some(receivers) = receivers else {
-            return Err(NodeError(format!("shard {shard} is not one of this node, or was started before")));
+            return Err(NodeError(format!(
+                "shard {shard} is not one of this node, or was started before"
+            )));
         };
         if shard == 0 {
             let result = self.lead(runtime, receivers).await;
@@ -159,13 +185,19 @@ impl Node {
             mirrors: config.mirrors,
             accept_epoch: config.accept_epoch,
         };
-        let keeper = Keeper::open(runtime.clone(), volume_config).await.map_err(node_error)?;
+        let keeper = Keeper::open(runtime.clone(), volume_config)
+            .await
+            .map_err(node_error)?;
         let handle = keeper.handle();
         let volume = handle.attach(runtime.clone()).await.map_err(node_error)?;
         let deal = Deal::new(&volume.logs().await.map_err(node_error)?, shards);
 
         let opened = self
-            .ask_others(|reply| Control::Open { volume: handle.clone(), deal: deal.clone(), reply })
+            .ask_others(|reply| Control::Open {
+                volume: handle.clone(),
+                deal: deal.clone(),
+                reply,
+            })
             .await?;
         let router = self.open_engines(runtime.clone(), &handle, deal).await;
         wait_for(opened).await?;
@@ -174,14 +206,26 @@ impl Node {
         let store = Store::open(Rc::clone(&router), config.account.clone(), shared.control.clone());
         let store = Rc::new(store.await.map_err(|error| NodeError(error.message))?);
         let tables = store.tables();
-        let loaded = self.ask_others(|reply| Control::Load { tables: tables.clone(), reply }).await?;
+        let loaded = self
+            .ask_others(|reply| Control::Load {
+                tables: tables.clone(),
+                reply,
+            })
+            .await?;
         let catalog = load(&router, tables).await;
         wait_for(loaded).await?;
         let catalog = Rc::new(RefCell::new(catalog?));
         for other in &shared.control[1..] {
-            other.send(Control::Serve).await.map_err(|_| NodeError("a shard stopped".to_owned()))?;
+            other
+                .send(Control::Serve)
+                .await
+                .map_err(|_| NodeError("a shard stopped".to_owned()))?;
         }
-        let leader = Leader { store: Rc::clone(&store), keeper: Some(keeper), drained: 0 };
+        let leader = Leader {
+            store: Rc::clone(&store),
+            keeper: Some(keeper),
+            drained: 0,
+        };
         let shard = self.serve(router, catalog, handle, receivers, Some(leader));
         runtime.spawn(Queue::Background, store.resume());
         Ok(shard)
@@ -203,7 +247,9 @@ impl Node {
                     catalog = loaded.ok().map(|catalog| Rc::new(RefCell::new(catalog)));
                 }
                 (Control::Serve, _) => {
-                    let (Some((router, volume)), Some(catalog)) = (opened, catalog) else { break };
+                    let (Some((router, volume)), Some(catalog)) = (opened, catalog) else {
+                        break;
+                    };
                     return Ok(self.serve(router, catalog, volume, receivers, None));
                 }
                 (Control::Abort(error), _) => return Err(error),
@@ -211,7 +257,9 @@ impl Node {
                 _ => break,
             }
         }
-        Err(NodeError("shard 0 stopped while the node was starting".to_owned()))
+        Err(NodeError(
+            "shard 0 stopped while the node was starting".to_owned(),
+        ))
     }
 
     /// Sends a message with a reply to every shard but this one, which is shard 0.
@@ -222,7 +270,10 @@ impl Node {
         let mut replies = Vec::new();
         for other in &self.shared.control[1..] {
             let (sender, answer) = reply();
-            other.send(message(sender)).await.map_err(|_| NodeError("a shard stopped".to_owned()))?;
+            other
+                .send(message(sender))
+                .await
+                .map_err(|_| NodeError("a shard stopped".to_owned()))?;
             replies.push(answer);
         }
         Ok(replies)
@@ -252,7 +303,14 @@ impl Node {
             engines.push(engine.map_err(|error| NodeError(format!("log {log}: {error}")))?);
         }
         let mailboxes = self.shared.data.clone();
-        Ok(Rc::new(Router { runtime, shard, deal, engines, mailboxes, stopped: false.into() }))
+        Ok(Rc::new(Router {
+            runtime,
+            shard,
+            deal,
+            engines,
+            mailboxes,
+            stopped: false.into(),
+        }))
     }
 
     fn serve<R: Runtime>(
@@ -282,7 +340,13 @@ impl Node {
             config.region.clone(),
             config.account.clone(),
         );
-        Shard { service, router, volume, leader: self.shared.control[0].clone(), closed }
+        Shard {
+            service,
+            router,
+            volume,
+            leader: self.shared.control[0].clone(),
+            closed,
+        }
     }
 }
 
@@ -291,7 +355,9 @@ async fn wait_for(
 ) -> Result<(), NodeError> {
     let mut result = Ok(());
     for answer in replies {
-        let answer = answer.await.unwrap_or_else(|_| Err(NodeError("a shard stopped".to_owned())));
+        let answer = answer
+            .await
+            .unwrap_or_else(|_| Err(NodeError("a shard stopped".to_owned())));
         result = result.and(answer);
     }
     result
@@ -312,7 +378,9 @@ async fn load<R: Runtime>(
                 place.log, place.id, definition.name
             )));
         }
-        catalog.set(definition, &router.deal).map_err(|error| NodeError(error.message))?;
+        catalog
+            .set(definition, &router.deal)
+            .map_err(|error| NodeError(error.message))?;
     }
     Ok(catalog)
 }
@@ -366,7 +434,9 @@ impl<R: Runtime> ControlLoop<R> {
                 if definition.status == TableStatus::Creating {
                     self.router.create_partitions(&definition).await?;
                 }
-                self.catalog.borrow_mut().set(Arc::clone(&definition), &self.router.deal)?;
+                self.catalog
+                    .borrow_mut()
+                    .set(Arc::clone(&definition), &self.router.deal)?;
                 if definition.status == TableStatus::Deleting {
                     self.router.drop_partitions(&definition).await?;
                 }

@@ -69,7 +69,10 @@ fn decode_keys(
     reader: &mut Reader<'_>,
     unsupported: &mut Unsupported,
 ) -> Result<Keys, ApiError> {
-    let mut asked = Keys { table, ..Keys::default() };
+    let mut asked = Keys {
+        table,
+        ..Keys::default()
+    };
     let other = decode::members_of(reader, |name, reader| match name {
         "Keys" => {
             let mut keys = Vec::new();
@@ -91,7 +94,10 @@ fn decode_keys(
 
 /// Gives the items of a list whose values are all allowed.
 fn allowed(items: Vec<CheckedItem>) -> Result<Vec<Item>, ApiError> {
-    items.into_iter().map(|item| Ok(item.expect("every element was read")?)).collect()
+    items
+        .into_iter()
+        .map(|item| Ok(item.expect("every element was read")?))
+        .collect()
 }
 
 /// Refuses the same primary key twice.
@@ -134,15 +140,31 @@ fn check_gets(asked: Vec<Keys>) -> Result<Vec<(String, bool, Vec<Item>)>, ApiErr
             )));
         }
     }
-    let count: usize = asked.iter().filter_map(|asked| asked.keys.as_ref()).map(Vec::len).sum();
+    let count: usize = asked
+        .iter()
+        .filter_map(|asked| asked.keys.as_ref())
+        .map(Vec::len)
+        .sum();
     if count > GETS_MAX {
-        return Err(ApiError::validation("Too many items requested for the BatchGetItem call"));
+        return Err(ApiError::validation(
+            "Too many items requested for the BatchGetItem call",
+        ));
     }
     asked
         .into_iter()
-        .map(|Keys { table, keys, consistent }| {
-            Ok((table, consistent.unwrap_or(false), allowed(keys.expect("checked above"))?))
-        })
+        .map(
+            |Keys {
+                 table,
+                 keys,
+                 consistent,
+             }| {
+                Ok((
+                    table,
+                    consistent.unwrap_or(false),
+                    allowed(keys.expect("checked above"))?,
+                ))
+            },
+        )
         .collect()
 }
 
@@ -155,16 +177,20 @@ pub(super) async fn batch_get_item<R: Runtime>(
     let mut capacity: Text<'_> = None;
     let mut inner = Unsupported::default();
     let mut unsupported = decode::members(body, |name, reader| match name {
-        "RequestItems" => {
-            decode_tables(reader, &mut asked, |table, reader| decode_keys(table, reader, &mut inner))
-        }
+        "RequestItems" => decode_tables(reader, &mut asked, |table, reader| {
+            decode_keys(table, reader, &mut inner)
+        }),
         "ReturnConsumedCapacity" => decode::text(reader, &mut capacity),
         _ => Ok(false),
     })?;
     unsupported.merge(inner);
     let mut constraints = Constraints::new();
     constraints.required(asked.as_ref(), "requestItems");
-    constraints.one_of(capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
+    constraints.one_of(
+        capacity.as_deref(),
+        "returnConsumedCapacity",
+        &ReturnCapacity::ALLOWED,
+    );
     constraints.finish()?;
     let asked = asked.expect("required");
     if asked.is_empty() {
@@ -182,12 +208,16 @@ pub(super) async fn batch_get_item<R: Runtime>(
             keys.push((item, key));
         }
         check_duplicates(keys.iter().map(|(_, key)| key))?;
-        gets.push(Gets { table, consistent, keys });
+        gets.push(Gets {
+            table,
+            consistent,
+            keys,
+        });
     }
 
-    let reads = gets.iter().flat_map(|gets| {
-        gets.keys.iter().map(|(_, key)| service.get(&gets.table, key))
-    });
+    let reads = gets
+        .iter()
+        .flat_map(|gets| gets.keys.iter().map(|(_, key)| service.get(&gets.table, key)));
     let mut reads = join_all(reads).await.into_iter();
     let mut answers = Vec::with_capacity(gets.len());
     let mut bytes = 0;
@@ -204,7 +234,9 @@ pub(super) async fn batch_get_item<R: Runtime>(
                     }
                     bytes += item_bytes;
                     processed += 1;
-                    answer.capacity = answer.capacity.plus(Capacity::of_read(item_bytes, gets.consistent));
+                    answer.capacity = answer
+                        .capacity
+                        .plus(Capacity::of_read(item_bytes, gets.consistent));
                     answer.items.extend(item);
                 }
                 Err(error) if error.kind == THROUGHPUT_EXCEEDED => {
@@ -233,18 +265,27 @@ struct Answer<'a> {
 
 fn write_gets(out: &mut Vec<u8>, answers: &[(&Gets, Answer<'_>)], wanted: ReturnCapacity) {
     let mut members = Members::begin(out);
-    let capacities = answers.iter().map(|(gets, answer)| (&*gets.table, answer.capacity));
+    let capacities = answers
+        .iter()
+        .map(|(gets, answer)| (&*gets.table, answer.capacity));
     write_capacities(&mut members, capacities, wanted);
     let mut responses = Members::begin(members.member("Responses"));
     for (gets, answer) in answers {
         let list = responses.member(&gets.table.definition().name);
-        write_list(list, answer.items.iter(), |out, item| write_item_view(out, item.view()));
+        write_list(list, answer.items.iter(), |out, item| {
+            write_item_view(out, item.view())
+        });
     }
     responses.end();
     let mut unprocessed = Members::begin(members.member("UnprocessedKeys"));
-    for (gets, answer) in answers.iter().filter(|(_, answer)| !answer.unprocessed.is_empty()) {
+    for (gets, answer) in answers
+        .iter()
+        .filter(|(_, answer)| !answer.unprocessed.is_empty())
+    {
         let mut table = Members::begin(unprocessed.member(&gets.table.definition().name));
-        write_list(table.member("Keys"), answer.unprocessed.iter(), |out, key| write_item(out, key));
+        write_list(table.member("Keys"), answer.unprocessed.iter(), |out, key| {
+            write_item(out, key)
+        });
         if gets.consistent {
             table.member("ConsistentRead").extend_from_slice(b"true");
         }
@@ -271,9 +312,13 @@ fn write_capacities<'a>(
     wanted: ReturnCapacity,
 ) {
     if wanted != ReturnCapacity::None {
-        write_list(members.member("ConsumedCapacity"), capacities, |out, (table, capacity)| {
-            capacity.write_json(out, &table.definition().name, wanted);
-        });
+        write_list(
+            members.member("ConsumedCapacity"),
+            capacities,
+            |out, (table, capacity)| {
+                capacity.write_json(out, &table.definition().name, wanted);
+            },
+        );
     }
 }
 
@@ -300,7 +345,11 @@ fn decode_writes(
             };
             let mut item = None;
             let other = decode::members_of(reader, |name, reader| {
-                if name == member { decode::item(reader, &mut item) } else { Ok(false) }
+                if name == member {
+                    decode::item(reader, &mut item)
+                } else {
+                    Ok(false)
+                }
             })?;
             unsupported.merge(other);
             *into = Some(item);
@@ -344,7 +393,9 @@ fn check_writes(asked: Vec<(String, Vec<WriteRequest>)>) -> Result<Vec<(String, 
     constraints.finish()?;
     let count: usize = asked.iter().map(|(_, writes)| writes.len()).sum();
     if count > WRITES_MAX {
-        return Err(ApiError::validation("Too many items requested for the BatchWriteItem call"));
+        return Err(ApiError::validation(
+            "Too many items requested for the BatchWriteItem call",
+        ));
     }
     let wanted = |write: WriteRequest| {
         Ok(match (write.put, write.delete) {
@@ -361,8 +412,14 @@ fn check_writes(asked: Vec<(String, Vec<WriteRequest>)>) -> Result<Vec<(String, 
     let mut bytes = 0;
     let mut checked = Vec::with_capacity(asked.len());
     for (table, writes) in asked {
-        let writes = writes.into_iter().map(wanted).collect::<Result<Vec<_>, ApiError>>()?;
-        bytes += writes.iter().map(|(Wanted::Put(item) | Wanted::Delete(item))| item.size()).sum::<usize>();
+        let writes = writes
+            .into_iter()
+            .map(wanted)
+            .collect::<Result<Vec<_>, ApiError>>()?;
+        bytes += writes
+            .iter()
+            .map(|(Wanted::Put(item) | Wanted::Delete(item))| item.size())
+            .sum::<usize>();
         checked.push((table, writes));
     }
     if bytes > WRITE_BYTES_MAX {
@@ -388,9 +445,9 @@ pub(super) async fn batch_write_item<R: Runtime>(
     let (mut capacity, mut metrics) = (None, None);
     let mut inner = Unsupported::default();
     let mut unsupported = decode::members(body, |name, reader| match name {
-        "RequestItems" => {
-            decode_tables(reader, &mut asked, |table, reader| decode_writes(table, reader, &mut inner))
-        }
+        "RequestItems" => decode_tables(reader, &mut asked, |table, reader| {
+            decode_writes(table, reader, &mut inner)
+        }),
         "ReturnConsumedCapacity" => decode::text(reader, &mut capacity),
         "ReturnItemCollectionMetrics" => decode::text(reader, &mut metrics),
         _ => Ok(false),
@@ -398,8 +455,16 @@ pub(super) async fn batch_write_item<R: Runtime>(
     unsupported.merge(inner);
     let mut constraints = Constraints::new();
     constraints.required(asked.as_ref(), "requestItems");
-    constraints.one_of(capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
-    constraints.one_of(metrics.as_deref(), "returnItemCollectionMetrics", &["SIZE", "NONE"]);
+    constraints.one_of(
+        capacity.as_deref(),
+        "returnConsumedCapacity",
+        &ReturnCapacity::ALLOWED,
+    );
+    constraints.one_of(
+        metrics.as_deref(),
+        "returnItemCollectionMetrics",
+        &["SIZE", "NONE"],
+    );
     constraints.finish()?;
     let asked = asked.expect("required");
     if asked.is_empty() {
@@ -432,7 +497,15 @@ pub(super) async fn batch_write_item<R: Runtime>(
                 },
                 Wanted::Delete(_) => Action::Delete,
             };
-            service.write(&part.table, key, Write { action, condition: None, return_old: false })
+            service.write(
+                &part.table,
+                key,
+                Write {
+                    action,
+                    condition: None,
+                    return_old: false,
+                },
+            )
         })
     });
     let mut done = join_all(running).await.into_iter();
@@ -466,9 +539,16 @@ pub(super) async fn batch_write_item<R: Runtime>(
 
     let mut members = Members::begin(out);
     let capacities = answers.iter().map(|(part, total, _)| (&*part.table, *total));
-    write_capacities(&mut members, capacities, ReturnCapacity::parse(capacity.as_deref()));
+    write_capacities(
+        &mut members,
+        capacities,
+        ReturnCapacity::parse(capacity.as_deref()),
+    );
     let mut tables = Members::begin(members.member("UnprocessedItems"));
-    for (part, _, unprocessed) in answers.iter().filter(|(_, _, unprocessed)| !unprocessed.is_empty()) {
+    for (part, _, unprocessed) in answers
+        .iter()
+        .filter(|(_, _, unprocessed)| !unprocessed.is_empty())
+    {
         let list = tables.member(&part.table.definition().name);
         write_list(list, unprocessed.iter(), |out, wanted| {
             let (request, member, item) = match wanted {

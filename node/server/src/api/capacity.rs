@@ -43,7 +43,9 @@ impl Capacity {
     /// Of a write that replaced `old` by `new` bytes.
     #[must_use]
     pub fn of_write(old_bytes: u32, new_bytes: u32) -> Capacity {
-        let units = u64::from(old_bytes.max(new_bytes)).div_ceil(WRITE_UNIT_BYTES).max(1);
+        let units = u64::from(old_bytes.max(new_bytes))
+            .div_ceil(WRITE_UNIT_BYTES)
+            .max(1);
         Capacity { halves: 2 * units }
     }
 
@@ -51,13 +53,17 @@ impl Capacity {
     #[must_use]
     pub fn of_read(bytes: u64, consistent: bool) -> Capacity {
         let units = bytes.div_ceil(READ_UNIT_BYTES).max(1);
-        Capacity { halves: if consistent { 2 * units } else { units } }
+        Capacity {
+            halves: if consistent { 2 * units } else { units },
+        }
     }
 
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Capacity) -> Capacity {
-        Capacity { halves: self.halves + other.halves }
+        Capacity {
+            halves: self.halves + other.halves,
+        }
     }
 
     fn write_units(self, out: &mut Vec<u8>) {
@@ -87,9 +93,14 @@ mod tests {
     #[test]
     fn units_are_started_blocks() {
         // Old bytes, new bytes, units.
-        for (old, new, units) in
-            [(0, 0, 1), (0, 1, 1), (0, 1024, 1), (1025, 10, 2), (10, 2049, 3), (0, 409_600, 400)]
-        {
+        for (old, new, units) in [
+            (0, 0, 1),
+            (0, 1, 1),
+            (0, 1024, 1),
+            (1025, 10, 2),
+            (10, 2049, 3),
+            (0, 409_600, 400),
+        ] {
             assert_eq!(Capacity::of_write(old, new).halves, units * 2, "{old} {new}");
         }
         // Bytes, halves of a unit when consistent.

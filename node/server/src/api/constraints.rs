@@ -19,15 +19,18 @@ impl Constraints {
     /// The value `value` at `path` violates `constraint`.
     pub(crate) fn add(&mut self, value: &str, path: &str, constraint: &str) {
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push(format!("Value '{value}' at '{path}' failed to satisfy constraint: {constraint}"));
+            self.errors.push(format!(
+                "Value '{value}' at '{path}' failed to satisfy constraint: {constraint}"
+            ));
         }
     }
 
     /// There is no value at `path`.
     pub(crate) fn missing(&mut self, path: &str) {
         if self.errors.len() < ERRORS_MAX {
-            self.errors
-                .push(format!("Value null at '{path}' failed to satisfy constraint: Member must not be null"));
+            self.errors.push(format!(
+                "Value null at '{path}' failed to satisfy constraint: Member must not be null"
+            ));
         }
     }
 
@@ -72,7 +75,11 @@ impl Constraints {
     pub(crate) fn name(&mut self, value: Option<&str>, path: &str, shortest: usize) {
         let Some(value) = value else { return };
         if !value.is_empty() && !is_name(value) || value.is_empty() && shortest > 1 {
-            self.add(value, path, "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+");
+            self.add(
+                value,
+                path,
+                "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+",
+            );
         }
         if value.len() < shortest {
             let constraint = format!("Member must have length greater than or equal to {shortest}");

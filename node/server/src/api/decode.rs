@@ -14,7 +14,11 @@ use super::ApiError;
 impl From<JsonError> for ApiError {
     fn from(error: JsonError) -> ApiError {
         // A body that is no JSON at all is answered without a message.
-        ApiError::serialization(if error.malformed { String::new() } else { error.message })
+        ApiError::serialization(if error.malformed {
+            String::new()
+        } else {
+            error.message
+        })
     }
 }
 

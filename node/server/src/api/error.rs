@@ -55,7 +55,12 @@ impl ApiError {
             UNAVAILABLE => 503,
             _ => 400,
         };
-        ApiError { status, kind, message: message.into(), extra: String::new() }
+        ApiError {
+            status,
+            kind,
+            message: message.into(),
+            extra: String::new(),
+        }
     }
 
     /// `ValidationException`.
@@ -101,7 +106,11 @@ impl ApiError {
         out.push(b'"');
         if !self.message.is_empty() {
             // Coral spells it so for the errors it raises before DynamoDB sees the request.
-            let member: &[u8] = if self.kind == SERIALIZATION { b",\"Message\":" } else { b",\"message\":" };
+            let member: &[u8] = if self.kind == SERIALIZATION {
+                b",\"Message\":"
+            } else {
+                b",\"message\":"
+            };
             out.extend_from_slice(member);
             write_string(out, &self.message);
         }

@@ -72,12 +72,21 @@ pub(super) async fn get_item<R: Runtime>(
         "ReturnConsumedCapacity" => decode::text(reader, &mut request.capacity),
         _ => Ok(false),
     })?;
-    let GetItem { table, key, consistent, capacity } = request;
+    let GetItem {
+        table,
+        key,
+        consistent,
+        capacity,
+    } = request;
 
     let mut constraints = Constraints::new();
     constraints.required(key.as_ref(), "key");
     constraints.table_name(table.as_deref());
-    constraints.one_of(capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
+    constraints.one_of(
+        capacity.as_deref(),
+        "returnConsumedCapacity",
+        &ReturnCapacity::ALLOWED,
+    );
     constraints.finish()?;
     unsupported.check()?;
     let (table, key) = (table.expect("required"), key.expect("required")?);
@@ -134,9 +143,17 @@ impl<'a> WriteItem<'a> {
         name.finish()?;
         let mut constraints = Constraints::new();
         constraints.required(self.item.as_ref(), item);
-        constraints.one_of(self.capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
+        constraints.one_of(
+            self.capacity.as_deref(),
+            "returnConsumedCapacity",
+            &ReturnCapacity::ALLOWED,
+        );
         constraints.one_of(self.return_values.as_deref(), "returnValues", &RETURN_VALUES);
-        constraints.one_of(self.metrics.as_deref(), "returnItemCollectionMetrics", &["SIZE", "NONE"]);
+        constraints.one_of(
+            self.metrics.as_deref(),
+            "returnItemCollectionMetrics",
+            &["SIZE", "NONE"],
+        );
         constraints.one_of(
             self.on_failure.as_deref(),
             "returnValuesOnConditionCheckFailure",
@@ -189,8 +206,21 @@ pub(super) async fn put_item<R: Runtime>(
     let table = service.table(&request.table.expect("required"))?;
     let key = table.key_of_item(&item)?;
     let item_bytes = u32::try_from(item.size()).expect("item sizes are limited");
-    let action = Action::Put { item: ItemBytes::from_item(&item).into_vec(), item_bytes };
-    let written = service.write(&table, &key, Write { action, condition: None, return_old }).await?;
+    let action = Action::Put {
+        item: ItemBytes::from_item(&item).into_vec(),
+        item_bytes,
+    };
+    let written = service
+        .write(
+            &table,
+            &key,
+            Write {
+                action,
+                condition: None,
+                return_old,
+            },
+        )
+        .await?;
 
     let mut members = Members::begin(out);
     if let Some(old) = &written.old {

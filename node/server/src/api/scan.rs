@@ -15,7 +15,12 @@ use crate::catalog::{PrimaryKey, Table};
 /// Segments that a table may be scanned in.
 const SEGMENTS_MAX: i64 = 1_000_000;
 
-const SELECT: [&str; 4] = ["SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES"];
+const SELECT: [&str; 4] = [
+    "SPECIFIC_ATTRIBUTES",
+    "COUNT",
+    "ALL_ATTRIBUTES",
+    "ALL_PROJECTED_ATTRIBUTES",
+];
 
 /// The parameters that Query and Scan share.
 #[derive(Default)]
@@ -48,7 +53,11 @@ impl<'a> PageParameters<'a> {
     pub(super) fn constraints(&self, constraints: &mut Constraints) {
         constraints.table_name(self.table.as_deref());
         constraints.one_of(self.select.as_deref(), "select", &SELECT);
-        constraints.one_of(self.capacity.as_deref(), "returnConsumedCapacity", &ReturnCapacity::ALLOWED);
+        constraints.one_of(
+            self.capacity.as_deref(),
+            "returnConsumedCapacity",
+            &ReturnCapacity::ALLOWED,
+        );
     }
 
     /// Whether only the count is wanted. Indexes and projections, which the other values are about, do not exist.
@@ -122,7 +131,11 @@ fn start_refusal(error: &ItemError) -> ApiError {
             | ItemError::NumberSetDuplicates
             | ItemError::BinarySetDuplicates(_)
     );
-    let prefix = if bare { "" } else { "The provided starting key is invalid: " };
+    let prefix = if bare {
+        ""
+    } else {
+        "The provided starting key is invalid: "
+    };
     ApiError::validation(format!("{prefix}{error}"))
 }
 
@@ -181,7 +194,13 @@ pub(super) async fn scan<R: Runtime>(
 
     let table = service.table(common.table.as_deref().expect("required"))?;
     let start = resolve_start(&table, start)?;
-    let scan = Scan { segment, start, limit: common.limit(), filter: None, count_only };
+    let scan = Scan {
+        segment,
+        start,
+        limit: common.limit(),
+        filter: None,
+        count_only,
+    };
     let page = service.scan(&table, scan).await?;
     common.respond(out, &table, &page, count_only);
     Ok(())

@@ -34,7 +34,9 @@ struct Inner<R: Runtime> {
 
 impl<R: Runtime> Clone for Service<R> {
     fn clone(&self) -> Service<R> {
-        Service { inner: Rc::clone(&self.inner) }
+        Service {
+            inner: Rc::clone(&self.inner),
+        }
     }
 }
 
@@ -93,7 +95,15 @@ impl<R: Runtime> Service<R> {
         region: String,
         account: String,
     ) -> Service<R> {
-        Service { inner: Rc::new(Inner { router, catalog, control, region, account }) }
+        Service {
+            inner: Rc::new(Inner {
+                router,
+                catalog,
+                control,
+                region,
+                account,
+            }),
+        }
     }
 
     /// Executes `operation` (the part of `X-Amz-Target` after `DynamoDB_20120810.`) on the request `body` and
@@ -196,8 +206,20 @@ impl<R: Runtime> Service<R> {
         return_old: bool,
     ) -> Result<Written, ApiError> {
         let item_bytes = u32::try_from(item.view().size_bytes()).expect("item sizes are limited");
-        let action = Action::Put { item: item.into_vec(), item_bytes };
-        self.write(table, key, Write { action, condition, return_old }).await
+        let action = Action::Put {
+            item: item.into_vec(),
+            item_bytes,
+        };
+        self.write(
+            table,
+            key,
+            Write {
+                action,
+                condition,
+                return_old,
+            },
+        )
+        .await
     }
 
     /// Removes an item; resolves when that is durable, also when there was none.
@@ -211,7 +233,16 @@ impl<R: Runtime> Service<R> {
         condition: Option<Condition>,
         return_old: bool,
     ) -> Result<Written, ApiError> {
-        self.write(table, key, Write { action: Action::Delete, condition, return_old }).await
+        self.write(
+            table,
+            key,
+            Write {
+                action: Action::Delete,
+                condition,
+                return_old,
+            },
+        )
+        .await
     }
 
     /// Writes an item.
@@ -220,7 +251,11 @@ impl<R: Runtime> Service<R> {
     /// The condition's; what keeps the partition from being written.
     pub async fn write(&self, table: &Table, key: &PrimaryKey, write: Write) -> Result<Written, ApiError> {
         let (target, storage_key) = table.locate(key);
-        let written = self.inner.router.write(target, storage_key.as_bytes(), write).await;
+        let written = self
+            .inner
+            .router
+            .write(target, storage_key.as_bytes(), write)
+            .await;
         written.map_err(|error| self.explain(table, error))
     }
 
@@ -231,7 +266,9 @@ impl<R: Runtime> Service<R> {
     pub async fn query(&self, table: &Table, query: Query) -> Result<Page, ApiError> {
         let seed = table.definition().seed;
         let (mut lower, mut upper) = query.condition.range(Space::Base, seed, &query.partition)?;
-        let place = table.definition().place_of(StorageKey::hash(seed, &query.partition));
+        let place = table
+            .definition()
+            .place_of(StorageKey::hash(seed, &query.partition));
         if let Some(start) = &query.start {
             let (_, start_key) = table.locate(start);
             if start.partition != query.partition {
@@ -241,11 +278,19 @@ impl<R: Runtime> Service<R> {
                 return Err(ApiError::validation(START_OUTSIDE_PREDICATE));
             }
             let after = Bound::Excluded(start_key.into_bytes());
-            if query.forward { lower = after } else { upper = after }
+            if query.forward {
+                lower = after
+            } else {
+                upper = after
+            }
         }
         let request = PageRequest {
             range: Range { lower, upper },
-            direction: if query.forward { Direction::Forward } else { Direction::Backward },
+            direction: if query.forward {
+                Direction::Forward
+            } else {
+                Direction::Backward
+            },
             items_max: query.limit.unwrap_or(u64::MAX),
             bytes_max: PAGE_BYTES_MAX,
             filter: query.filter,
@@ -294,7 +339,10 @@ impl<R: Runtime> Service<R> {
                 break;
             }
             let request = PageRequest {
-                range: Range { lower: lower.clone(), upper: Bound::Excluded(hash_bound(end)) },
+                range: Range {
+                    lower: lower.clone(),
+                    upper: Bound::Excluded(hash_bound(end)),
+                },
                 direction: Direction::Forward,
                 items_max: scan.limit.unwrap_or(u64::MAX) - page.scanned_count,
                 bytes_max: PAGE_BYTES_MAX - page.scanned_bytes,
@@ -319,7 +367,9 @@ impl<R: Runtime> Service<R> {
     fn explain(&self, table: &Table, error: ApiError) -> ApiError {
         let definition = table.definition();
         if error.kind == RESOURCE_NOT_FOUND
-            && self.table(&definition.name).is_ok_and(|now| now.definition().id == definition.id)
+            && self
+                .table(&definition.name)
+                .is_ok_and(|now| now.definition().id == definition.id)
         {
             return ApiError::internal("a partition of the table is missing");
         }
@@ -332,13 +382,18 @@ impl<R: Runtime> Service<R> {
         order: impl FnOnce(ReplySender<Result<Arc<TableDefinition>, ApiError>>) -> Order,
     ) -> Result<Arc<TableDefinition>, ApiError> {
         let (sender, answer) = reply();
-        if self.inner.control[0].try_send(Control::Order(order(sender))).is_err() {
+        if self.inner.control[0]
+            .try_send(Control::Order(order(sender)))
+            .is_err()
+        {
             return Err(ApiError::new(
                 LIMIT_EXCEEDED,
                 "Subscriber limit exceeded: too many operations on tables at once; try again later",
             ));
         }
-        answer.await.map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"))?
+        answer
+            .await
+            .map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"))?
     }
 
     /// What a table holds on all shards.
@@ -347,7 +402,10 @@ impl<R: Runtime> Service<R> {
         let mut replies = Vec::new();
         for control in &self.inner.control {
             let (sender, answer) = reply();
-            let question = Control::Usage { table: Arc::clone(&definition), reply: sender };
+            let question = Control::Usage {
+                table: Arc::clone(&definition),
+                reply: sender,
+            };
             if control.send(question).await.is_ok() {
                 replies.push(answer);
             }
@@ -416,7 +474,10 @@ fn is_empty(range: &Range) -> bool {
 pub(super) fn write_key_of(out: &mut Vec<u8>, table: &Table, item: ItemView<'_>) {
     let definition = table.definition();
     out.push(b'{');
-    for (index, key) in std::iter::once(&definition.partition_key).chain(&definition.sort_key).enumerate() {
+    for (index, key) in std::iter::once(&definition.partition_key)
+        .chain(&definition.sort_key)
+        .enumerate()
+    {
         if index > 0 {
             out.push(b',');
         }
@@ -430,9 +491,9 @@ pub(super) fn write_key_of(out: &mut Vec<u8>, table: &Table, item: ItemView<'_>)
 
 /// The key given as `ExclusiveStartKey`.
 pub(super) fn start_key(table: &Table, key: &Item) -> Result<PrimaryKey, ApiError> {
-    table
-        .key_of_key(key)
-        .map_err(|error| ApiError::validation(format!("The provided starting key is invalid: {}", error.message)))
+    table.key_of_key(key).map_err(|error| {
+        ApiError::validation(format!("The provided starting key is invalid: {}", error.message))
+    })
 }
 
 #[cfg(test)]

@@ -116,7 +116,11 @@ impl<'a> CreateTable<'a> {
         constraints.name(self.name.as_deref(), "tableName", NAME_BYTES_MIN);
         constraints.finish()?;
         let mut constraints = Constraints::new();
-        constraints.one_of(self.billing.as_deref(), "billingMode", &["PROVISIONED", "PAY_PER_REQUEST"]);
+        constraints.one_of(
+            self.billing.as_deref(),
+            "billingMode",
+            &["PROVISIONED", "PAY_PER_REQUEST"],
+        );
         if let Some(units) = &self.units {
             for (value, path) in [
                 (units.write, "provisionedThroughput.writeCapacityUnits"),
@@ -130,11 +134,19 @@ impl<'a> CreateTable<'a> {
             None => constraints.missing("keySchema"),
             Some(keys) => {
                 if keys.is_empty() {
-                    constraints.add("[]", "keySchema", "Member must have length greater than or equal to 1");
+                    constraints.add(
+                        "[]",
+                        "keySchema",
+                        "Member must have length greater than or equal to 1",
+                    );
                 }
                 if keys.len() > 2 {
                     let dump = dump_keys(keys);
-                    constraints.add(&dump, "keySchema", "Member must have length less than or equal to 2");
+                    constraints.add(
+                        &dump,
+                        "keySchema",
+                        "Member must have length less than or equal to 2",
+                    );
                 }
                 pair_constraints(&mut constraints, keys, "keySchema", "keyType", &["HASH", "RANGE"]);
             }
@@ -180,7 +192,10 @@ impl<'a> CreateTable<'a> {
                         )));
                     }
                 }
-                Ok(Billing::Provisioned { read_units: read.unsigned_abs(), write_units: write.unsigned_abs() })
+                Ok(Billing::Provisioned {
+                    read_units: read.unsigned_abs(),
+                    write_units: write.unsigned_abs(),
+                })
             }
         }
     }
@@ -195,10 +210,11 @@ impl<'a> CreateTable<'a> {
             names.join(", ")
         };
         if keys.len() > attributes.len() {
-            return Err(ApiError::validation("Invalid KeySchema: Some index key attribute have no definition"));
+            return Err(ApiError::validation(
+                "Invalid KeySchema: Some index key attribute have no definition",
+            ));
         }
-        let definition =
-            |key: &Pair| attributes.iter().position(|attribute| attribute.name == key.name);
+        let definition = |key: &Pair| attributes.iter().position(|attribute| attribute.name == key.name);
         if keys.iter().any(|key| definition(key).is_none()) {
             return Err(ApiError::parameters(format!(
                 "Some index key attributes are not defined in AttributeDefinitions. Keys: [{}], \
@@ -240,7 +256,13 @@ impl<'a> CreateTable<'a> {
             let position = definition(key).expect("checked above");
             let kind = attributes[position].kind.as_deref().and_then(KeyType::from_name);
             let name = key.name.clone().expect("required");
-            (KeyAttribute { name, kind: kind.expect("one of the types allowed") }, position)
+            (
+                KeyAttribute {
+                    name,
+                    kind: kind.expect("one of the types allowed"),
+                },
+                position,
+            )
         };
         let (partition_key, partition_position) = key_attribute(&keys[0]);
         let sort = keys.get(1).map(key_attribute);
@@ -271,7 +293,10 @@ fn pair_constraints(
 
 fn dump_keys(keys: &[Pair]) -> String {
     let dump = |key: &Pair| {
-        let (name, kind) = (key.name.as_deref().unwrap_or("null"), key.kind.as_deref().unwrap_or("null"));
+        let (name, kind) = (
+            key.name.as_deref().unwrap_or("null"),
+            key.kind.as_deref().unwrap_or("null"),
+        );
         format!("KeySchemaElement(attributeName={name}, keyType={kind})")
     };
     format!("[{}]", keys.iter().map(dump).collect::<Vec<_>>().join(", "))
@@ -291,7 +316,12 @@ pub(super) async fn create_table<R: Runtime>(
     let draft = request.draft()?;
     let definition = service.order(|reply| Order::Create { draft, reply }).await?;
     let mut members = Members::begin(out);
-    describe(members.member("TableDescription"), service, &definition, Usage::default());
+    describe(
+        members.member("TableDescription"),
+        service,
+        &definition,
+        Usage::default(),
+    );
     members.end();
     Ok(())
 }
@@ -350,7 +380,12 @@ pub(super) async fn delete_table<R: Runtime>(
     let name = decode_name(body)?;
     let definition = service.order(|reply| Order::Delete { name, reply }).await?;
     let mut members = Members::begin(out);
-    describe(members.member("TableDescription"), service, &definition, Usage::default());
+    describe(
+        members.member("TableDescription"),
+        service,
+        &definition,
+        Usage::default(),
+    );
     members.end();
     Ok(())
 }
@@ -396,18 +431,17 @@ pub(super) fn list_tables<R: Runtime>(
 }
 
 /// Writes a TableDescription.
-fn describe<R: Runtime>(
-    out: &mut Vec<u8>,
-    service: &Service<R>,
-    definition: &TableDefinition,
-    usage: Usage,
-) {
+fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, definition: &TableDefinition, usage: Usage) {
     let mut members = Members::begin(out);
-    let keys: Vec<&KeyAttribute> =
-        std::iter::once(&definition.partition_key).chain(&definition.sort_key).collect();
+    let keys: Vec<&KeyAttribute> = std::iter::once(&definition.partition_key)
+        .chain(&definition.sort_key)
+        .collect();
     let (read, write) = match definition.billing {
         Billing::OnDemand => (0, 0),
-        Billing::Provisioned { read_units, write_units } => (read_units, write_units),
+        Billing::Provisioned {
+            read_units,
+            write_units,
+        } => (read_units, write_units),
     };
     if definition.status != TableStatus::Deleting {
         let mut defined = keys.clone();
@@ -416,7 +450,9 @@ fn describe<R: Runtime>(
         }
         write_pairs(
             members.member("AttributeDefinitions"),
-            defined.iter().map(|key| (key.name.as_str(), "AttributeType", key.kind.name())),
+            defined
+                .iter()
+                .map(|key| (key.name.as_str(), "AttributeType", key.kind.name())),
         );
     }
     members.string("TableName", &definition.name);
@@ -424,13 +460,21 @@ fn describe<R: Runtime>(
         let roles = ["HASH", "RANGE"];
         write_pairs(
             members.member("KeySchema"),
-            keys.iter().zip(roles).map(|(key, role)| (key.name.as_str(), "KeyType", role)),
+            keys.iter()
+                .zip(roles)
+                .map(|(key, role)| (key.name.as_str(), "KeyType", role)),
         );
     }
     members.string("TableStatus", definition.status.name());
     if definition.status != TableStatus::Deleting {
-        let created = format!("{}.{:03}", definition.created_ms / 1000, definition.created_ms % 1000);
-        members.member("CreationDateTime").extend_from_slice(created.as_bytes());
+        let created = format!(
+            "{}.{:03}",
+            definition.created_ms / 1000,
+            definition.created_ms % 1000
+        );
+        members
+            .member("CreationDateTime")
+            .extend_from_slice(created.as_bytes());
     }
     let mut units = Members::begin(members.member("ProvisionedThroughput"));
     units.number("NumberOfDecreasesToday", 0);
@@ -452,7 +496,9 @@ fn describe<R: Runtime>(
         summary.string("BillingMode", "PAY_PER_REQUEST");
         summary.end();
     }
-    members.member("DeletionProtectionEnabled").extend_from_slice(b"false");
+    members
+        .member("DeletionProtectionEnabled")
+        .extend_from_slice(b"false");
     members.end();
 }
 

@@ -134,10 +134,16 @@ impl TableDefinition {
     pub(crate) fn to_item(&self, account: &str) -> Item {
         let (billing, read, write) = match self.billing {
             Billing::OnDemand => ("PAY_PER_REQUEST", 0, 0),
-            Billing::Provisioned { read_units, write_units } => ("PROVISIONED", read_units, write_units),
+            Billing::Provisioned {
+                read_units,
+                write_units,
+            } => ("PROVISIONED", read_units, write_units),
         };
         let key = |key: &KeyAttribute| {
-            Value::map(vec![attribute("Name", text(&key.name)), attribute("Type", text(key.kind.name()))])
+            Value::map(vec![
+                attribute("Name", text(&key.name)),
+                attribute("Type", text(key.kind.name())),
+            ])
         };
         let place = |place: &PartitionPlace| {
             Value::map(vec![
@@ -174,14 +180,21 @@ impl TableDefinition {
             return None;
         }
         let mut keys = Vec::new();
-        let ValueView::L(list) = get("Keys")? else { return None };
+        let ValueView::L(list) = get("Keys")? else {
+            return None;
+        };
         for key in list.iter() {
             let ValueView::M(key) = key else { return None };
             let kind = KeyType::from_name(as_text(key.get("Type")?)?)?;
-            keys.push(KeyAttribute { name: as_text(key.get("Name")?)?.to_owned(), kind });
+            keys.push(KeyAttribute {
+                name: as_text(key.get("Name")?)?.to_owned(),
+                kind,
+            });
         }
         let mut places = Vec::new();
-        let ValueView::L(list) = get("Places")? else { return None };
+        let ValueView::L(list) = get("Places")? else {
+            return None;
+        };
         for place in list.iter() {
             let ValueView::M(place) = place else { return None };
             places.push(PartitionPlace {
@@ -196,12 +209,15 @@ impl TableDefinition {
         }
         let billing = match as_text(get("Billing")?)? {
             "PAY_PER_REQUEST" => Billing::OnDemand,
-            "PROVISIONED" => {
-                Billing::Provisioned { read_units: as_u64(get("Read")?)?, write_units: as_u64(get("Write")?)? }
-            }
+            "PROVISIONED" => Billing::Provisioned {
+                read_units: as_u64(get("Read")?)?,
+                write_units: as_u64(get("Write")?)?,
+            },
             _ => return None,
         };
-        let ValueView::Bool(sort_key_defined_first) = get("SortFirst")? else { return None };
+        let ValueView::Bool(sort_key_defined_first) = get("SortFirst")? else {
+            return None;
+        };
         let mut keys = keys.into_iter();
         Some(TableDefinition {
             id: TableId(as_u64(get("Id")?)?),
@@ -226,7 +242,10 @@ pub(crate) fn entry_key(account: &str, name: &str) -> (KeyValue, KeyValue) {
 }
 
 pub(crate) fn attribute(name: &str, value: Value) -> Attribute {
-    Attribute { name: name.to_owned(), value }
+    Attribute {
+        name: name.to_owned(),
+        value,
+    }
 }
 
 pub(crate) fn text(text: &str) -> Value {
@@ -234,7 +253,12 @@ pub(crate) fn text(text: &str) -> Value {
 }
 
 pub(crate) fn number(number: u64) -> Value {
-    Value::N(number.to_string().parse::<Number>().expect("twenty digits are a number"))
+    Value::N(
+        number
+            .to_string()
+            .parse::<Number>()
+            .expect("twenty digits are a number"),
+    )
 }
 
 pub(crate) fn as_u64(value: ValueView<'_>) -> Option<u64> {
@@ -262,10 +286,19 @@ mod tests {
             name: "orders".to_owned(),
             unique: "00000000-0000-4000-8000-000000000007".to_owned(),
             status: TableStatus::Creating,
-            partition_key: KeyAttribute { name: "customer".to_owned(), kind: KeyType::S },
-            sort_key: Some(KeyAttribute { name: "placed".to_owned(), kind: KeyType::N }),
+            partition_key: KeyAttribute {
+                name: "customer".to_owned(),
+                kind: KeyType::S,
+            },
+            sort_key: Some(KeyAttribute {
+                name: "placed".to_owned(),
+                kind: KeyType::N,
+            }),
             sort_key_defined_first: true,
-            billing: Billing::Provisioned { read_units: 5, write_units: 1_000_000_000_000 },
+            billing: Billing::Provisioned {
+                read_units: 5,
+                write_units: 1_000_000_000_000,
+            },
             created_ms: 1_700_000_000_123,
             seed: u64::MAX - 3,
             places: (0..4)
@@ -296,9 +329,14 @@ mod tests {
     #[test]
     fn every_hash_has_one_place() {
         let table = table();
-        for (hash, place) in
-            [(0, 0), (1, 0), ((1 << 62) - 1, 0), (1 << 62, 1), (3 << 62, 3), (u64::MAX, 3)]
-        {
+        for (hash, place) in [
+            (0, 0),
+            (1, 0),
+            ((1 << 62) - 1, 0),
+            (1 << 62, 1),
+            (3 << 62, 3),
+            (u64::MAX, 3),
+        ] {
             assert_eq!(table.place_of(hash), place, "{hash:x}");
         }
     }

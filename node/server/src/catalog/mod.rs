@@ -75,18 +75,32 @@ impl Table {
 
     /// Its partitions in the order of their hashes, each with the shard that serves it.
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = (PartitionPlace, usize)> + '_ {
-        self.definition.places.iter().zip(&self.seats).map(|(place, seat)| (*place, seat.shard))
+        self.definition
+            .places
+            .iter()
+            .zip(&self.seats)
+            .map(|(place, seat)| (*place, seat.shard))
     }
 
     pub(crate) fn target(&self, place: usize) -> Target {
-        Target { partition: self.definition.places[place].id, seat: self.seats[place] }
+        Target {
+            partition: self.definition.places[place].id,
+            seat: self.seats[place],
+        }
     }
 
     /// The storage key of a primary key, and the partition that owns it.
     pub(crate) fn locate(&self, key: &PrimaryKey) -> (Target, StorageKey) {
-        let storage_key =
-            StorageKey::new(Space::Base, self.definition.seed, &key.partition, key.sort.as_ref());
-        (self.target(self.definition.place_of(hash_of(storage_key.as_bytes()))), storage_key)
+        let storage_key = StorageKey::new(
+            Space::Base,
+            self.definition.seed,
+            &key.partition,
+            key.sort.as_ref(),
+        );
+        (
+            self.target(self.definition.place_of(hash_of(storage_key.as_bytes()))),
+            storage_key,
+        )
     }
 
     /// The primary key of a whole item.
@@ -113,7 +127,8 @@ impl Table {
     /// It does not: DynamoDB's words for keys.
     pub fn key_of_key(&self, key: &Item) -> Result<PrimaryKey, ApiError> {
         self.check_key_length(key.len())?;
-        self.key_with(|schema| KeyValue::from_item(key, &schema.name, schema.kind)).map_err(key_error)
+        self.key_with(|schema| KeyValue::from_item(key, &schema.name, schema.kind))
+            .map_err(key_error)
     }
 
     /// As [`Table::key_of_key`], for an archived key.
@@ -122,12 +137,17 @@ impl Table {
     /// As there.
     pub fn key_of_key_view(&self, key: ItemView<'_>) -> Result<PrimaryKey, ApiError> {
         self.check_key_length(key.len())?;
-        self.key_with(|schema| KeyValue::from_item_view(key, &schema.name, schema.kind)).map_err(key_error)
+        self.key_with(|schema| KeyValue::from_item_view(key, &schema.name, schema.kind))
+            .map_err(key_error)
     }
 
     fn check_key_length(&self, attributes: usize) -> Result<(), ApiError> {
         let wanted = 1 + usize::from(self.definition.sort_key.is_some());
-        if attributes == wanted { Ok(()) } else { Err(ApiError::validation(KEY_MISMATCH)) }
+        if attributes == wanted {
+            Ok(())
+        } else {
+            Err(ApiError::validation(KEY_MISMATCH))
+        }
     }
 
     fn key_with(
@@ -146,7 +166,11 @@ impl Table {
 
 /// The hash in a storage key.
 pub(crate) fn hash_of(storage_key: &[u8]) -> u64 {
-    u64::from_be_bytes(storage_key[1..9].try_into().expect("a storage key begins with a space and a hash"))
+    u64::from_be_bytes(
+        storage_key[1..9]
+            .try_into()
+            .expect("a storage key begins with a space and a hash"),
+    )
 }
 
 pub(crate) const KEY_MISMATCH: &str = "The provided key element does not match the schema";
@@ -186,7 +210,9 @@ impl Catalog {
     pub(crate) fn names_after(&self, start: Option<&str>) -> impl Iterator<Item = &str> {
         use std::ops::Bound;
         let lower = start.map_or(Bound::Unbounded, Bound::Excluded);
-        self.tables.range::<str, _>((lower, Bound::Unbounded)).map(|(name, _)| name.as_str())
+        self.tables
+            .range::<str, _>((lower, Bound::Unbounded))
+            .map(|(name, _)| name.as_str())
     }
 
     pub(crate) fn set(&mut self, definition: Arc<TableDefinition>, deal: &Deal) -> Result<(), ApiError> {
@@ -209,8 +235,14 @@ pub(crate) struct Usage {
 
 /// What shards ask of the store on shard 0.
 pub(crate) enum Order {
-    Create { draft: TableDraft, reply: ReplySender<Result<Arc<TableDefinition>, ApiError>> },
-    Delete { name: String, reply: ReplySender<Result<Arc<TableDefinition>, ApiError>> },
+    Create {
+        draft: TableDraft,
+        reply: ReplySender<Result<Arc<TableDefinition>, ApiError>>,
+    },
+    Delete {
+        name: String,
+        reply: ReplySender<Result<Arc<TableDefinition>, ApiError>>,
+    },
 }
 
 impl<R: Runtime> Router<R> {
@@ -219,7 +251,10 @@ impl<R: Runtime> Router<R> {
         definition: &'a TableDefinition,
     ) -> impl Iterator<Item = (usize, &'a Engine<R>)> {
         definition.places.iter().enumerate().filter_map(|(index, place)| {
-            let seat = self.deal.seat(place.log).filter(|seat| seat.shard == self.shard)?;
+            let seat = self
+                .deal
+                .seat(place.log)
+                .filter(|seat| seat.shard == self.shard)?;
             Some((index, &self.engines[seat.engine]))
         })
     }
@@ -279,8 +314,14 @@ pub(crate) fn system_table() -> TableDefinition {
         name: String::new(),
         unique: String::new(),
         status: TableStatus::Active,
-        partition_key: KeyAttribute { name: definition::ACCOUNT.to_owned(), kind: KeyType::S },
-        sort_key: Some(KeyAttribute { name: definition::NAME.to_owned(), kind: KeyType::S }),
+        partition_key: KeyAttribute {
+            name: definition::ACCOUNT.to_owned(),
+            kind: KeyType::S,
+        },
+        sort_key: Some(KeyAttribute {
+            name: definition::NAME.to_owned(),
+            kind: KeyType::S,
+        }),
         sort_key_defined_first: false,
         billing: Billing::OnDemand,
         created_ms: 0,

@@ -81,7 +81,11 @@ impl<R: Runtime> Store<R> {
         let existed = router.missing_partition(&definition).is_none();
         if !existed {
             // The catalog comes first in a node's life: partitions without one mean that it was lost.
-            let orphans = router.engines.iter().map(|engine| engine.partitions().len()).sum::<usize>();
+            let orphans = router
+                .engines
+                .iter()
+                .map(|engine| engine.partitions().len())
+                .sum::<usize>();
             if orphans > 0 {
                 return Err(ApiError::internal(format!(
                     "log 0 holds no catalog, but {orphans} partitions exist; it must be recovered first"
@@ -109,7 +113,10 @@ impl<R: Runtime> Store<R> {
     }
 
     async fn load(&self) -> Result<(), ApiError> {
-        let everything = Range { lower: Bound::Unbounded, upper: Bound::Unbounded };
+        let everything = Range {
+            lower: Bound::Unbounded,
+            upper: Bound::Unbounded,
+        };
         for stored in self.router.all(self.system.target(0), everything).await? {
             let item = stored_view(&stored);
             if let Some(counter) = Counter::from_item(item) {
@@ -117,13 +124,20 @@ impl<R: Runtime> Store<R> {
                 continue;
             }
             let definition = TableDefinition::from_item(item).ok_or_else(|| {
-                ApiError::internal(format!("the catalog holds an entry that this version cannot read: {item:?}"))
+                ApiError::internal(format!(
+                    "the catalog holds an entry that this version cannot read: {item:?}"
+                ))
             })?;
-            self.tables.borrow_mut().insert(definition.name.clone(), Arc::new(definition));
+            self.tables
+                .borrow_mut()
+                .insert(definition.name.clone(), Arc::new(definition));
         }
         let counter = self.counter.get();
         for table in self.tables.borrow().values() {
-            let partitions = table.places.iter().all(|place| place.id.0 < counter.next_partition);
+            let partitions = table
+                .places
+                .iter()
+                .all(|place| place.id.0 < counter.next_partition);
             if table.id.0 >= counter.next_table || !partitions || table.version > counter.version {
                 return Err(ApiError::internal(format!(
                     "the catalog's counter is behind its entry of table {}",
@@ -143,7 +157,10 @@ impl<R: Runtime> Store<R> {
     pub(crate) async fn create(self: &Rc<Self>, draft: TableDraft) -> Result<Arc<TableDefinition>, ApiError> {
         let _turn = self.turn.lock().await;
         if self.tables.borrow().contains_key(&draft.name) {
-            return Err(ApiError::new(RESOURCE_IN_USE, format!("Table already exists: {}", draft.name)));
+            return Err(ApiError::new(
+                RESOURCE_IN_USE,
+                format!("Table already exists: {}", draft.name),
+            ));
         }
         if self.tables.borrow().len() >= TABLES_MAX {
             return Err(ApiError::new(
@@ -255,8 +272,10 @@ impl<R: Runtime> Store<R> {
         }
         loop {
             let turn = self.turn.lock().await;
-            let unfinished =
-                self.tables().into_iter().filter(|table| table.status != TableStatus::Active);
+            let unfinished = self
+                .tables()
+                .into_iter()
+                .filter(|table| table.status != TableStatus::Active);
             let mut failed = None;
             for table in unfinished {
                 if let Err(error) = self.finish(&table).await {
@@ -274,7 +293,9 @@ impl<R: Runtime> Store<R> {
     }
 
     fn resume_later(self: &Rc<Self>) {
-        self.router.runtime.spawn(Queue::Background, Rc::clone(self).resume());
+        self.router
+            .runtime
+            .spawn(Queue::Background, Rc::clone(self).resume());
     }
 
     /// Takes ids, and the next version, durably.
@@ -294,20 +315,30 @@ impl<R: Runtime> Store<R> {
     async fn put(&self, definition: &Arc<TableDefinition>) -> Result<(), ApiError> {
         let key = entry_key(&self.account, &definition.name);
         self.write(key, put(&definition.to_item(&self.account))).await?;
-        self.tables.borrow_mut().insert(definition.name.clone(), Arc::clone(definition));
+        self.tables
+            .borrow_mut()
+            .insert(definition.name.clone(), Arc::clone(definition));
         Ok(())
     }
 
     async fn remove(&self, definition: &TableDefinition) -> Result<(), ApiError> {
-        self.write(entry_key(&self.account, &definition.name), Action::Delete).await?;
+        self.write(entry_key(&self.account, &definition.name), Action::Delete)
+            .await?;
         self.tables.borrow_mut().remove(&definition.name);
         Ok(())
     }
 
     async fn write(&self, key: (KeyValue, KeyValue), action: Action) -> Result<(), ApiError> {
-        let key = PrimaryKey { partition: key.0, sort: Some(key.1) };
+        let key = PrimaryKey {
+            partition: key.0,
+            sort: Some(key.1),
+        };
         let (target, storage_key) = self.system.locate(&key);
-        let write = Write { action, condition: None, return_old: false };
+        let write = Write {
+            action,
+            condition: None,
+            return_old: false,
+        };
         self.router.write(target, storage_key.as_bytes(), write).await?;
         Ok(())
     }
@@ -318,14 +349,19 @@ impl<R: Runtime> Store<R> {
         for shard in &self.shards {
             let (sender, answer) = reply();
             shard
-                .send(Control::Apply { change: change.clone(), reply: sender })
+                .send(Control::Apply {
+                    change: change.clone(),
+                    reply: sender,
+                })
                 .await
                 .map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"))?;
             replies.push(answer);
         }
         let mut result = Ok(());
         for answer in replies {
-            let answer = answer.await.map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"));
+            let answer = answer
+                .await
+                .map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"));
             result = result.and(answer.and_then(|applied| applied));
         }
         result
@@ -349,7 +385,10 @@ impl<R: Runtime> Store<R> {
 
 fn put(item: &Item) -> Action {
     let item_bytes = u32::try_from(item.size()).expect("catalog entries are small");
-    Action::Put { item: cairn_item::archive(item), item_bytes }
+    Action::Put {
+        item: cairn_item::archive(item),
+        item_bytes,
+    }
 }
 
 impl Counter {

@@ -3,7 +3,10 @@
 //! Every byte that [`ItemHandle`] holds came out of an engine, and bytes only go into an engine through
 //! [`ItemBytes`], which are validated or were archived here; the engine guards them with its checksums. So they are
 //! accessed in place without a second look, which is what the one unsafe call of this crate says.
-#![expect(unsafe_code, reason = "the engine's bytes are validated before they are stored, not at each read")]
+#![expect(
+    unsafe_code,
+    reason = "the engine's bytes are validated before they are stored, not at each read"
+)]
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -20,7 +23,11 @@ enum Kind {
     /// In the memory of this shard's engine.
     Local(Stored),
     /// A copy that another shard sent, or that outlives the engine's own.
-    Copied { buffer: Rc<Vec<u8>>, range: Range<usize>, item_bytes: u32 },
+    Copied {
+        buffer: Rc<Vec<u8>>,
+        range: Range<usize>,
+        item_bytes: u32,
+    },
 }
 
 impl ItemHandle {
@@ -30,7 +37,11 @@ impl ItemHandle {
 
     /// `range` of `buffer` must be an item that came out of an engine.
     pub(crate) fn copied(buffer: Rc<Vec<u8>>, range: Range<usize>, item_bytes: u32) -> ItemHandle {
-        ItemHandle(Kind::Copied { buffer, range, item_bytes })
+        ItemHandle(Kind::Copied {
+            buffer,
+            range,
+            item_bytes,
+        })
     }
 
     /// A copy sent by another shard.
@@ -75,7 +86,10 @@ pub(crate) struct ItemCopy {
 
 impl ItemCopy {
     pub(crate) fn of(stored: &Stored) -> ItemCopy {
-        ItemCopy { item: stored.to_vec(), item_bytes: stored.item_bytes() }
+        ItemCopy {
+            item: stored.to_vec(),
+            item_bytes: stored.item_bytes(),
+        }
     }
 }
 

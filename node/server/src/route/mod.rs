@@ -69,7 +69,10 @@ impl Deal {
 
     pub(crate) fn seat(&self, log: LogId) -> Option<Seat> {
         let position = self.logs.binary_search(&log).ok()?;
-        Some(Seat { shard: position % self.shards, engine: position / self.shards })
+        Some(Seat {
+            shard: position % self.shards,
+            engine: position / self.shards,
+        })
     }
 
     /// The logs of one shard, in the order of its engines.
@@ -110,7 +113,11 @@ pub(crate) struct Router<R: Runtime> {
 impl<R: Runtime> Router<R> {
     /// The engine of a partition of this shard.
     fn local(&self, target: Target) -> Option<&Engine<R>> {
-        if target.seat.shard == self.shard { self.engines.get(target.seat.engine) } else { None }
+        if target.seat.shard == self.shard {
+            self.engines.get(target.seat.engine)
+        } else {
+            None
+        }
     }
 
     /// Reads an item without waiting, when its partition is here and no drive is needed.
@@ -120,7 +127,10 @@ impl<R: Runtime> Router<R> {
         key: &[u8],
     ) -> Option<Result<Option<ItemHandle>, ApiError>> {
         let read = self.local(target)?.get_cached(target.partition, key)?;
-        Some(read.map(|stored| stored.map(ItemHandle::local)).map_err(ApiError::from))
+        Some(
+            read.map(|stored| stored.map(ItemHandle::local))
+                .map_err(ApiError::from),
+        )
     }
 
     /// Reads an item.
@@ -130,7 +140,16 @@ impl<R: Runtime> Router<R> {
         }
         let (sender, answer) = reply();
         let (engine, partition, key) = (target.seat.engine, target.partition, key.to_vec());
-        self.send(target, Request::Get { engine, partition, key, reply: sender }).await?;
+        self.send(
+            target,
+            Request::Get {
+                engine,
+                partition,
+                key,
+                reply: sender,
+            },
+        )
+        .await?;
         Ok(answer.await.map_err(|_| gone())??.map(ItemHandle::from_copy))
     }
 
@@ -141,12 +160,27 @@ impl<R: Runtime> Router<R> {
             None => {
                 let (sender, answer) = reply();
                 let (engine, partition, key) = (target.seat.engine, target.partition, key.to_vec());
-                self.send(target, Request::Write { engine, partition, key, write, reply: sender }).await?;
+                self.send(
+                    target,
+                    Request::Write {
+                        engine,
+                        partition,
+                        key,
+                        write,
+                        reply: sender,
+                    },
+                )
+                .await?;
                 // The other shard is gone, and with it the process; whether it wrote is not known.
-                answer.await.map_err(|_| ApiError::internal("the node stopped during the write"))??
+                answer
+                    .await
+                    .map_err(|_| ApiError::internal("the node stopped during the write"))??
             }
         };
-        Ok(Written { old: done.old.map(ItemHandle::from_copy), old_item_bytes: done.old_item_bytes })
+        Ok(Written {
+            old: done.old.map(ItemHandle::from_copy),
+            old_item_bytes: done.old_item_bytes,
+        })
     }
 
     /// Reads a stretch of a partition.
@@ -160,7 +194,16 @@ impl<R: Runtime> Router<R> {
         }
         let (sender, answer) = reply();
         let (engine, partition) = (target.seat.engine, target.partition);
-        self.send(target, Request::Page { engine, partition, page, reply: sender }).await?;
+        self.send(
+            target,
+            Request::Page {
+                engine,
+                partition,
+                page,
+                reply: sender,
+            },
+        )
+        .await?;
         let done = answer.await.map_err(|_| gone())??;
         Ok(PageDone {
             items: done.items.into_iter().map(ItemHandle::from_copy).collect(),
@@ -208,7 +251,9 @@ impl<R: Runtime> Router<R> {
     pub(crate) async fn serve(self: Rc<Router<R>>, mut mailbox: MailboxReceiver<Request>) {
         let slots = Rc::new(Semaphore::new(REMOTE_REQUESTS_MAX));
         while let Some(request) = mailbox.recv().await {
-            let Some(request) = self.answer_cached(request) else { continue };
+            let Some(request) = self.answer_cached(request) else {
+                continue;
+            };
             let slot = slots.acquire(1).await;
             let router = Rc::clone(&self);
             self.runtime.spawn(Queue::Foreground, async move {
@@ -220,26 +265,59 @@ impl<R: Runtime> Router<R> {
 
     /// Answers what needs no waiting; gives back what does.
     fn answer_cached(&self, request: Request) -> Option<Request> {
-        let Request::Get { engine, partition, key, reply } = request else { return Some(request) };
-        match self.engines.get(engine).and_then(|engine| engine.get_cached(partition, &key)) {
+        let Request::Get {
+            engine,
+            partition,
+            key,
+            reply,
+        } = request
+        else {
+            return Some(request);
+        };
+        match self
+            .engines
+            .get(engine)
+            .and_then(|engine| engine.get_cached(partition, &key))
+        {
             Some(read) => {
                 reply.send(copied(read));
                 None
             }
-            None => Some(Request::Get { engine, partition, key, reply }),
+            None => Some(Request::Get {
+                engine,
+                partition,
+                key,
+                reply,
+            }),
         }
     }
 
     async fn answer(&self, request: Request) {
         // The sender knows the deal as well as we do, so the engine exists.
         match request {
-            Request::Get { engine, partition, key, reply } => {
+            Request::Get {
+                engine,
+                partition,
+                key,
+                reply,
+            } => {
                 reply.send(copied(self.engines[engine].get(partition, &key).await));
             }
-            Request::Write { engine, partition, key, write, reply } => {
+            Request::Write {
+                engine,
+                partition,
+                key,
+                write,
+                reply,
+            } => {
                 reply.send(request::write(&self.engines[engine], partition, &key, write).await);
             }
-            Request::Page { engine, partition, page, reply } => {
+            Request::Page {
+                engine,
+                partition,
+                page,
+                reply,
+            } => {
                 let form = |stored: Stored| ItemCopy::of(&stored);
                 reply.send(request::page(&self.engines[engine], partition, page, form).await);
             }
@@ -248,7 +326,9 @@ impl<R: Runtime> Router<R> {
 
     /// Everything there is in a partition of this shard; for the catalog.
     pub(crate) async fn all(&self, target: Target, range: Range) -> Result<Vec<Stored>, ApiError> {
-        let engine = self.local(target).ok_or_else(|| ApiError::internal("not on this shard"))?;
+        let engine = self
+            .local(target)
+            .ok_or_else(|| ApiError::internal("not on this shard"))?;
         let mut scan = engine.scan(target.partition, range, cairn_engine::Direction::Forward);
         let mut all = Vec::new();
         while let Some((_, stored)) = scan.next().await? {
@@ -258,9 +338,7 @@ impl<R: Runtime> Router<R> {
     }
 }
 
-fn copied(
-    read: Result<Option<Stored>, cairn_engine::EngineError>,
-) -> Result<Option<ItemCopy>, ApiError> {
+fn copied(read: Result<Option<Stored>, cairn_engine::EngineError>) -> Result<Option<ItemCopy>, ApiError> {
     Ok(read?.as_ref().map(ItemCopy::of))
 }
 

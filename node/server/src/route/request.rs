@@ -111,9 +111,16 @@ pub(crate) async fn write<R: Runtime>(
     key: &[u8],
     write: Write,
 ) -> Result<WriteDone, ApiError> {
-    let Write { action, condition, return_old } = write;
+    let Write {
+        action,
+        condition,
+        return_old,
+    } = write;
     let decide = |old: Option<StoredRef<'_>>| {
-        let copy = |old: StoredRef<'_>| ItemCopy { item: old.item.to_vec(), item_bytes: old.item_bytes };
+        let copy = |old: StoredRef<'_>| ItemCopy {
+            item: old.item.to_vec(),
+            item_bytes: old.item_bytes,
+        };
         let old_item = if return_old { old.map(copy) } else { None };
         if let Some(condition) = condition
             && let Err(error) = condition(old.map(|old| stored_view(old.item)))
@@ -127,7 +134,10 @@ pub(crate) async fn write<R: Runtime>(
         (change, Ok(old_item))
     };
     let updated = engine.update(partition, key, decide).await?;
-    Ok(WriteDone { old: updated.outcome?, old_item_bytes: updated.old_item_bytes })
+    Ok(WriteDone {
+        old: updated.outcome?,
+        old_item_bytes: updated.old_item_bytes,
+    })
 }
 
 /// Reads a stretch of a partition; `form` makes of each stored item what the caller needs.
@@ -137,8 +147,13 @@ pub(crate) async fn page<R: Runtime, T>(
     page: PageRequest,
     form: impl Fn(Stored) -> T,
 ) -> Result<PageDone<T>, ApiError> {
-    let mut done =
-        PageDone { items: Vec::new(), count: 0, scanned_count: 0, scanned_bytes: 0, last: None };
+    let mut done = PageDone {
+        items: Vec::new(),
+        count: 0,
+        scanned_count: 0,
+        scanned_bytes: 0,
+        last: None,
+    };
     let mut scan = engine.scan(partition, page.range, page.direction);
     while let Some((_, stored)) = scan.next().await? {
         done.scanned_count += 1;

@@ -1,0 +1,352 @@
+//! Pages of Query and Scan, put together again, are what a sorted map says: at any limit, in both directions.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use cairn::api::{Page, Query, Scan, Service};
+use cairn::catalog::{PrimaryKey, Table};
+use cairn_item::{KeyCondition, KeyValue, Number};
+use cairn_runtime::sim::SimRuntime;
+use expect_test::expect;
+
+use crate::Machine;
+
+/// Sort keys of each partition key.
+type Model = BTreeMap<String, Vec<i64>>;
+
+fn number(number: i64) -> KeyValue {
+    KeyValue::N(number.to_string().parse::<Number>().unwrap())
+}
+
+fn fill(machine: &Machine) -> Model {
+    machine.create("pages", &[("id", "S"), ("n", "N")]);
+    let mut model = Model::new();
+    let mut random = machine.sim.random();
+    for _ in 0..150 {
+        let id = format!("p{}", random.below(7));
+        let n = i64::try_from(random.below(200)).unwrap() - 100;
+        machine.ok(
+            "PutItem",
+            &format!(r#"{{"TableName":"pages","Item":{{"id":{{"S":"{id}"}},"n":{{"N":"{n}"}}}}}}"#),
+        );
+        model.entry(id).or_default().push(n);
+    }
+    for keys in model.values_mut() {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    model
+}
+
+fn key_of(table: &Table, page: &Page) -> Option<PrimaryKey> {
+    page.last
+        .as_ref()
+        .map(|last| table.key_of_item_view(last.view()).unwrap())
+}
+
+fn keys_of(table: &Table, page: &Page) -> Vec<PrimaryKey> {
+    page.items
+        .iter()
+        .map(|item| table.key_of_item_view(item.view()).unwrap())
+        .collect()
+}
+
+/// All pages of a query with this limit.
+async fn query_all(
+    service: &Service<SimRuntime>,
+    table: &Rc<Table>,
+    id: &str,
+    condition: &KeyCondition,
+    forward: bool,
+    limit: u64,
+) -> Vec<PrimaryKey> {
+    let mut all = Vec::new();
+    let mut start = None;
+    loop {
+        let query = Query {
+            partition: KeyValue::S(id.to_owned()),
+            condition: condition.clone(),
+            forward,
+            start,
+            limit: Some(limit),
+            filter: None,
+            count_only: false,
+        };
+        let page = service.query(table, query).await.unwrap();
+        assert!(page.scanned_count <= limit);
+        assert_eq!(
+            (page.count, page.scanned_count),
+            (page.items.len() as u64, page.items.len() as u64)
+        );
+        all.extend(keys_of(table, &page));
+        start = key_of(table, &page);
+        if start.is_none() {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn query_pages_are_the_sorted_map() {
+    let machine = Machine::new(30, 3);
+    let model = fill(&machine);
+    let conditions = |n: i64, m: i64| {
+        let (low, high) = (n.min(m), n.max(m));
+        type Holds = Box<dyn Fn(i64) -> bool>;
+        let rows: Vec<(KeyCondition, Holds)> = vec![
+            (KeyCondition::All, Box::new(|_| true)),
+            (KeyCondition::Equal(number(n)), Box::new(move |k| k == n)),
+            (KeyCondition::Less(number(n)), Box::new(move |k| k < n)),
+            (KeyCondition::LessOrEqual(number(n)), Box::new(move |k| k <= n)),
+            (KeyCondition::Greater(number(n)), Box::new(move |k| k > n)),
+            (KeyCondition::GreaterOrEqual(number(n)), Box::new(move |k| k >= n)),
+            (
+                KeyCondition::Between(number(low), number(high)),
+                Box::new(move |k| (low..=high).contains(&k)),
+            ),
+        ];
+        rows
+    };
+    let mut random = machine.sim.random();
+    for round in 0..40 {
+        let mut pick = || i64::try_from(random.below(220)).unwrap() - 110;
+        let (n, m) = (pick(), pick());
+        let id = format!("p{}", round % 8);
+        let limit = [1, 2, 3, 7, 1000][round % 5];
+        let forward = round % 2 == 0;
+        for (condition, holds) in conditions(n, m) {
+            let mut expected: Vec<PrimaryKey> = model
+                .get(&id)
+                .into_iter()
+                .flatten()
+                .filter(|key| holds(**key))
+                .map(|key| PrimaryKey {
+                    partition: KeyValue::S(id.clone()),
+                    sort: Some(number(*key)),
+                })
+                .collect();
+            if !forward {
+                expected.reverse();
+            }
+            let (id, described) = (
+                id.clone(),
+                format!("{id} {condition:?} forward {forward} limit {limit}"),
+            );
+            let pages = machine.run(async move |service| {
+                let table = service.table("pages").unwrap();
+                query_all(&service, &table, &id, &condition, forward, limit).await
+            });
+            assert_eq!(pages, expected, "{described}");
+        }
+    }
+}
+
+#[test]
+fn scan_pages_and_segments_are_the_whole_table() {
+    let machine = Machine::new(31, 4);
+    let model = fill(&machine);
+    let mut expected: Vec<PrimaryKey> = model
+        .iter()
+        .flat_map(|(id, keys)| {
+            keys.iter().map(|key| PrimaryKey {
+                partition: KeyValue::S(id.clone()),
+                sort: Some(number(*key)),
+            })
+        })
+        .collect();
+    expected.sort();
+    for limit in [1, 2, 5, 1000] {
+        for total in [1, 2, 3, 64] {
+            let mut all = machine.run(async move |service| {
+                let table = service.table("pages").unwrap();
+                let mut all = Vec::new();
+                for segment in 0..total {
+                    let mut start = None;
+                    loop {
+                        let scan = Scan {
+                            segment: Some((segment, total)),
+                            start,
+                            limit: Some(limit),
+                            filter: None,
+                            count_only: false,
+                        };
+                        let page = service.scan(&table, scan).await.unwrap();
+                        assert!(page.scanned_count <= limit);
+                        all.extend(keys_of(&table, &page));
+                        start = key_of(&table, &page);
+                        if start.is_none() {
+                            break;
+                        }
+                    }
+                }
+                all
+            });
+            all.sort();
+            assert_eq!(all, expected, "limit {limit}, {total} segments");
+        }
+    }
+}
+
+#[test]
+fn a_page_ends_at_1_mb() {
+    let machine = Machine::new(32, 2);
+    machine.create("big", &[("id", "S"), ("n", "N")]);
+    let text = "x".repeat(300_000);
+    for n in 0..8 {
+        machine.ok(
+            "PutItem",
+            &format!(
+                r#"{{"TableName":"big","Item":{{"id":{{"S":"a"}},"n":{{"N":"{n}"}},"t":{{"S":"{text}"}}}}}}"#
+            ),
+        );
+    }
+    let first = machine.ok(
+        "Scan",
+        r#"{"TableName":"big","Select":"COUNT","ReturnConsumedCapacity":"TOTAL"}"#,
+    );
+    expect![[r#"{"ConsumedCapacity":{"CapacityUnits":146.5,"TableName":"big"},"Count":4,"LastEvaluatedKey":{"id":{"S":"a"},"n":{"N":"3"}},"ScannedCount":4}"#]].assert_eq(&first.to_string());
+    let second = machine.ok(
+        "Scan",
+        r#"{"TableName":"big","Select":"COUNT","ExclusiveStartKey":{"id":{"S":"a"},"n":{"N":"3"}},"ConsistentRead":true,"ReturnConsumedCapacity":"TOTAL"}"#,
+    );
+    expect![[r#"{"ConsumedCapacity":{"CapacityUnits":293.0,"TableName":"big"},"Count":4,"LastEvaluatedKey":{"id":{"S":"a"},"n":{"N":"7"}},"ScannedCount":4}"#]].assert_eq(&second.to_string());
+    let third = machine.ok(
+        "Scan",
+        r#"{"TableName":"big","Select":"COUNT","ExclusiveStartKey":{"id":{"S":"a"},"n":{"N":"7"}}}"#,
+    );
+    expect![[r#"{"Count":0,"ScannedCount":0}"#]].assert_eq(&third.to_string());
+}
+
+#[test]
+fn scan_speaks_json() {
+    let machine = Machine::new(33, 3);
+    machine.create("things", &[("id", "S")]);
+    let check = |rest: &str, expected| {
+        machine.check("Scan", &format!(r#"{{"TableName":"things"{rest}}}"#), expected);
+    };
+    check("", expect![[r#"{"Count":0,"Items":[],"ScannedCount":0}"#]]);
+    for id in ["a", "b", "c"] {
+        machine.ok(
+            "PutItem",
+            &format!(r#"{{"TableName":"things","Item":{{"id":{{"S":"{id}"}}}}}}"#),
+        );
+    }
+    check(
+        "",
+        expect![[
+            r#"{"Count":3,"Items":[{"id":{"S":"a"}},{"id":{"S":"c"}},{"id":{"S":"b"}}],"ScannedCount":3}"#
+        ]],
+    );
+    check(
+        r#","Limit":2"#,
+        expect![[
+            r#"{"Count":2,"Items":[{"id":{"S":"a"}},{"id":{"S":"c"}}],"LastEvaluatedKey":{"id":{"S":"c"}},"ScannedCount":2}"#
+        ]],
+    );
+    check(
+        r#","Limit":3"#,
+        expect![[
+            r#"{"Count":3,"Items":[{"id":{"S":"a"}},{"id":{"S":"c"}},{"id":{"S":"b"}}],"LastEvaluatedKey":{"id":{"S":"b"}},"ScannedCount":3}"#
+        ]],
+    );
+    check(
+        r#","Select":"COUNT""#,
+        expect![[r#"{"Count":3,"ScannedCount":3}"#]],
+    );
+    check(
+        r#","Limit":0"#,
+        expect![
+            "400 ValidationException: 1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1"
+        ],
+    );
+    check(
+        r#","Limit":2.9"#,
+        expect![[
+            r#"{"Count":2,"Items":[{"id":{"S":"a"}},{"id":{"S":"c"}}],"LastEvaluatedKey":{"id":{"S":"c"}},"ScannedCount":2}"#
+        ]],
+    );
+    check(
+        r#","Select":"SOME","Segment":-1,"TotalSegments":1000001"#,
+        expect![
+            "400 ValidationException: 3 validation errors detected: Value 'SOME' at 'select' failed to satisfy constraint: Member must satisfy enum value set: [SPECIFIC_ATTRIBUTES, COUNT, ALL_ATTRIBUTES, ALL_PROJECTED_ATTRIBUTES]; Value '-1' at 'segment' failed to satisfy constraint: Member must have value greater than or equal to 0; Value '1000001' at 'totalSegments' failed to satisfy constraint: Member must have value less than or equal to 1000000"
+        ],
+    );
+    check(
+        r#","Select":"SPECIFIC_ATTRIBUTES""#,
+        expect![
+            "400 ValidationException: Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES"
+        ],
+    );
+    check(
+        r#","Select":"ALL_PROJECTED_ATTRIBUTES""#,
+        expect![
+            "400 ValidationException: ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName"
+        ],
+    );
+    check(
+        r#","Segment":0"#,
+        expect![
+            "400 ValidationException: The TotalSegments parameter is required but was not present in the request when Segment parameter is present"
+        ],
+    );
+    check(
+        r#","TotalSegments":2"#,
+        expect![
+            "400 ValidationException: The Segment parameter is required but was not present in the request when parameter TotalSegments is present"
+        ],
+    );
+    check(
+        r#","Segment":2,"TotalSegments":2"#,
+        expect![
+            "400 ValidationException: The Segment parameter is zero-based and must be less than parameter TotalSegments: Segment: 2 is not less than TotalSegments: 2"
+        ],
+    );
+    check(
+        r#","ExclusiveStartKey":{}"#,
+        expect![
+            "400 ValidationException: The provided starting key is invalid: The provided key element does not match the schema"
+        ],
+    );
+    check(
+        r#","ExclusiveStartKey":{"id":{"N":"1"}}"#,
+        expect![
+            "400 ValidationException: The provided starting key is invalid: The provided key element does not match the schema"
+        ],
+    );
+    check(
+        r#","ExclusiveStartKey":{"id":{"SS":[]}}"#,
+        expect![
+            "400 ValidationException: The provided starting key is invalid: One or more parameter values were invalid: An string set  may not be empty"
+        ],
+    );
+    check(
+        r#","ExclusiveStartKey":{"id":{"N":"x"}}"#,
+        expect!["400 ValidationException: The parameter cannot be converted to a numeric value: x"],
+    );
+    check(
+        r#","ScanFilter":{}"#,
+        expect!["400 ValidationException: The parameter ScanFilter is not supported"],
+    );
+    check(
+        r#","IndexName":"by-date""#,
+        expect!["400 ValidationException: The parameter IndexName is not supported"],
+    );
+    machine.check(
+        "Scan",
+        r#"{"TableName":"nothing"}"#,
+        expect!["400 ResourceNotFoundException: Requested resource not found"],
+    );
+
+    // The key of an item is outside of all segments but one.
+    let outside = (0..8)
+        .map(|segment| {
+            machine.call(
+                "Scan",
+                &format!(
+                    r#"{{"TableName":"things","ExclusiveStartKey":{{"id":{{"S":"a"}}}},"TotalSegments":8,"Segment":{segment}}}"#
+                ),
+            )
+        })
+        .filter(|answer| answer.contains("Please use ExclusiveStartKey with correct Segment."));
+    assert_eq!(outside.count(), 7);
+}
