@@ -13,10 +13,17 @@ use cairn_engine::{Change, EngineConfig, EngineError};
 use cairn_runtime::{Queue, Runtime};
 use common::*;
 
-/// Both mirrors stall; a put is in flight, and behind it an answer that depends on it. Was the answer given
-/// before the put was durable?
+/// Both mirrors stall; a put is in flight, and behind it an answer that depends on it; then the power goes. Was
+/// the answer given although what it saw is gone?
 fn answers_early(canary: Canary, change: fn(Option<&[u8]>) -> Change) -> bool {
-    let world = World::new(1, EngineConfig { canary, ..small() });
+    // Whether a write in flight survives is chance: some of these worlds lose it.
+    let outcomes: Vec<(bool, bool)> = (0..48).map(|seed| answered_and_lost(seed, canary, change)).collect();
+    assert!(outcomes.iter().any(|(_, lost)| *lost));
+    outcomes.iter().any(|(answered, lost)| *answered && *lost)
+}
+
+fn answered_and_lost(seed: u64, canary: Canary, change: fn(Option<&[u8]>) -> Change) -> (bool, bool) {
+    let world = World::new(seed, EngineConfig { canary, ..small() });
     let running = world.open();
     world.with(&running, async |engine| {
         put(&engine, P1, b"k", b"old").await.unwrap();
@@ -36,7 +43,8 @@ fn answers_early(canary: Canary, change: fn(Option<&[u8]>) -> Change) -> bool {
                 let old = old.map(|old| old.item.to_vec());
                 (change(old.as_deref()), old)
             });
-            answers.borrow_mut().push(seen.await.unwrap().outcome);
+            let seen = seen.await.unwrap().outcome;
+            answers.borrow_mut().push(seen);
         });
     });
     world.sim.run_for(Duration::from_millis(200));
@@ -44,8 +52,7 @@ fn answers_early(canary: Canary, change: fn(Option<&[u8]>) -> Change) -> bool {
     world.crash(running);
     let running = world.open();
     let stored = world.with(&running, async |engine| get(&engine, P1, b"k").await);
-    assert_eq!(stored.as_deref(), Some(&b"old"[..]), "nothing was durable when the power went");
-    !early.is_empty()
+    (!early.is_empty(), stored.as_deref() == Some(&b"old"[..]))
 }
 
 #[test]
@@ -103,9 +110,11 @@ fn reads_see_applied_state_only() {
             put(&writer, P1, b"k", b"new").await.unwrap();
         });
         runtime.sleep(Duration::from_millis(50)).await;
-        reads.borrow_mut().push(get(&engine, P1, b"k").await);
+        let read = get(&engine, P1, b"k").await;
+        reads.borrow_mut().push(read);
         runtime.sleep(Duration::from_millis(500)).await;
-        reads.borrow_mut().push(get(&engine, P1, b"k").await);
+        let read = get(&engine, P1, b"k").await;
+        reads.borrow_mut().push(read);
     });
     assert_eq!(*seen.borrow(), [Some(b"old".to_vec()), Some(b"new".to_vec())]);
 }

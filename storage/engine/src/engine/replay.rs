@@ -55,6 +55,8 @@ pub(super) struct Replay {
     manifest: ManifestState,
     chains: BTreeMap<PartitionId, Chain>,
     dropped: BTreeSet<PartitionId>,
+    /// Partitions that edits have named and no list has created so far.
+    unstated: BTreeSet<PartitionId>,
     /// The first record that contradicts what was before it, in words.
     broken: Option<String>,
     losses: u64,
@@ -96,11 +98,17 @@ impl Replay {
 
     fn edits(&mut self, edits: &[Edit]) -> Result<(), ManifestError> {
         for edit in edits {
-            // After a loss an edit may name what was lost with it; what still holds is found out at the end.
-            if let Err(error) = self.manifest.apply(edit)
-                && self.losses == 0
-            {
-                return Err(error);
+            match self.manifest.apply(edit) {
+                Ok(()) => {}
+                // The log begins anywhere: what was before is restated by a snapshot behind this edit.
+                Err(ManifestError::NoSuchPartition(partition)) => {
+                    if !self.dropped.contains(&partition) {
+                        self.unstated.insert(partition);
+                    }
+                }
+                // After a loss an edit may contradict what was lost; what still holds is found out at the end.
+                Err(_) if self.losses > 0 => {}
+                Err(error) => return Err(error),
             }
             match edit {
                 Edit::Flushed { partition, commit, index, .. } => {
@@ -114,9 +122,11 @@ impl Replay {
                 }
                 Edit::DropPartition(partition) => {
                     self.dropped.insert(*partition);
+                    self.unstated.remove(partition);
                 }
                 Edit::CreatePartition(descriptor) => {
                     self.dropped.remove(&descriptor.id);
+                    self.unstated.remove(&descriptor.id);
                 }
                 _ => {}
             }
@@ -192,6 +202,11 @@ impl Replay {
             }
             let last_index = chain.last.max(state.flushed_index);
             partitions.push(Recovered { state, pending: chain.pending, last_index, lost });
+        }
+        if let Some(id) = self.unstated.first()
+            && self.losses == 0
+        {
+            return Err(format!("manifest edits of partition {id}, which was never created"));
         }
         if let Some((id, _)) = self.chains.iter().find(|(_, chain)| !chain.pending.is_empty())
             && self.losses == 0
