@@ -358,6 +358,17 @@ impl Handle {
         chosen
     }
 
+    /// Ends all trouble: from now on nothing goes wrong by chance, drives are attached (what was opened before
+    /// they vanished stays dead), stalls end, partitions heal. Damage that was done stays. For the second phase
+    /// of a liveness test: with one healthy mirror of every pair, everything must now come to an end.
+    pub fn calm(&self) {
+        self.world.calm.set(true);
+        for disk in &mut self.world.storage.borrow_mut().disks {
+            disk.calm();
+        }
+        self.heal_all();
+    }
+
     // Network.
 
     /// Nothing passes between a node of `left` and one of `right`, in either direction.

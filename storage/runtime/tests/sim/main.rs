@@ -1,6 +1,8 @@
 //! The simulator: that it keeps the seam's contract, that its faults really happen, that it catches misuse, and
 //! that one seed is one run.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod conformance;
 mod crash;
 mod determinism;
 mod faults;
