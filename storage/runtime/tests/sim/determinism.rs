@@ -160,5 +160,10 @@ fn replay() {
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(1);
-    assert_eq!(run(seed), run(seed));
+    let first = run(seed);
+    println!(
+        "seed {seed}: trace {:#018x}, {} events, {:?}",
+        first.0, first.1, first.2
+    );
+    assert_eq!(first, run(seed));
 }
