@@ -26,9 +26,7 @@
 
 use super::{Edit, ManifestError, SegmentReference};
 use crate::PartitionDescriptor;
-use crate::ids::{
-    CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId,
-};
+use crate::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId};
 use crate::mutation::KEY_BYTES_MAX;
 use crate::volume::DriveSet;
 

@@ -64,23 +64,41 @@ impl BlockBuilder {
     }
 
     fn first_key(&self) -> &[u8] {
-        self.ends.first().map_or(&[], |(key_end, _)| &self.bytes[..*key_end])
+        self.ends
+            .first()
+            .map_or(&[], |(key_end, _)| &self.bytes[..*key_end])
     }
 
     pub(crate) fn last_key(&self) -> &[u8] {
-        let start = self.ends.len().checked_sub(2).map_or(0, |before| self.ends[before].1);
-        self.ends.last().map_or(&[], |(key_end, _)| &self.bytes[start..*key_end])
+        let start = self
+            .ends
+            .len()
+            .checked_sub(2)
+            .map_or(0, |before| self.ends[before].1);
+        self.ends
+            .last()
+            .map_or(&[], |(key_end, _)| &self.bytes[start..*key_end])
     }
 
     /// Used bytes of the block as it is.
     pub(crate) fn used(&self) -> usize {
-        used(self.len(), self.prefix, self.key_bytes, self.bytes.len() - self.key_bytes)
+        used(
+            self.len(),
+            self.prefix,
+            self.key_bytes,
+            self.bytes.len() - self.key_bytes,
+        )
     }
 
     /// Used bytes of the block with one entry more.
     pub(crate) fn used_with(&self, key: &[u8], payload_bytes: usize) -> usize {
         let payloads = self.bytes.len() - self.key_bytes + payload_bytes;
-        used(self.len() + 1, self.prefix_with(key), self.key_bytes + key.len(), payloads)
+        used(
+            self.len() + 1,
+            self.prefix_with(key),
+            self.key_bytes + key.len(),
+            payloads,
+        )
     }
 
     /// Whether the block has room for another entry in its count.
@@ -148,7 +166,11 @@ impl BlockBuilder {
 fn used(entries: usize, prefix: usize, key_bytes: usize, payload_bytes: usize) -> usize {
     let content = BLOCK_HEADER_BYTES + prefix + 2 * entries + (key_bytes - entries * prefix) + payload_bytes;
     let narrow = content + 2 * entries;
-    if narrow > NARROW_BYTES_MAX { content + 4 * entries } else { narrow }
+    if narrow > NARROW_BYTES_MAX {
+        content + 4 * entries
+    } else {
+        narrow
+    }
 }
 
 /// Completes a block, exactly its used bytes, with the checksum of its place.
@@ -201,7 +223,9 @@ fn validate(used: &[u8]) -> Result<(), &'static str> {
     let count = usize::from(u16::from_le_bytes(array(used, 14)));
     let prefix = usize::from(u16::from_le_bytes(array(used, 16)));
     let width = if used.len() > NARROW_BYTES_MAX { 4 } else { 2 };
-    let Some(offsets_at) = used.len().checked_sub(count * width) else { return impossible };
+    let Some(offsets_at) = used.len().checked_sub(count * width) else {
+        return impossible;
+    };
     let mut at = BLOCK_HEADER_BYTES + prefix;
     if count == 0 || at > offsets_at {
         return impossible;
@@ -224,7 +248,9 @@ fn validate(used: &[u8]) -> Result<(), &'static str> {
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    *bytes[at..].first_chunk().expect("checked against the block's length")
+    *bytes[at..]
+        .first_chunk()
+        .expect("checked against the block's length")
 }
 
 /// A verified block in place.
@@ -243,7 +269,12 @@ impl<'a> BlockView<'a> {
         let prefix = usize::from(u16::from_le_bytes(array(used, 16)));
         let width = if used.len() > NARROW_BYTES_MAX { 4 } else { 2 };
         let prefix = &used[BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + prefix];
-        BlockView { used, prefix, count, offsets_at: used.len() - count * width }
+        BlockView {
+            used,
+            prefix,
+            count,
+            offsets_at: used.len() - count * width,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -259,7 +290,11 @@ impl<'a> BlockView<'a> {
     }
 
     fn end(&self, entry: usize) -> usize {
-        if entry + 1 < self.count { self.offset(entry + 1) } else { self.offsets_at }
+        if entry + 1 < self.count {
+            self.offset(entry + 1)
+        } else {
+            self.offsets_at
+        }
     }
 
     fn suffix_end(&self, entry: usize) -> (usize, usize) {
@@ -292,7 +327,8 @@ impl<'a> BlockView<'a> {
 
     /// Whether an entry's key is `key`.
     pub(crate) fn key_is(&self, entry: usize, key: &[u8]) -> bool {
-        key.strip_prefix(self.prefix).is_some_and(|rest| rest == self.suffix(entry))
+        key.strip_prefix(self.prefix)
+            .is_some_and(|rest| rest == self.suffix(entry))
     }
 
     /// First entry of which `before(key order against `key`, entry)` does not hold.
@@ -305,7 +341,11 @@ impl<'a> BlockView<'a> {
         let shared = key.len().min(self.prefix.len());
         let order = self.prefix[..shared].cmp(&key[..shared]);
         // A key that ends within the prefix is below every key of the block.
-        let order = if shared < self.prefix.len() { order.then(std::cmp::Ordering::Greater) } else { order };
+        let order = if shared < self.prefix.len() {
+            order.then(std::cmp::Ordering::Greater)
+        } else {
+            order
+        };
         let rest = &key[shared..];
         while low < high {
             let middle = usize::midpoint(low, high);

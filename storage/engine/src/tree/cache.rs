@@ -50,7 +50,7 @@ impl Hasher for FixedHasher {
     }
 
     fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835_u128;
+        let product = u128::from(self.0 ^ word) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
         self.0 = (product as u64) ^ ((product >> 64) as u64);
     }
 }
@@ -83,7 +83,9 @@ impl BlockCache {
             .build()
             .expect("both capacities are set");
         let blocks = Cache::with_options(options, BlockWeight, FixedState, DefaultLifecycle::default());
-        BlockCache { blocks: RefCell::new(blocks) }
+        BlockCache {
+            blocks: RefCell::new(blocks),
+        }
     }
 
     pub(crate) fn get(&self, key: CacheKey) -> Option<Rc<[u8]>> {
@@ -121,11 +123,17 @@ mod tests {
         let cache = BlockCache::new(1 << 20);
         for unit in 0..10_000 {
             let bytes = if unit % 100 == 0 { 400_000 } else { 4_000 };
-            let key = CacheKey { segment: SegmentId(u64::from(unit % 7)), unit };
+            let key = CacheKey {
+                segment: SegmentId(u64::from(unit % 7)),
+                unit,
+            };
             cache.insert(key, vec![0; bytes].into());
             assert!(cache.bytes() <= cache.budget_bytes());
         }
-        let key = CacheKey { segment: SegmentId(99), unit: 1 };
+        let key = CacheKey {
+            segment: SegmentId(99),
+            unit: 1,
+        };
         assert_eq!(cache.get(key), None);
         cache.insert(key, vec![7; 10].into());
         let (one, other) = (cache.get(key).unwrap(), cache.get(key).unwrap());

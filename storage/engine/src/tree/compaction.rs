@@ -19,13 +19,13 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
+use super::Tree;
 use super::flush::Rewrite;
 use super::memtable::Memtable;
 use super::merge::{LevelCursor, Merge, Source};
 use super::segment::Access;
 use super::store::TreeError;
 use super::view::{KeyRange, Placed, View};
-use super::Tree;
 use crate::Direction;
 use crate::ids::SegmentId;
 use crate::manifest::{LEVELS_MAX, SegmentReference};
@@ -68,7 +68,13 @@ pub struct Prepared<R: Runtime> {
 
 impl<R: Runtime> Prepared<R> {
     pub(super) fn nothing() -> Prepared<R> {
-        Prepared { added: Vec::new(), removed: Vec::new(), placed: Vec::new(), flushed: None, under_way: None }
+        Prepared {
+            added: Vec::new(),
+            removed: Vec::new(),
+            placed: Vec::new(),
+            flushed: None,
+            under_way: None,
+        }
     }
 }
 
@@ -85,7 +91,8 @@ struct Pick<R: Runtime> {
     level: usize,
     /// Of `level`, newest first or in order.
     upper: Vec<Placed<R>>,
-    /// What they overlap in the next level, in order.
+    /// What lies between them in the next level, in order: also what none of them overlaps, because a new segment
+    /// may span it.
     lower: Vec<Placed<R>>,
 }
 
@@ -94,17 +101,27 @@ impl<R: Runtime> Tree<R> {
     #[must_use]
     pub fn compaction_debt(&self) -> u64 {
         let view = self.view.borrow();
-        let level0 = if view.levels[0].len() < self.context.config.level0_segments { 0 } else { view.bytes(0) };
-        let deeper = (1..LEVELS_MAX - 1).map(|level| view.bytes(level).saturating_sub(self.target_bytes(level)));
+        let level0 = if view.levels[0].len() < self.context.config.level0_segments {
+            0
+        } else {
+            view.bytes(0)
+        };
+        let deeper =
+            (1..LEVELS_MAX - 1).map(|level| view.bytes(level).saturating_sub(self.target_bytes(level)));
         level0 + deeper.sum::<u64>()
     }
 
     /// What a level from 1 on may hold.
     fn target_bytes(&self, level: usize) -> u64 {
         let config = &self.context.config;
-        let flushes = self.flush_bytes.get().saturating_mul(config.level0_segments as u64);
+        let flushes = self
+            .flush_bytes
+            .get()
+            .saturating_mul(config.level0_segments as u64);
         let depth = u32::try_from(level - 1).expect("few levels");
-        flushes.max(config.level1_bytes_min).saturating_mul(config.level_ratio.saturating_pow(depth))
+        flushes
+            .max(config.level1_bytes_min)
+            .saturating_mul(config.level_ratio.saturating_pow(depth))
     }
 
     /// Makes the compaction that is most due, if one is. `next` gives ids for new segments. A drive that fails is
@@ -113,16 +130,24 @@ impl<R: Runtime> Tree<R> {
     /// # Errors
     /// [`TreeError::OutOfSpace`], [`TreeError::Volume`], [`TreeError::NoMirror`], or
     /// [`TreeError::Unreadable`] when an input is damaged on every mirror; nothing has changed.
-    pub async fn compact(&self, mut next: impl FnMut() -> SegmentId) -> Result<Option<Prepared<R>>, TreeError> {
+    pub async fn compact(
+        &self,
+        mut next: impl FnMut() -> SegmentId,
+    ) -> Result<Option<Prepared<R>>, TreeError> {
         if self.compacting.get() {
             return Ok(None);
         }
         let view = Rc::clone(&self.view.borrow());
-        let Some(pick) = self.pick(&view) else { return Ok(None) };
+        let Some(pick) = self.pick(&view) else {
+            return Ok(None);
+        };
         self.compacting.set(true);
         let under_way = Compacting(Rc::clone(&self.compacting));
-        let mut prepared = if pick.moves() { pick.moved() } else { self.merge(&view, &pick, &mut next).await? };
-        prepared.removed = pick.upper.iter().chain(&pick.lower).map(Placed::id).collect();
+        let mut prepared = if pick.moves() {
+            pick.moved()
+        } else {
+            self.merge(&view, &pick, &mut next).await?
+        };
         prepared.under_way = Some(under_way);
         Ok(Some(prepared))
     }
@@ -135,7 +160,13 @@ impl<R: Runtime> Tree<R> {
             let percent = u128::from(view.bytes(level)) * 100 / u128::from(self.target_bytes(level)).max(1);
             // Within its target, a level is not due, however close the rounding.
             let due = view.bytes(level) > self.target_bytes(level);
-            (u64::try_from(percent).unwrap_or(u64::MAX).max(if due { 100 } else { 0 }), level, due)
+            (
+                u64::try_from(percent)
+                    .unwrap_or(u64::MAX)
+                    .max(if due { 100 } else { 0 }),
+                level,
+                due,
+            )
         });
         let scores = std::iter::once((level0, 0, level0 >= 100)).chain(deeper);
         // Of equal scores the upper level: it is what reads wait for.
@@ -143,17 +174,19 @@ impl<R: Runtime> Tree<R> {
         let (_, level, _) = due.max_by_key(|(score, level, _)| (*score, std::cmp::Reverse(*level)))?;
         if level == 0 {
             let upper = view.levels[0].clone();
-            let lower = view.overlapping_all(1, &upper);
+            let lower = view.between(1, &upper);
             return Some(Pick { level, upper, lower });
         }
         let picks = view.levels[level].iter().map(|placed| {
             let upper = vec![placed.clone()];
-            let lower = view.overlapping_all(level + 1, &upper);
+            let lower = view.between(level + 1, &upper);
             let overlap: u64 = lower.iter().map(|placed| placed.reference.bytes).sum();
             let percent = overlap * 100 / placed.reference.bytes.max(1);
             (percent, placed.id(), Pick { level, upper, lower })
         });
-        picks.min_by_key(|(percent, id, _)| (*percent, *id)).map(|(.., pick)| pick)
+        picks
+            .min_by_key(|(percent, id, _)| (*percent, *id))
+            .map(|(.., pick)| pick)
     }
 
     async fn merge(
@@ -174,7 +207,9 @@ impl<R: Runtime> Tree<R> {
         let added = self.write_until_taken(&rewrite, || pick.sources(), next).await?;
         let bytes: u64 = added.iter().map(|reference| reference.bytes).sum();
         self.context.store.count(|stats| stats.compacted_bytes += bytes);
-        self.open_added(added).await
+        let mut prepared = self.open_added(added).await?;
+        prepared.removed = pick.upper.iter().chain(&pick.lower).map(Placed::id).collect();
+        Ok(prepared)
     }
 
     /// The compaction's edit is durable: its segments take the place of those it removes.
@@ -196,7 +231,11 @@ impl<R: Runtime> Tree<R> {
 
     /// Gives up what was prepared, because its edit will never be made: its new files go.
     pub fn discard(&self, prepared: Prepared<R>) {
-        for placed in prepared.placed.iter().filter(|placed| !prepared.removed.contains(&placed.id())) {
+        for placed in prepared
+            .placed
+            .iter()
+            .filter(|placed| !prepared.removed.contains(&placed.id()))
+        {
             self.context.store.retire(Rc::clone(&placed.segment));
         }
         drop(prepared);
@@ -214,9 +253,10 @@ impl<R: Runtime> Pick<R> {
     /// Whether the segments can move down as they are.
     fn moves(&self) -> bool {
         let apart = |(at, one): (usize, &Placed<R>)| {
-            self.upper[at + 1..].iter().all(|other| !one.reference.overlaps(&other.reference))
+            let mut others = self.upper[at + 1..].iter().chain(&self.lower);
+            others.all(|other| !one.reference.overlaps(&other.reference))
         };
-        self.lower.is_empty() && self.upper.iter().enumerate().all(apart)
+        self.upper.iter().enumerate().all(apart)
     }
 
     fn moved(&self) -> Prepared<R> {
@@ -224,8 +264,12 @@ impl<R: Runtime> Pick<R> {
         for placed in &self.upper {
             let mut reference = SegmentReference::clone(&placed.reference);
             reference.level += 1;
+            prepared.removed.push(placed.id());
             prepared.added.push(reference.clone());
-            prepared.placed.push(Placed { segment: Rc::clone(&placed.segment), reference: Rc::new(reference) });
+            prepared.placed.push(Placed {
+                segment: Rc::clone(&placed.segment),
+                reference: Rc::new(reference),
+            });
         }
         prepared
     }
@@ -233,8 +277,12 @@ impl<R: Runtime> Pick<R> {
     fn sources(&self) -> Merge<R> {
         let range = KeyRange::all();
         let run = |segments: Vec<Placed<R>>| {
-            let cursor =
-                LevelCursor::new(segments.into_iter(), Direction::Forward, Access::Compaction, range.clone());
+            let cursor = LevelCursor::new(
+                segments.into_iter(),
+                Direction::Forward,
+                Access::Compaction,
+                range.clone(),
+            );
             Source::Level(cursor)
         };
         let mut sources = Vec::new();

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
+use super::Tree;
 use super::compaction::Prepared;
 use super::memtable::Memtable;
 use super::merge::{MemtableCursor, Merge, Source};
@@ -19,7 +20,6 @@ use super::segment::{SegmentFacts, SegmentWriter};
 use super::store::{SegmentStore, TreeError};
 use super::version::{Version, needed};
 use super::view::{KeyRange, Placed, View};
-use super::Tree;
 use crate::Direction;
 use crate::ids::{CommitTimestamp, SegmentId};
 use crate::manifest::{LEVELS_MAX, SegmentReference};
@@ -80,7 +80,9 @@ impl<R: Runtime> Rewrite<'_, R> {
             key.extend_from_slice(head);
             turn += self.take_key(&mut merge, &key, &mut kept).await?;
             if !kept.is_empty() {
-                if writer.as_ref().is_some_and(|writer| writer.bytes() >= self.segment_bytes)
+                if writer
+                    .as_ref()
+                    .is_some_and(|writer| writer.bytes() >= self.segment_bytes)
                     && let Some(full) = writer
                 {
                     written.push(full.finish().await?);
@@ -164,7 +166,9 @@ impl<R: Runtime> Tree<R> {
         assert!(!self.flushing.replace(true), "a tree makes one flush at a time");
         let _under_way = UnderWay(&self.flushing);
         let view = Rc::clone(&self.view.borrow());
-        let Some(memtable) = view.flushing.last() else { return Ok(Prepared::nothing()) };
+        let Some(memtable) = view.flushing.last() else {
+            return Ok(Prepared::nothing());
+        };
         let snapshots = self.context.snapshots.borrow().clone();
         let rewrite = Rewrite {
             store: &self.context.store,
@@ -178,7 +182,9 @@ impl<R: Runtime> Tree<R> {
             let cursor = MemtableCursor::new(Rc::clone(memtable), Direction::Forward, KeyRange::all());
             Merge::new(vec![Source::Memtable(cursor)], Direction::Forward)
         };
-        let added = self.write_until_taken(&rewrite, || source(memtable), &mut next).await?;
+        let added = self
+            .write_until_taken(&rewrite, || source(memtable), &mut next)
+            .await?;
         let bytes: u64 = added.iter().map(|reference| reference.bytes).sum();
         self.context.store.count(|stats| stats.flushed_bytes += bytes);
         let mut prepared = self.open_added(added).await?;
@@ -209,7 +215,10 @@ impl<R: Runtime> Tree<R> {
         let mut prepared = Prepared::nothing();
         for reference in &added {
             let segment = self.context.store.open(reference).await?;
-            prepared.placed.push(Placed { segment, reference: Rc::new(reference.clone()) });
+            prepared.placed.push(Placed {
+                segment,
+                reference: Rc::new(reference.clone()),
+            });
         }
         prepared.added = added;
         Ok(prepared)

@@ -56,7 +56,10 @@ struct AskedKey<'a> {
 
 impl<'a> AskedKey<'a> {
     fn new(bytes: &'a [u8]) -> AskedKey<'a> {
-        AskedKey { head: head(bytes), bytes }
+        AskedKey {
+            head: head(bytes),
+            bytes,
+        }
     }
 }
 
@@ -88,7 +91,9 @@ impl<'a> Borrow<dyn Ordered + 'a> for OwnedKey {
 
 impl Ord for dyn Ordered + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.head().cmp(&other.head()).then_with(|| self.bytes().cmp(other.bytes()))
+        self.head()
+            .cmp(&other.head())
+            .then_with(|| self.bytes().cmp(other.bytes()))
     }
 }
 
@@ -175,8 +180,14 @@ impl Memtable {
                 grown = cost(&version) + key.len() + KEY_OVERHEAD_BYTES;
                 self.entries.set(self.entries.get() + 1);
                 map.insert(
-                    OwnedKey { head: asked.head, bytes: key.into() },
-                    Slot { newest: version, older: Vec::new() },
+                    OwnedKey {
+                        head: asked.head,
+                        bytes: key.into(),
+                    },
+                    Slot {
+                        newest: version,
+                        older: Vec::new(),
+                    },
                 );
             }
             Some(slot) => {
@@ -194,7 +205,8 @@ impl Memtable {
     /// The newest version of `key`.
     pub fn get(&self, key: &[u8]) -> Option<Version> {
         let map = self.map.borrow();
-        map.get(&AskedKey::new(key) as &dyn Ordered).map(|slot| slot.newest.clone())
+        map.get(&AskedKey::new(key) as &dyn Ordered)
+            .map(|slot| slot.newest.clone())
     }
 
     /// The newest version of `key` that is not above `as_of`.
@@ -250,7 +262,10 @@ impl Memtable {
                 return false;
             }
             taken += 1 + slot.older.len();
-            into.extend(slot.versions().map(|version| (Rc::clone(&key.bytes), version.clone())));
+            into.extend(
+                slot.versions()
+                    .map(|version| (Rc::clone(&key.bytes), version.clone())),
+            );
         }
         true
     }
@@ -286,7 +301,10 @@ fn in_range<'a>(
     let empty = is_empty_range(lower, upper);
     let (lower, upper) = (lower.map(AskedKey::new), upper.map(AskedKey::new));
     let bounds: (Bound<&dyn Ordered>, Bound<&dyn Ordered>) = (as_ordered(&lower), as_ordered(&upper));
-    (!empty).then(|| map.range::<dyn Ordered, _>(bounds)).into_iter().flatten()
+    (!empty)
+        .then(|| map.range::<dyn Ordered, _>(bounds))
+        .into_iter()
+        .flatten()
 }
 
 fn as_ordered<'a>(bound: &'a Bound<AskedKey<'a>>) -> Bound<&'a dyn Ordered> {
@@ -298,9 +316,10 @@ pub(crate) fn is_empty_range(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
     match (lower, upper) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
-        (Bound::Included(lower) | Bound::Excluded(lower), Bound::Included(upper) | Bound::Excluded(upper)) => {
-            lower >= upper
-        }
+        (
+            Bound::Included(lower) | Bound::Excluded(lower),
+            Bound::Included(upper) | Bound::Excluded(upper),
+        ) => lower >= upper,
     }
 }
 
@@ -328,7 +347,11 @@ impl Slot {
         for version in versions.drain(1..) {
             let keep = needed(snapshots, version.commit, newer);
             newer = version.commit;
-            if keep { kept.push(version) } else { died.push(version) }
+            if keep {
+                kept.push(version)
+            } else {
+                died.push(version)
+            }
         }
         self.newest = versions.pop().expect("one version was inserted");
         self.older = kept;
@@ -386,11 +409,21 @@ mod tests {
         insert(&memtable, "a", 16, &[10, 15]);
         assert_eq!(versions(&memtable, false), "a16 a14 a9");
         assert_eq!(versions(&memtable, true), "a9 a14 a16");
-        let commit = |as_of| memtable.get_as_of(b"a", CommitTimestamp(as_of)).map(|version| version.commit.0);
-        assert_eq!([8, 10, 14, 15, 20].map(commit), [None, Some(9), Some(14), Some(14), Some(16)]);
+        let commit = |as_of| {
+            memtable
+                .get_as_of(b"a", CommitTimestamp(as_of))
+                .map(|version| version.commit.0)
+        };
+        assert_eq!(
+            [8, 10, 14, 15, 20].map(commit),
+            [None, Some(9), Some(14), Some(14), Some(16)]
+        );
         assert_eq!(memtable.get_as_of(b"a", NEWEST), memtable.get(b"a"));
         insert(&memtable, "a", 20, &[]);
-        assert_eq!((versions(&memtable, false).as_str(), memtable.entries()), ("a20", 1));
+        assert_eq!(
+            (versions(&memtable, false).as_str(), memtable.entries()),
+            ("a20", 1)
+        );
     }
 
     #[test]
@@ -400,9 +433,15 @@ mod tests {
         let bytes = memtable.bytes();
         insert(&memtable, "a", 5, &[]);
         insert(&memtable, "a", 5, &[7]);
-        assert_eq!((versions(&memtable, false).as_str(), memtable.bytes()), ("a5", bytes));
+        assert_eq!(
+            (versions(&memtable, false).as_str(), memtable.bytes()),
+            ("a5", bytes)
+        );
         insert(&memtable, "a", 3, &[]);
-        assert_eq!((versions(&memtable, false).as_str(), memtable.bytes()), ("a5", bytes));
+        assert_eq!(
+            (versions(&memtable, false).as_str(), memtable.bytes()),
+            ("a5", bytes)
+        );
         assert_eq!(memtable.sequences(), Some((LogSequence(3), LogSequence(5))));
     }
 
@@ -424,12 +463,22 @@ mod tests {
         let mut found: Vec<(Rc<[u8]>, Version)> = Vec::new();
         memtable.batch_forward(Bound::Unbounded, Bound::Unbounded, usize::MAX, &mut found);
         keys.sort();
-        assert!(found.iter().map(|(key, _)| &**key).eq(keys.iter().map(|key| &**key)));
+        assert!(
+            found
+                .iter()
+                .map(|(key, _)| &**key)
+                .eq(keys.iter().map(|key| &**key))
+        );
         for lower in &keys {
             for upper in &keys {
                 let expected = keys.iter().filter(|key| lower < *key && *key <= upper).count();
                 let mut found: Vec<(Rc<[u8]>, Version)> = Vec::new();
-                memtable.batch_forward(Bound::Excluded(lower), Bound::Included(upper), usize::MAX, &mut found);
+                memtable.batch_forward(
+                    Bound::Excluded(lower),
+                    Bound::Included(upper),
+                    usize::MAX,
+                    &mut found,
+                );
                 assert_eq!(found.len(), expected);
             }
         }

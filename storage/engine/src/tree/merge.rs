@@ -38,7 +38,14 @@ pub(crate) struct MemtableCursor {
 
 impl MemtableCursor {
     pub(crate) fn new(memtable: Rc<Memtable>, direction: Direction, range: KeyRange) -> MemtableCursor {
-        MemtableCursor { memtable, direction, range, batch: VecDeque::new(), complete: false, fresh: true }
+        MemtableCursor {
+            memtable,
+            direction,
+            range,
+            batch: VecDeque::new(),
+            complete: false,
+            fresh: true,
+        }
     }
 
     fn head(&self) -> Option<(&[u8], CommitTimestamp)> {
@@ -47,7 +54,9 @@ impl MemtableCursor {
 
     fn advance(&mut self) {
         if !std::mem::take(&mut self.fresh) {
-            let Some((key, _)) = self.batch.pop_front() else { return };
+            let Some((key, _)) = self.batch.pop_front() else {
+                return;
+            };
             if self.batch.is_empty() {
                 // A batch holds whole keys, so what comes next lies beyond this one.
                 match self.direction {
@@ -59,8 +68,14 @@ impl MemtableCursor {
         if self.batch.is_empty() && !self.complete {
             let (lower, upper) = self.range.as_ref();
             self.complete = match self.direction {
-                Direction::Forward => self.memtable.batch_forward(lower, upper, MEMTABLE_BATCH, &mut self.batch),
-                Direction::Backward => self.memtable.batch_backward(lower, upper, MEMTABLE_BATCH, &mut self.batch),
+                Direction::Forward => {
+                    self.memtable
+                        .batch_forward(lower, upper, MEMTABLE_BATCH, &mut self.batch)
+                }
+                Direction::Backward => {
+                    self.memtable
+                        .batch_backward(lower, upper, MEMTABLE_BATCH, &mut self.batch)
+                }
             };
         }
     }
@@ -87,7 +102,13 @@ impl<R: Runtime> LevelCursor<R> {
             Direction::Forward => segments.collect(),
             Direction::Backward => segments.rev().collect(),
         };
-        LevelCursor { rest, direction, access, range, current: None }
+        LevelCursor {
+            rest,
+            direction,
+            access,
+            range,
+            current: None,
+        }
     }
 
     async fn advance(&mut self) -> Result<(), TreeError> {
@@ -123,10 +144,16 @@ impl<R: Runtime> Source<R> {
 
     fn version(&self) -> Version {
         match self {
-            Source::Memtable(cursor) => {
-                cursor.batch.front().map(|(_, version)| version.clone()).expect("a position has a version")
-            }
-            Source::Level(cursor) => cursor.current.as_ref().expect("a position has a segment").version(),
+            Source::Memtable(cursor) => cursor
+                .batch
+                .front()
+                .map(|(_, version)| version.clone())
+                .expect("a position has a version"),
+            Source::Level(cursor) => cursor
+                .current
+                .as_ref()
+                .expect("a position has a segment")
+                .version(),
         }
     }
 
@@ -154,7 +181,12 @@ pub(crate) struct Merge<R: Runtime> {
 impl<R: Runtime> Merge<R> {
     /// `sources`, younger ones first.
     pub(crate) fn new(sources: Vec<Source<R>>, direction: Direction) -> Merge<R> {
-        Merge { sources, direction, heap: Vec::new(), fresh: true }
+        Merge {
+            sources,
+            direction,
+            heap: Vec::new(),
+            fresh: true,
+        }
     }
 
     /// Key and number of the version that comes next.
@@ -182,7 +214,9 @@ impl<R: Runtime> Merge<R> {
             }
             return Ok(());
         }
-        let Some(root) = self.heap.first().copied() else { return Ok(()) };
+        let Some(root) = self.heap.first().copied() else {
+            return Ok(());
+        };
         self.sources[root].advance().await?;
         if self.sources[root].head().is_none() {
             self.heap.swap_remove(0);
@@ -192,7 +226,9 @@ impl<R: Runtime> Merge<R> {
     }
 
     fn head_of(&self, source: usize) -> (&[u8], CommitTimestamp) {
-        self.sources[source].head().expect("sources in the heap are not at their end")
+        self.sources[source]
+            .head()
+            .expect("sources in the heap are not at their end")
     }
 
     fn comes_first(&self, one: usize, other: usize) -> bool {

@@ -82,13 +82,20 @@ impl<R: Runtime> TreeContext<R> {
     /// The context of an engine over `volume`.
     #[must_use]
     pub fn new(runtime: R, volume: Volume<R>, config: TreeConfig) -> TreeContext<R> {
-        TreeContext::over(SegmentStore::over(runtime, volume, config.cache_bytes), config.compaction)
+        TreeContext::over(
+            SegmentStore::over(runtime, volume, config.cache_bytes),
+            config.compaction,
+        )
     }
 
     /// The context of trees in `store`.
     #[must_use]
     pub fn over(store: Rc<SegmentStore<R>>, config: CompactionConfig) -> TreeContext<R> {
-        TreeContext { store, config, snapshots: Rc::default() }
+        TreeContext {
+            store,
+            config,
+            snapshots: Rc::default(),
+        }
     }
 
     /// The segments.
@@ -141,7 +148,12 @@ impl<R: Runtime> Tree<R> {
     ) -> Result<(), TreeError> {
         for reference in references {
             let segment = self.context.store.open(reference).await?;
-            self.change_view(|view| view.add(Placed { segment, reference: Rc::new(reference.clone()) }));
+            self.change_view(|view| {
+                view.add(Placed {
+                    segment,
+                    reference: Rc::new(reference.clone()),
+                })
+            });
         }
         Ok(())
     }
@@ -153,7 +165,11 @@ impl<R: Runtime> Tree<R> {
         active.insert(key, version, sequence, &self.context.snapshots.borrow());
         let difference = |more: usize, less: usize| isize::try_from(more - less).expect("memory is smaller");
         let after = active.bytes();
-        if after >= before { difference(after, before) } else { -difference(before, after) }
+        if after >= before {
+            difference(after, before)
+        } else {
+            -difference(before, after)
+        }
     }
 
     /// Bytes in the active memtable.
@@ -165,7 +181,12 @@ impl<R: Runtime> Tree<R> {
     /// Bytes in memtables that are being flushed.
     #[must_use]
     pub fn frozen_bytes(&self) -> usize {
-        self.view.borrow().flushing.iter().map(|memtable| memtable.bytes()).sum()
+        self.view
+            .borrow()
+            .flushing
+            .iter()
+            .map(|memtable| memtable.bytes())
+            .sum()
     }
 
     /// The newest version of `key`, which may be a tombstone, when no drive has to be asked; else none.
@@ -184,7 +205,10 @@ impl<R: Runtime> Tree<R> {
         let mut searched = 0;
         let mut result = Some(Ok(None));
         for placed in view.holding(key).filter(|placed| placed.may_contain(key, hash)) {
-            match placed.segment.search(key, NEWEST, |place| placed.segment.cached(place)) {
+            match placed
+                .segment
+                .search(key, NEWEST, |place| placed.segment.cached(place))
+            {
                 Found::Absent => searched += 1,
                 Found::Version(version) => {
                     result = Some(Ok(Some(version)));
@@ -225,7 +249,10 @@ impl<R: Runtime> Tree<R> {
             return Ok(in_memory);
         }
         let view = Rc::clone(&self.view.borrow());
-        let in_memory = view.flushing.iter().find_map(|memtable| memtable.get_as_of(key, as_of));
+        let in_memory = view
+            .flushing
+            .iter()
+            .find_map(|memtable| memtable.get_as_of(key, as_of));
         if in_memory.is_some() {
             return Ok(in_memory);
         }
@@ -261,12 +288,22 @@ impl<R: Runtime> Tree<R> {
         let view = Rc::clone(&self.view.borrow());
         let mut sources = Vec::new();
         if !range.is_empty() {
-            let memtables = std::iter::once(Rc::clone(&self.active.borrow())).chain(view.flushing.iter().cloned());
+            let memtables =
+                std::iter::once(Rc::clone(&self.active.borrow())).chain(view.flushing.iter().cloned());
             for memtable in memtables.filter(|memtable| !memtable.is_empty()) {
-                sources.push(Source::Memtable(MemtableCursor::new(memtable, direction, range.clone())));
+                sources.push(Source::Memtable(MemtableCursor::new(
+                    memtable,
+                    direction,
+                    range.clone(),
+                )));
             }
             let level = |segments: Vec<Placed<R>>| {
-                Source::Level(LevelCursor::new(segments.into_iter(), direction, Access::Query, range.clone()))
+                Source::Level(LevelCursor::new(
+                    segments.into_iter(),
+                    direction,
+                    Access::Query,
+                    range.clone(),
+                ))
             };
             sources.extend(view.meeting(0, &range).map(|placed| level(vec![placed])));
             for number in 1..LEVELS_MAX {
@@ -289,7 +326,11 @@ impl<R: Runtime> Tree<R> {
     #[must_use]
     pub fn segments(&self) -> Vec<Rc<Segment<R>>> {
         let view = self.view.borrow();
-        view.levels.iter().flatten().map(|placed| Rc::clone(&placed.segment)).collect()
+        view.levels
+            .iter()
+            .flatten()
+            .map(|placed| Rc::clone(&placed.segment))
+            .collect()
     }
 
     /// The partition is dropped, durably: its files go with their last readers.
@@ -309,7 +350,8 @@ impl<R: Runtime> Tree<R> {
         change(&mut view);
         view.validate();
         let flushed = view.levels[0].iter().map(|placed| placed.reference.bytes).max();
-        self.flush_bytes.set(self.flush_bytes.get().max(flushed.unwrap_or(0)));
+        self.flush_bytes
+            .set(self.flush_bytes.get().max(flushed.unwrap_or(0)));
         *self.view.borrow_mut() = Rc::new(view);
     }
 }

@@ -5,10 +5,10 @@
 
 use cairn_runtime::Runtime;
 
-use crate::Direction;
 use super::merge::Merge;
 use super::store::TreeError;
 use super::version::Version;
+use crate::Direction;
 use crate::ids::CommitTimestamp;
 
 /// A scan in progress. To resume it later, begin another one beyond the last key.
@@ -24,7 +24,14 @@ pub struct Cursor<R: Runtime> {
 
 impl<R: Runtime> Cursor<R> {
     pub(crate) fn new(merge: Merge<R>, direction: Direction, as_of: CommitTimestamp) -> Cursor<R> {
-        Cursor { merge, direction, as_of, key: Vec::new(), settled: false, started: false }
+        Cursor {
+            merge,
+            direction,
+            as_of,
+            key: Vec::new(),
+            settled: false,
+            started: false,
+        }
     }
 
     /// The next item and its key; none at the end. Tombstones are passed over.
@@ -45,27 +52,30 @@ impl<R: Runtime> Cursor<R> {
     /// Forward, the newest version of a key comes first.
     async fn next_forward(&mut self) -> Result<Option<Version>, TreeError> {
         loop {
-            let Some((key, commit)) = self.merge.head() else { return Ok(None) };
+            let Some((key, commit)) = self.merge.head() else {
+                return Ok(None);
+            };
             let known = self.settled && self.key == key;
             if !known && commit <= self.as_of {
                 self.key.clear();
                 self.key.extend_from_slice(key);
                 self.settled = true;
                 let version = self.merge.version();
-                self.merge.advance().await?;
                 if !version.is_tombstone() {
+                    // Moving on, which may read, is left to the next call: there may be none.
                     return Ok(Some(version));
                 }
-            } else {
-                self.merge.advance().await?;
             }
+            self.merge.advance().await?;
         }
     }
 
     /// Backward, the last visible version before the key changes is the newest.
     async fn next_backward(&mut self) -> Result<Option<Version>, TreeError> {
         loop {
-            let Some((key, _)) = self.merge.head() else { return Ok(None) };
+            let Some((key, _)) = self.merge.head() else {
+                return Ok(None);
+            };
             self.key.clear();
             self.key.extend_from_slice(key);
             let mut newest = None;

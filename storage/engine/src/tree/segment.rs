@@ -38,7 +38,9 @@ pub fn segment_file_name(id: crate::ids::SegmentId) -> String {
 /// The segment that a file name stands for, if it is one.
 #[must_use]
 pub fn segment_of_file_name(name: &str) -> Option<crate::ids::SegmentId> {
-    let digits = name.strip_prefix("segment-").filter(|digits| digits.len() == 16)?;
+    let digits = name
+        .strip_prefix("segment-")
+        .filter(|digits| digits.len() == 16)?;
     let id = crate::ids::SegmentId(u64::from_str_radix(digits, 16).ok()?);
     (segment_file_name(id) == name).then_some(id)
 }

@@ -124,7 +124,12 @@ pub enum TreeError {
 impl fmt::Display for TreeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TreeError::Unreadable { segment, partition, offset, why } => write!(
+            TreeError::Unreadable {
+                segment,
+                partition,
+                offset,
+                why,
+            } => write!(
                 formatter,
                 "segment-{segment} of partition {partition} is damaged at byte {offset} on every mirror: {why}"
             ),
@@ -146,7 +151,10 @@ impl TreeError {
         if error.kind() == io::ErrorKind::StorageFull {
             return TreeError::OutOfSpace { drive };
         }
-        TreeError::Write { drive, why: format!("{file}: {error}").into() }
+        TreeError::Write {
+            drive,
+            why: format!("{file}: {error}").into(),
+        }
     }
 }
 
@@ -181,7 +189,11 @@ impl<R: Runtime> SegmentStore<R> {
         watch: impl DriveWatch + 'static,
     ) -> Rc<SegmentStore<R>> {
         let slot = |(index, drive): &(DriveIndex, R::Drive)| {
-            Rc::new(DriveSlot { index: *index, drive: drive.clone(), in_flight: Cell::new(0) })
+            Rc::new(DriveSlot {
+                index: *index,
+                drive: drive.clone(),
+                in_flight: Cell::new(0),
+            })
         };
         Rc::new(SegmentStore {
             runtime,
@@ -207,7 +219,12 @@ impl<R: Runtime> SegmentStore<R> {
     pub fn stats(&self) -> StoreStats {
         StoreStats {
             cache_bytes: self.cache.bytes(),
-            segments_open: self.open.borrow().values().filter(|open| open.strong_count() > 0).count() as u64,
+            segments_open: self
+                .open
+                .borrow()
+                .values()
+                .filter(|open| open.strong_count() > 0)
+                .count() as u64,
             segments_obsolete: self.obsolete.borrow().len() as u64,
             ..*self.stats.borrow()
         }
@@ -226,7 +243,10 @@ impl<R: Runtime> SegmentStore<R> {
     }
 
     pub(crate) async fn report_failed(&self, drive: DriveIndex, why: String) -> Result<(), TreeError> {
-        self.watch.report_failed(drive, why).await.map_err(TreeError::Volume)
+        self.watch
+            .report_failed(drive, why)
+            .await
+            .map_err(TreeError::Volume)
     }
 
     pub(crate) fn drive(&self, index: DriveIndex) -> Option<&Rc<DriveSlot<R::Drive>>> {
@@ -240,7 +260,11 @@ impl<R: Runtime> SegmentStore<R> {
     /// The drives for a new segment: live ones, by turns when there are more than mirrors.
     pub(crate) fn drives_for(&self, segment: SegmentId) -> Vec<Rc<DriveSlot<R::Drive>>> {
         let chosen = self.watch.live().choose(self.config.mirrors, segment.counter());
-        self.drives.iter().filter(|slot| chosen.contains(slot.index)).cloned().collect()
+        self.drives
+            .iter()
+            .filter(|slot| chosen.contains(slot.index))
+            .cloned()
+            .collect()
     }
 
     /// Opens the segment that `reference` names, or gives the one that is open already.
@@ -321,9 +345,15 @@ impl<R: Runtime> SegmentStore<R> {
     /// A store over the drives of a volume.
     #[must_use]
     pub fn over(runtime: R, volume: Volume<R>, cache_bytes: u64) -> Rc<SegmentStore<R>> {
-        let config = StoreConfig { node: volume.node(), mirrors: volume.mirrors(), cache_bytes };
+        let config = StoreConfig {
+            node: volume.node(),
+            mirrors: volume.mirrors(),
+            cache_bytes,
+        };
         let indexes = (0..crate::volume::DRIVES_MAX).filter_map(DriveIndex::new);
-        let drives: Vec<_> = indexes.filter_map(|index| Some((index, volume.drive(index)?.clone()))).collect();
+        let drives: Vec<_> = indexes
+            .filter_map(|index| Some((index, volume.drive(index)?.clone())))
+            .collect();
         SegmentStore::new(runtime, config, &drives, VolumeWatch(volume))
     }
 }

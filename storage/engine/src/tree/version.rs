@@ -26,9 +26,16 @@ impl ItemHandle {
     /// When the range does not lie within `bytes`.
     #[must_use]
     pub fn part(bytes: Rc<[u8]>, start: usize, end: usize) -> ItemHandle {
-        assert!(start <= end && end <= bytes.len(), "an item lies within its block");
+        assert!(
+            start <= end && end <= bytes.len(),
+            "an item lies within its block"
+        );
         let narrow = |at: usize| u32::try_from(at).expect("blocks are smaller than 4 GiB");
-        ItemHandle { start: narrow(start), end: narrow(end), bytes }
+        ItemHandle {
+            start: narrow(start),
+            end: narrow(end),
+            bytes,
+        }
     }
 }
 
@@ -84,14 +91,26 @@ impl Version {
     /// A plain local item.
     #[must_use]
     pub fn put(commit: CommitTimestamp, item_bytes: u32, item: impl Into<ItemHandle>) -> Version {
-        Version { commit, kind: MutationKind::Put, item_bytes, provenance: None, item: item.into() }
+        Version {
+            commit,
+            kind: MutationKind::Put,
+            item_bytes,
+            provenance: None,
+            item: item.into(),
+        }
     }
 
     /// A plain local tombstone.
     #[must_use]
     pub fn tombstone(commit: CommitTimestamp) -> Version {
         let item = ItemHandle::from(&[][..]);
-        Version { commit, kind: MutationKind::Delete, item_bytes: 0, provenance: None, item }
+        Version {
+            commit,
+            kind: MutationKind::Delete,
+            item_bytes: 0,
+            provenance: None,
+            item,
+        }
     }
 
     /// Adds where the version comes from.
@@ -110,7 +129,13 @@ impl Version {
 
 /// Whether a version that was followed by another one is still needed: some snapshot reads it.
 /// `snapshots` is sorted, least first.
-pub(crate) fn needed(snapshots: &[CommitTimestamp], commit: CommitTimestamp, followed_by: CommitTimestamp) -> bool {
+pub(crate) fn needed(
+    snapshots: &[CommitTimestamp],
+    commit: CommitTimestamp,
+    followed_by: CommitTimestamp,
+) -> bool {
     let first = snapshots.partition_point(|snapshot| *snapshot < commit);
-    snapshots.get(first).is_some_and(|snapshot| *snapshot < followed_by)
+    snapshots
+        .get(first)
+        .is_some_and(|snapshot| *snapshot < followed_by)
 }

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
-use crate::Direction;
 use super::filter::KeyHash;
 use super::memtable::{Memtable, is_empty_range};
 use super::segment::{Access, Segment, SegmentCursor};
+use crate::Direction;
 use crate::ids::SegmentId;
 use crate::manifest::{LEVELS_MAX, SegmentReference};
 
@@ -25,7 +25,10 @@ pub(crate) struct KeyRange {
 impl KeyRange {
     /// All keys.
     pub(crate) fn all() -> KeyRange {
-        KeyRange { lower: Bound::Unbounded, upper: Bound::Unbounded }
+        KeyRange {
+            lower: Bound::Unbounded,
+            upper: Bound::Unbounded,
+        }
     }
 
     /// Whether no key can lie in it.
@@ -35,7 +38,10 @@ impl KeyRange {
     }
 
     pub(crate) fn as_ref(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (self.lower.as_ref().map(Vec::as_slice), self.upper.as_ref().map(Vec::as_slice))
+        (
+            self.lower.as_ref().map(Vec::as_slice),
+            self.upper.as_ref().map(Vec::as_slice),
+        )
     }
 }
 
@@ -47,7 +53,10 @@ pub(crate) struct Placed<R: Runtime> {
 
 impl<R: Runtime> Clone for Placed<R> {
     fn clone(&self) -> Placed<R> {
-        Placed { segment: Rc::clone(&self.segment), reference: Rc::clone(&self.reference) }
+        Placed {
+            segment: Rc::clone(&self.segment),
+            reference: Rc::clone(&self.reference),
+        }
     }
 }
 
@@ -64,13 +73,17 @@ impl<R: Runtime> Placed<R> {
     pub(crate) fn cursor(&self, direction: Direction, access: Access, range: &KeyRange) -> SegmentCursor<R> {
         let clip_lower = self.reference.clip_lower.as_ref();
         let lower = match (&range.lower, clip_lower) {
-            (Bound::Included(key) | Bound::Excluded(key), Some(clip)) if clip > key => Bound::Included(clip.clone()),
+            (Bound::Included(key) | Bound::Excluded(key), Some(clip)) if clip > key => {
+                Bound::Included(clip.clone())
+            }
             (Bound::Unbounded, Some(clip)) => Bound::Included(clip.clone()),
             (lower, _) => lower.clone(),
         };
         let clip_upper = self.reference.clip_upper.as_ref();
         let upper = match (&range.upper, clip_upper) {
-            (Bound::Included(key) | Bound::Excluded(key), Some(clip)) if clip <= key => Bound::Excluded(clip.clone()),
+            (Bound::Included(key) | Bound::Excluded(key), Some(clip)) if clip <= key => {
+                Bound::Excluded(clip.clone())
+            }
             (Bound::Unbounded, Some(clip)) => Bound::Excluded(clip.clone()),
             (upper, _) => upper.clone(),
         };
@@ -101,13 +114,19 @@ pub(crate) struct View<R: Runtime> {
 
 impl<R: Runtime> Clone for View<R> {
     fn clone(&self) -> View<R> {
-        View { flushing: self.flushing.clone(), levels: self.levels.clone() }
+        View {
+            flushing: self.flushing.clone(),
+            levels: self.levels.clone(),
+        }
     }
 }
 
 impl<R: Runtime> View<R> {
     pub(crate) fn empty() -> View<R> {
-        View { flushing: Vec::new(), levels: Default::default() }
+        View {
+            flushing: Vec::new(),
+            levels: Default::default(),
+        }
     }
 
     pub(crate) fn add(&mut self, placed: Placed<R>) {
@@ -139,20 +158,38 @@ impl<R: Runtime> View<R> {
         self.levels[0].iter().chain(deeper)
     }
 
-    /// The segments of a level from 1 on that overlap any of `others`.
-    pub(crate) fn overlapping_all(&self, level: usize, others: &[Placed<R>]) -> Vec<Placed<R>> {
-        let overlaps = |placed: &&Placed<R>| others.iter().any(|other| other.reference.overlaps(&placed.reference));
-        self.levels[level].iter().filter(overlaps).cloned().collect()
+    /// The segments of a level that overlap what lies between the least and the greatest key of `others`.
+    pub(crate) fn between(&self, level: usize, others: &[Placed<R>]) -> Vec<Placed<R>> {
+        let Some(lower) = others.iter().map(|other| other.reference.lower()).min() else {
+            return Vec::new();
+        };
+        let within = |placed: &&Placed<R>| {
+            let begins_within = others
+                .iter()
+                .any(|other| !other.reference.ends_before(placed.reference.lower()));
+            begins_within && !placed.reference.ends_before(lower)
+        };
+        self.levels[level].iter().filter(within).cloned().collect()
     }
 
     /// The segments of a level that `range` meets.
-    pub(crate) fn meeting<'a>(&'a self, level: usize, range: &'a KeyRange) -> impl DoubleEndedIterator<Item = Placed<R>> + 'a {
-        self.levels[level].iter().filter(|placed| placed.meets(range)).cloned()
+    pub(crate) fn meeting<'a>(
+        &'a self,
+        level: usize,
+        range: &'a KeyRange,
+    ) -> impl DoubleEndedIterator<Item = Placed<R>> + 'a {
+        self.levels[level]
+            .iter()
+            .filter(|placed| placed.meets(range))
+            .cloned()
     }
 
     /// Bytes of a level's files.
     pub(crate) fn bytes(&self, level: usize) -> u64 {
-        self.levels[level].iter().map(|placed| placed.reference.bytes).sum()
+        self.levels[level]
+            .iter()
+            .map(|placed| placed.reference.bytes)
+            .sum()
     }
 
     /// The invariants of a view; a broken one is a broken program.
@@ -162,9 +199,17 @@ impl<R: Runtime> View<R> {
             assert!(newer, "level 0 is ordered by version");
         }
         for (number, level) in self.levels.iter().enumerate() {
-            assert!(level.iter().all(|placed| usize::from(placed.reference.level) == number), "levels agree");
+            assert!(
+                level
+                    .iter()
+                    .all(|placed| usize::from(placed.reference.level) == number),
+                "levels agree"
+            );
             for pair in level.windows(2).filter(|_| number > 0) {
-                assert!(!pair[0].reference.overlaps(&pair[1].reference), "segments of a level do not overlap");
+                assert!(
+                    !pair[0].reference.overlaps(&pair[1].reference),
+                    "segments of a level do not overlap"
+                );
             }
         }
     }

@@ -14,11 +14,11 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
+use super::UNIT_BYTES;
 use super::entry::{self, Place};
 use super::reader::Segment;
-use super::UNIT_BYTES;
-use crate::ids::CommitTimestamp;
 use crate::Direction;
+use crate::ids::CommitTimestamp;
 use crate::tree::block::{BlockKind, BlockView};
 use crate::tree::store::TreeError;
 use crate::tree::version::Version;
@@ -193,7 +193,11 @@ impl<R: Runtime> SegmentCursor<R> {
         match self.direction {
             Direction::Forward => {
                 self.entry = at;
-                if at < view.len() { Ok(true) } else { self.next_block().await }
+                if at < view.len() {
+                    Ok(true)
+                } else {
+                    self.next_block().await
+                }
             }
             Direction::Backward => {
                 self.entry = at.wrapping_sub(1);
@@ -274,9 +278,17 @@ impl<R: Runtime> SegmentCursor<R> {
         if self.access == Access::Query {
             self.window_units = (self.window_units * 4).min(QUERY_WINDOW_UNITS);
         }
-        let start = places.iter().map(|place| place.unit).min().expect("the first is among them");
+        let start = places
+            .iter()
+            .map(|place| place.unit)
+            .min()
+            .expect("the first is among them");
         let units = places.iter().map(|place| place.units).sum();
-        let buffer = if places.len() > 1 { self.segment.read_units(start, units).await } else { None };
+        let buffer = if places.len() > 1 {
+            self.segment.read_units(start, units).await
+        } else {
+            None
+        };
         let mut blocks = VecDeque::new();
         for place in places {
             let block = buffer.as_ref().and_then(|buffer| {
@@ -316,7 +328,11 @@ impl<R: Runtime> SegmentCursor<R> {
                         Bound::Unbounded => false,
                         Bound::Included(upper) | Bound::Excluded(upper) => leaf.lower_bound(upper) <= at,
                     };
-                    if last { None } else { Some(at + 1).filter(|next| *next < leaf.len()) }
+                    if last {
+                        None
+                    } else {
+                        Some(at + 1).filter(|next| *next < leaf.len())
+                    }
                 }
                 Direction::Backward => at.checked_sub(1).filter(|next| match &self.lower {
                     Bound::Unbounded => true,

@@ -97,7 +97,11 @@ pub(super) fn version_of(block: &Rc<[u8]>, view: BlockView<'_>, entry: usize) ->
     }
     Version {
         commit: commit_of(payload),
-        kind: if flags & TOMBSTONE != 0 { MutationKind::Delete } else { MutationKind::Put },
+        kind: if flags & TOMBSTONE != 0 {
+            MutationKind::Delete
+        } else {
+            MutationKind::Put
+        },
         item_bytes: u32::from_le_bytes(array(payload, 9)),
         provenance: (flags & (ORIGIN | TRANSACTION) != 0).then(|| Rc::new(provenance)),
         item: ItemHandle::part(Rc::clone(block), start + at, end),
@@ -146,7 +150,12 @@ pub(super) fn check_places(block: &[u8], end: u32) -> Result<(), &'static str> {
             return Err("a place in the index has another length");
         }
         let place = Place::decode(payload);
-        if place.units == 0 || place.unit.checked_add(place.units).is_none_or(|place_end| place_end > end) {
+        if place.units == 0
+            || place
+                .unit
+                .checked_add(place.units)
+                .is_none_or(|place_end| place_end > end)
+        {
             return Err("a place in the index lies outside of the file");
         }
     }
@@ -154,5 +163,7 @@ pub(super) fn check_places(block: &[u8], end: u32) -> Result<(), &'static str> {
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    *bytes[at..].first_chunk().expect("checked when the block was read")
+    *bytes[at..]
+        .first_chunk()
+        .expect("checked when the block was read")
 }

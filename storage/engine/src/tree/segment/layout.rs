@@ -48,7 +48,12 @@ impl FileSeed {
 
     /// The seed of what begins at `unit`.
     pub(crate) fn at(self, unit: u32) -> u64 {
-        checksum::Place { file: self.0, incarnation: 0, offset: u64::from(unit) * UNIT_BYTES as u64 }.seed()
+        checksum::Place {
+            file: self.0,
+            incarnation: 0,
+            offset: u64::from(unit) * UNIT_BYTES as u64,
+        }
+        .seed()
     }
 }
 
@@ -113,7 +118,16 @@ impl SegmentHeader {
         if mirrors.is_empty() {
             return Err("the header's mirror set is impossible");
         }
-        Ok(SegmentHeader { id, node, table, partition, index, mirrors, salt, key_id })
+        Ok(SegmentHeader {
+            id,
+            node,
+            table,
+            partition,
+            index,
+            mirrors,
+            salt,
+            key_id,
+        })
     }
 }
 
@@ -191,11 +205,15 @@ impl SegmentFooter {
             self.commit_max.0,
             self.header_checksum,
         ];
-        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        words
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         bytes.extend_from_slice(&self.filter.encode());
         bytes.extend_from_slice(&self.top.encode());
         let words = [self.filter_bytes, self.data_end, self.leaves_end, 0];
-        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        words
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         assert_eq!(bytes.len(), FOOTER_FIXED_BYTES);
         bytes.extend_from_slice(&self.first_key);
         bytes.extend_from_slice(&self.last_key);
@@ -275,7 +293,11 @@ impl SegmentFooter {
             end(footer.top) == u64::from(unit),
             footer.first_key <= footer.last_key,
         ];
-        if facts.iter().all(|holds| *holds) { Ok((footer, sum)) } else { Err("the footer's places are impossible") }
+        if facts.iter().all(|holds| *holds) {
+            Ok((footer, sum))
+        } else {
+            Err("the footer's places are impossible")
+        }
     }
 }
 

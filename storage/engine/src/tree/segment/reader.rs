@@ -72,14 +72,31 @@ impl<R: Runtime> Segment<R> {
         let name = segment_file_name(reference.id);
         let mut mirrors = Vec::new();
         for index in reference.mirrors.iter() {
-            let Some(slot) = store.drive(index).filter(|_| store.is_live(index)) else { continue };
-            match slot.drive.open(&name, Open { read_only: true, ..Open::default() }).await {
-                Ok(file) => mirrors.push(Mirror { slot: Rc::clone(slot), file }),
+            let Some(slot) = store.drive(index).filter(|_| store.is_live(index)) else {
+                continue;
+            };
+            match slot
+                .drive
+                .open(
+                    &name,
+                    Open {
+                        read_only: true,
+                        ..Open::default()
+                    },
+                )
+                .await
+            {
+                Ok(file) => mirrors.push(Mirror {
+                    slot: Rc::clone(slot),
+                    file,
+                }),
                 Err(_) => store.count(|stats| stats.mirrors_missing += 1),
             }
         }
         if mirrors.is_empty() {
-            return Err(TreeError::NoMirror { segment: reference.id });
+            return Err(TreeError::NoMirror {
+                segment: reference.id,
+            });
         }
         let turn = Cell::new(usize::from(reference.id.0 % 2 == 1));
         let mut files = Files {
@@ -195,7 +212,10 @@ impl<R: Runtime> Segment<R> {
     }
 
     fn cache_key(&self, place: Place) -> CacheKey {
-        CacheKey { segment: self.header.id, unit: place.unit }
+        CacheKey {
+            segment: self.header.id,
+            unit: place.unit,
+        }
     }
 
     pub(crate) fn keep(&self, place: Place, block: &Rc<[u8]>) {
@@ -212,18 +232,26 @@ impl<R: Runtime> Segment<R> {
         let top = self.top();
         for leaf_at in top.lower_bound(key)..top.len() {
             let place = Place::decode(top.payload(leaf_at));
-            let Some(leaf) = block(place) else { return Found::Needs(place, BlockKind::Leaf) };
+            let Some(leaf) = block(place) else {
+                return Found::Needs(place, BlockKind::Leaf);
+            };
             let leaf = BlockView::new(&leaf);
             for at in leaf.lower_bound(key)..leaf.len() {
                 let place = Place::decode(leaf.payload(at));
-                let Some(data) = block(place) else { return Found::Needs(place, BlockKind::Data) };
+                let Some(data) = block(place) else {
+                    return Found::Needs(place, BlockKind::Data);
+                };
                 let view = BlockView::new(&data);
                 let entry = view.partition_point(key, |order, entry| {
                     order.is_lt() || order.is_eq() && entry::commit_of(view.payload(entry)) > as_of
                 });
                 if entry < view.len() {
                     let found = view.key_is(entry, key);
-                    return if found { Found::Version(entry::version_of(&data, view, entry)) } else { Found::Absent };
+                    return if found {
+                        Found::Version(entry::version_of(&data, view, entry))
+                    } else {
+                        Found::Absent
+                    };
                 }
                 // Only the versions of a key that a separator names exactly go on in the next block.
                 if !leaf.key_is(at, key) {
@@ -261,7 +289,9 @@ impl<R: Runtime> Segment<R> {
 
     /// Reads one block, verified.
     pub(crate) async fn read_block(&self, place: Place, kind: BlockKind) -> Result<Rc<[u8]>, TreeError> {
-        self.files().read(place.unit, place.units, |bytes| self.check(bytes, place, kind)).await
+        self.files()
+            .read(place.unit, place.units, |bytes| self.check(bytes, place, kind))
+            .await
     }
 
     /// Reads `units` from one mirror, unverified: for many blocks at once, each to be checked by
@@ -269,11 +299,20 @@ impl<R: Runtime> Segment<R> {
     pub(crate) async fn read_units(&self, unit: u32, units: u32) -> Option<AlignedBuffer> {
         let files = self.files();
         let at = *files.order().first()?;
-        files.read_mirror(at, unit, units).await.ok()
+        let read = files.read_mirror(at, unit, units).await;
+        if read.is_err() {
+            self.store.count(|stats| stats.read_errors += 1);
+        }
+        read.ok()
     }
 
     /// Verifies a block and copies it out of its buffer.
-    pub(crate) fn check(&self, bytes: &[u8], place: Place, kind: BlockKind) -> Result<Rc<[u8]>, &'static str> {
+    pub(crate) fn check(
+        &self,
+        bytes: &[u8],
+        place: Place,
+        kind: BlockKind,
+    ) -> Result<Rc<[u8]>, &'static str> {
         check_block(bytes, self.seed, place, kind, &self.footer)
     }
 
@@ -295,21 +334,34 @@ impl<R: Runtime> Segment<R> {
         let files = self.files();
         let id = self.header.id;
         let header = |bytes: &[u8]| {
-            let right = SegmentHeader::decode(bytes)?.id == id && fields_checksum(bytes) == self.footer.header_checksum;
-            if right { Ok(()) } else { Err("the header is not the one that the footer names") }
+            let right = SegmentHeader::decode(bytes)?.id == id
+                && fields_checksum(bytes) == self.footer.header_checksum;
+            if right {
+                Ok(())
+            } else {
+                Err("the header is not the one that the footer names")
+            }
         };
         let mut bad = files.scrub(0, 1, header).await?;
         let units = SegmentFooter::units_for(&self.footer.first_key, &self.footer.last_key);
         let footer = |bytes: &[u8]| {
             let (_, sum) = SegmentFooter::decode(bytes, self.seed, self.footer_unit)?;
-            if sum == self.footer_checksum { Ok(()) } else { Err("the footer is not the one that the manifest names") }
+            if sum == self.footer_checksum {
+                Ok(())
+            } else {
+                Err("the footer is not the one that the manifest names")
+            }
         };
         bad += files.scrub(self.footer_unit, units, footer).await?;
         let place = self.footer.filter;
         let filter = |bytes: &[u8]| {
             let (filter, padding) = bytes.split_at(self.footer.filter_bytes as usize);
             let right = checksum(self.seed.at(place.unit), filter) == place.checksum;
-            if right && padding.iter().all(|byte| *byte == 0) { Ok(()) } else { Err("the filter does not verify") }
+            if right && padding.iter().all(|byte| *byte == 0) {
+                Ok(())
+            } else {
+                Err("the filter does not verify")
+            }
         };
         bad += files.scrub(place.unit, place.units, filter).await?;
         bad += self.scrub_block(self.footer.top, BlockKind::Top).await?;
@@ -319,7 +371,9 @@ impl<R: Runtime> Segment<R> {
             let leaf = self.read_block(place, BlockKind::Leaf).await?;
             let leaf = BlockView::new(&leaf);
             for at in 0..leaf.len() {
-                bad += self.scrub_block(Place::decode(leaf.payload(at)), BlockKind::Data).await?;
+                bad += self
+                    .scrub_block(Place::decode(leaf.payload(at)), BlockKind::Data)
+                    .await?;
             }
             self.store.runtime.yield_now().await;
         }
@@ -327,7 +381,9 @@ impl<R: Runtime> Segment<R> {
     }
 
     async fn scrub_block(&self, place: Place, kind: BlockKind) -> Result<u64, TreeError> {
-        self.files().scrub(place.unit, place.units, |bytes| self.check(bytes, place, kind)).await
+        self.files()
+            .scrub(place.unit, place.units, |bytes| self.check(bytes, place, kind))
+            .await
     }
 }
 
@@ -390,7 +446,10 @@ impl<R: Runtime> Files<'_, R> {
             stats.device_read_bytes += bytes as u64;
         });
         let _in_flight = InFlight::new(&mirror.slot);
-        mirror.file.read_at(u64::from(unit) * UNIT_BYTES as u64, bytes).await
+        mirror
+            .file
+            .read_at(u64::from(unit) * UNIT_BYTES as u64, bytes)
+            .await
     }
 
     /// Reads from one mirror and checks; what was wrong, in words.
@@ -438,7 +497,9 @@ impl<R: Runtime> Files<'_, R> {
             }
         }
         if whys.is_empty() {
-            return Err(TreeError::NoMirror { segment: self.reference.0 });
+            return Err(TreeError::NoMirror {
+                segment: self.reference.0,
+            });
         }
         Err(self.corrupt(unit, &whys.join("; ")))
     }
@@ -462,14 +523,21 @@ impl<R: Runtime> Files<'_, R> {
                 }
             }
         }
-        let Some(good) = good else { return Err(self.corrupt(unit, &whys.join("; "))) };
+        let Some(good) = good else {
+            return Err(self.corrupt(unit, &whys.join("; ")));
+        };
         self.repair(&bad, unit, good);
         Ok(bad.len() as u64)
     }
 
     fn corrupt(&self, unit: u32, why: &str) -> TreeError {
         let (segment, partition) = self.reference;
-        TreeError::Unreadable { segment, partition, offset: u64::from(unit) * UNIT_BYTES as u64, why: why.into() }
+        TreeError::Unreadable {
+            segment,
+            partition,
+            offset: u64::from(unit) * UNIT_BYTES as u64,
+            why: why.into(),
+        }
     }
 
     /// Rewrites a place of the mirrors `bad`, each in a task of its own that ends even if the reader goes.
@@ -499,7 +567,9 @@ impl<R: Runtime> Files<'_, R> {
                     Err(error) => {
                         store.count(|stats| stats.repair_failures += 1);
                         // A drive that cannot take its own blocks back must not count as a mirror.
-                        let _ = store.report_failed(slot.index, format!("repair of {name}: {error}")).await;
+                        let _ = store
+                            .report_failed(slot.index, format!("repair of {name}: {error}"))
+                            .await;
                     }
                 }
             }));
@@ -513,6 +583,14 @@ async fn rewrite<R: Runtime>(
     unit: u32,
     good: Rc<AlignedBuffer>,
 ) -> std::io::Result<()> {
-    let file = drive.open(name, Open { durable: true, ..Open::default() }).await?;
+    let file = drive
+        .open(
+            name,
+            Open {
+                durable: true,
+                ..Open::default()
+            },
+        )
+        .await?;
     file.write_at(u64::from(unit) * UNIT_BYTES as u64, good).await
 }

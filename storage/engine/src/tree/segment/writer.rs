@@ -107,7 +107,10 @@ impl<R: Runtime> SegmentWriter<R> {
         }
         let mut mirrors = Vec::new();
         for slot in slots {
-            let how = Open { create_new: true, ..Open::default() };
+            let how = Open {
+                create_new: true,
+                ..Open::default()
+            };
             match slot.drive.open(&name, how).await {
                 Ok(file) => mirrors.push(MirrorFile { slot, file }),
                 Err(error) => {
@@ -163,7 +166,11 @@ impl<R: Runtime> SegmentWriter<R> {
     /// When versions come out of order.
     pub async fn push(&mut self, key: &[u8], version: &Version) -> Result<(), TreeError> {
         let same = self.last_key == key && self.facts.entries > 0;
-        let ordered = if same { version.commit < self.last_commit } else { self.last_key.as_slice() < key };
+        let ordered = if same {
+            version.commit < self.last_commit
+        } else {
+            self.last_key.as_slice() < key
+        };
         assert!(ordered, "versions are written in order");
         if !self.fits(key, entry::version_bytes(version)) {
             self.close_block(Some(key)).await?;
@@ -187,7 +194,11 @@ impl<R: Runtime> SegmentWriter<R> {
         facts.entries += 1;
         facts.tombstones += u64::from(version.is_tombstone());
         facts.item_bytes += u64::from(version.item_bytes);
-        facts.commit_min = Some(facts.commit_min.map_or(version.commit, |least| least.min(version.commit)));
+        facts.commit_min = Some(
+            facts
+                .commit_min
+                .map_or(version.commit, |least| least.min(version.commit)),
+        );
         facts.commit_max = facts.commit_max.max(version.commit);
         Ok(())
     }
@@ -344,7 +355,11 @@ impl<R: Runtime> SegmentWriter<R> {
     fn seal(&self, block: &mut [u8]) -> Place {
         let unit = self.unit();
         let units = u32::try_from(block.len().div_ceil(UNIT_BYTES)).expect("blocks are small");
-        Place { unit, units, checksum: seal(block, self.seed.at(unit)) }
+        Place {
+            unit,
+            units,
+            checksum: seal(block, self.seed.at(unit)),
+        }
     }
 
     /// The unit where the next bytes go.
@@ -421,7 +436,11 @@ impl<R: Runtime> SegmentWriter<R> {
 /// The shortest key that is not below `last` and is below `next`; `last` itself when a key's versions go on in
 /// the next block.
 fn separator(last: &[u8], next: &[u8]) -> Vec<u8> {
-    let shared = last.iter().zip(next).take_while(|(one, other)| one == other).count();
+    let shared = last
+        .iter()
+        .zip(next)
+        .take_while(|(one, other)| one == other)
+        .count();
     // `last` is below `next`: it ends here, or differs here. One byte of `next` more is above `last`, and
     // below `next` unless it is all of it.
     if last == next || shared + 1 >= next.len() || shared + 1 >= last.len() {
@@ -436,12 +455,17 @@ mod tests {
 
     #[test]
     fn separators_lie_between() {
-        let keys: [&[u8]; 9] = [b"a", b"aa", b"ab", b"abc", b"abcdef", b"abd", b"abdxyz", b"b", b"bcdefgh"];
+        let keys: [&[u8]; 9] = [
+            b"a", b"aa", b"ab", b"abc", b"abcdef", b"abd", b"abdxyz", b"b", b"bcdefgh",
+        ];
         for (at, last) in keys.iter().enumerate() {
             for next in &keys[at..] {
                 let separator = separator(last, next);
                 assert!(*last <= separator.as_slice() && separator.len() <= last.len());
-                assert!(separator.as_slice() < *next || last == next, "{last:?} {next:?} {separator:?}");
+                assert!(
+                    separator.as_slice() < *next || last == next,
+                    "{last:?} {next:?} {separator:?}"
+                );
             }
         }
         assert_eq!(separator(b"abcdef", b"abdxyz"), b"abd");

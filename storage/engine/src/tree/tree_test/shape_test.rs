@@ -1,0 +1,228 @@
+//! What reading costs, and how trees keep it so.
+
+use super::*;
+
+#[test]
+fn a_point_read_is_one_device_read_and_a_miss_none() {
+    simulate(1, 1 << 20, SMALL, async |mut bench, _, _| {
+        let lengths = [
+            0, 1, 60, 1_100, 2_500, 4_000, 4_060, 4_096, 8_192, 20_000, 400_000,
+        ];
+        for number in 0..220 {
+            bench.put(
+                &key(number),
+                &bytes(number, lengths[number as usize % lengths.len()]),
+            );
+        }
+        bench.flush().await.unwrap();
+        bench.reopen().await.unwrap();
+        // The leaves come into the cache with the first reads; there are few.
+        for number in (0..220).step_by(5) {
+            bench.item(&key(number)).await.unwrap();
+        }
+        let (mut reads, mut cold) = (0, 0);
+        for number in 0..220 {
+            let asked = key(number);
+            if let Some(found) = bench.tree.get_cached(&asked) {
+                assert_eq!(
+                    *found.unwrap().unwrap().item,
+                    *bytes(number, lengths[number as usize % lengths.len()])
+                );
+                continue;
+            }
+            let before = bench.stats().device_reads;
+            assert_eq!(
+                bench.item(&asked).await.unwrap().len(),
+                lengths[number as usize % lengths.len()]
+            );
+            reads += bench.stats().device_reads - before;
+            cold += 1;
+        }
+        assert!(
+            cold > 40 && reads <= cold + 2,
+            "{reads} reads for {cold} cold items"
+        );
+        let before = bench.stats().device_reads;
+        let absent = (1_000..3_000)
+            .filter(|number| bench.tree.get_cached(&key(*number)).is_some())
+            .count();
+        assert!(absent > 1_950, "{absent} of 2,000 misses needed no drive");
+        assert_eq!(bench.stats().device_reads, before);
+    });
+}
+
+#[test]
+fn cached_items_are_served_in_place() {
+    simulate(2, 1 << 20, SMALL, async |mut bench, _, _| {
+        bench.put(&key(1), b"one");
+        bench.flush().await.unwrap();
+        bench.reopen().await.unwrap();
+        assert!(bench.tree.get_cached(&key(1)).is_none(), "nothing is cached yet");
+        bench.item(&key(1)).await.unwrap();
+        let (one, other) = (bench.tree.get_cached(&key(1)), bench.tree.get_cached(&key(1)));
+        let pointer = |found: Option<Result<Option<Version>, TreeError>>| {
+            found.unwrap().unwrap().unwrap().item.as_ptr()
+        };
+        assert_eq!(pointer(one), pointer(other));
+    });
+}
+
+#[test]
+fn compaction_bounds_what_a_read_consults() {
+    simulate(3, 1 << 20, SMALL, async |bench, _, _| {
+        for round in 0..60_u64 {
+            for number in 0..40 {
+                bench.put(&key(round * 17 % 900 + number * 23), &bytes(round * number, 600));
+            }
+            bench.flush().await.unwrap();
+            while bench.compact().await.unwrap() {}
+            let levels = bench.tree.segments_per_level();
+            assert!(levels[0] < SMALL.level0_segments, "{levels:?}");
+        }
+        let levels = bench.tree.segments_per_level();
+        assert!(levels[2] > 0, "the tree has grown levels: {levels:?}");
+        let before = bench.stats();
+        let mut found = 0;
+        for number in 0..900 {
+            found += u64::from(bench.item(&key(number)).await.is_some());
+        }
+        let searched = bench.stats().segments_searched - before.segments_searched;
+        assert!(searched <= found + 30, "{searched} segments for {found} items");
+        let stats = bench.stats();
+        let amplification = (stats.flushed_bytes + stats.compacted_bytes) as f64 / stats.flushed_bytes as f64;
+        assert!(amplification < 12.0, "write amplification {amplification}");
+    });
+}
+
+#[test]
+fn tombstones_die_with_what_they_hide() {
+    simulate(4, 1 << 20, SMALL, async |bench, _, _| {
+        for number in 0..500 {
+            bench.put(&key(number), &bytes(number, 300));
+        }
+        bench.flush().await.unwrap();
+        for number in 0..500 {
+            bench.delete(&key(number));
+        }
+        bench.flush().await.unwrap();
+        assert_eq!(bench.everything(Direction::Forward).await.len(), 0);
+        let state = bench.manifest.borrow().partitions[&PARTITION].clone();
+        assert_eq!(
+            state
+                .segments
+                .values()
+                .map(|segment| segment.tombstones)
+                .sum::<u64>(),
+            500
+        );
+        // The third segment makes the compaction due.
+        bench.put(&key(1_000), b"one");
+        bench.flush().await.unwrap();
+        bench.compact_all().await;
+        let state = bench.manifest.borrow().partitions[&PARTITION].clone();
+        assert_eq!(
+            state
+                .segments
+                .values()
+                .map(|segment| segment.entries)
+                .sum::<u64>(),
+            1
+        );
+        // Deleting what is not there leaves nothing at all, not even a segment.
+        bench.delete(&[9]);
+        bench.flush().await.unwrap();
+        assert_eq!(bench.tree.segments_per_level()[0], 0);
+    });
+}
+
+#[test]
+fn ascending_keys_move_without_being_rewritten() {
+    simulate(5, 1 << 20, SMALL, async |bench, _, _| {
+        for round in 0..30_u64 {
+            for number in 0..40 {
+                bench.put(
+                    format!("log#{:06}", round * 40 + number).as_bytes(),
+                    &bytes(number, 600),
+                );
+            }
+            bench.flush().await.unwrap();
+            while bench.compact().await.unwrap() {}
+        }
+        assert_eq!(bench.stats().compacted_bytes, 0);
+        assert_eq!(bench.everything(Direction::Backward).await.len(), 1_200);
+    });
+}
+
+#[test]
+fn replaced_and_dropped_files_go() {
+    simulate(6, 1 << 20, SMALL, async |bench, drives, _| {
+        let files = |drive: &DriveControl| {
+            drive
+                .image()
+                .names()
+                .filter(|name| name.starts_with("segment-"))
+                .count()
+        };
+        for round in 0..12 {
+            for number in 0..50 {
+                bench.put(&key(number), &bytes(round + number, 900));
+            }
+            bench.flush().await.unwrap();
+            bench.compact_all().await;
+        }
+        bench.settle().await;
+        let referenced = bench.manifest.borrow().partitions[&PARTITION].segments.len();
+        assert_eq!([files(&drives[0]), files(&drives[1])], [referenced; 2]);
+        bench.put(&key(1), b"never");
+        bench.tree.freeze();
+        let prepared = bench.tree.flush(|| bench.next_segment()).await.unwrap();
+        bench.tree.discard(prepared);
+        bench.settle().await;
+        assert_eq!(files(&drives[0]), referenced, "what is given up leaves no file");
+        bench.tree.remove_all();
+        bench.settle().await;
+        assert_eq!([files(&drives[0]), files(&drives[1])], [0; 2]);
+    });
+}
+
+#[test]
+fn a_long_scan_reads_in_large_pieces() {
+    simulate(7, 64 << 10, SMALL, async |mut bench, _, _| {
+        for number in 0..4_000 {
+            bench.put(&key(number), &bytes(number, 1_000));
+        }
+        bench.flush().await.unwrap();
+        bench.reopen().await.unwrap();
+        let before = bench.stats();
+        assert_eq!(bench.everything(Direction::Forward).await.len(), 4_000);
+        let after = bench.stats();
+        let (reads, bytes) = (
+            after.device_reads - before.device_reads,
+            after.device_read_bytes - before.device_read_bytes,
+        );
+        assert!(bytes / reads > 100_000, "{} bytes per read", bytes / reads);
+        let mut cursor = bench
+            .tree
+            .scan(Bound::Included(key(5)), Bound::Unbounded, Direction::Forward);
+        let before = bench.stats().device_read_bytes;
+        cursor.next().await.unwrap().unwrap();
+        assert!(
+            bench.stats().device_read_bytes - before <= 3 * 4096,
+            "a short scan reads little"
+        );
+    });
+}
+
+#[test]
+fn an_empty_tree_costs_little() {
+    simulate(8, 1 << 20, SMALL, async |bench, drives, _| {
+        assert!(
+            size_of::<Tree<SimRuntime>>() + size_of::<View<SimRuntime>>() + size_of::<Memtable>() < 1_024
+        );
+        bench.flush().await.unwrap();
+        assert_eq!(drives[0].image().names().count(), 0);
+        assert_eq!(bench.everything(Direction::Backward).await.len(), 0);
+        assert!(!bench.compact().await.unwrap());
+        assert_eq!(bench.tree.compaction_debt(), 0);
+    });
+}
