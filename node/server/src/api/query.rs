@@ -1,13 +1,13 @@
 //! Query.
 
-use cairn_item::{KeyCondition, KeyValue};
+use cairn_item::Item;
 use cairn_runtime::Runtime;
 
 use super::constraints::Constraints;
-use super::decode::{self, Text};
+use super::decode::{self, Unsupported};
 use super::scan::{PageParameters, resolve_start};
-use super::{ApiError, Query, Service};
-use crate::catalog::Table;
+use super::{ApiError, Query, Service, key_condition};
+use crate::catalog::{PrimaryKey, Table};
 
 pub(super) async fn query<R: Runtime>(
     service: &Service<R>,
@@ -16,14 +16,17 @@ pub(super) async fn query<R: Runtime>(
 ) -> Result<(), ApiError> {
     let mut common = PageParameters::default();
     let mut forward = None;
-    let mut condition: Text<'_> = None;
-    let unsupported = decode::members(body, |name, reader| match name {
+    let mut conditions = None;
+    let mut inner = Unsupported::default();
+    let mut unsupported = decode::members(body, |name, reader| match name {
         "ScanIndexForward" => decode::boolean(reader, &mut forward),
-        "KeyConditionExpression" => decode::text(reader, &mut condition),
+        "KeyConditions" => key_condition::decode(reader, &mut inner, &mut conditions),
         _ => common.member(name, reader),
     })?;
+    unsupported.merge(inner);
     let mut constraints = Constraints::new();
     common.constraints(&mut constraints);
+    key_condition::constraints(&mut constraints, conditions.as_deref().unwrap_or_default());
     constraints.finish()?;
     if common.limit.is_some_and(|limit| limit < 1) {
         // Query words this one differently from Scan.
@@ -34,16 +37,17 @@ pub(super) async fn query<R: Runtime>(
     }
     unsupported.check()?;
     let start = common.take_start()?;
-    let Some(condition) = condition else {
+    let Some(conditions) = conditions else {
         return Err(ApiError::validation(
             "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.",
         ));
     };
+    let conditions = key_condition::check(conditions)?;
     let count_only = common.count_only()?;
 
     let table = service.table(common.table.as_deref().expect("required"))?;
-    let (partition, condition) = key_condition(&table, &condition)?;
-    let start = resolve_start(&table, start)?;
+    let start = query_start(&table, start)?;
+    let (partition, condition) = key_condition::resolve(&table, &conditions)?;
     let query = Query {
         partition,
         condition,
@@ -58,8 +62,15 @@ pub(super) async fn query<R: Runtime>(
     Ok(())
 }
 
-/// The partition key and the condition on the sort key that an expression says.
-fn key_condition(table: &Table, expression: &str) -> Result<(KeyValue, KeyCondition), ApiError> {
-    let _ = (table, expression);
-    Err(ApiError::unsupported("KeyConditionExpression"))
+/// The starting key of a query: unlike Scan, it does not say what about the key's attributes is wrong.
+fn query_start(table: &Table, start: Option<Item>) -> Result<Option<PrimaryKey>, ApiError> {
+    let definition = table.definition();
+    let wrong = start.as_ref().is_some_and(|start| {
+        let keys = std::iter::once(&definition.partition_key).chain(&definition.sort_key);
+        start.len() != keys.clone().count() || keys.clone().any(|key| start.get(&key.name).is_none())
+    });
+    if wrong {
+        return Err(ApiError::validation("The provided starting key is invalid"));
+    }
+    resolve_start(table, start)
 }

@@ -350,3 +350,206 @@ fn scan_speaks_json() {
         .filter(|answer| answer.contains("Please use ExclusiveStartKey with correct Segment."));
     assert_eq!(outside.count(), 7);
 }
+
+#[test]
+fn query_speaks_json() {
+    let machine = Machine::new(34, 3);
+    machine.create("things", &[("id", "S"), ("n", "S")]);
+    machine.create("alone", &[("id", "B")]);
+    for n in ["ab", "abc", "b", "c"] {
+        let item = format!(r#"{{"id":{{"S":"x"}},"n":{{"S":"{n}"}}}}"#);
+        machine.ok("PutItem", &format!(r#"{{"TableName":"things","Item":{item}}}"#));
+    }
+    machine.ok(
+        "PutItem",
+        r#"{"TableName":"alone","Item":{"id":{"B":"AAA="},"v":{"N":"1"}}}"#,
+    );
+    let check = |rest: &str, expected| {
+        machine.check("Query", &format!(r#"{{"TableName":"things"{rest}}}"#), expected);
+    };
+    let of = |conditions: &[(&str, &str, &str)], rest: &str, expected| {
+        let condition = |(attribute, operator, values): &(&str, &str, &str)| {
+            format!(r#""{attribute}":{{"ComparisonOperator":"{operator}","AttributeValueList":[{values}]}}"#)
+        };
+        let conditions = conditions.iter().map(condition).collect::<Vec<_>>().join(",");
+        check(&format!(r#","KeyConditions":{{{conditions}}}{rest}"#), expected);
+    };
+    const X: (&str, &str, &str) = ("id", "EQ", r#"{"S":"x"}"#);
+    of(
+        &[X],
+        "",
+        expect![[
+            r#"{"Count":4,"Items":[{"id":{"S":"x"},"n":{"S":"ab"}},{"id":{"S":"x"},"n":{"S":"abc"}},{"id":{"S":"x"},"n":{"S":"b"}},{"id":{"S":"x"},"n":{"S":"c"}}],"ScannedCount":4}"#
+        ]],
+    );
+    of(
+        &[X],
+        r#","ScanIndexForward":false,"Limit":3,"ReturnConsumedCapacity":"TOTAL""#,
+        expect![[
+            r#"{"ConsumedCapacity":{"TableName":"things","CapacityUnits":0.5},"Count":3,"Items":[{"id":{"S":"x"},"n":{"S":"c"}},{"id":{"S":"x"},"n":{"S":"b"}},{"id":{"S":"x"},"n":{"S":"abc"}}],"LastEvaluatedKey":{"id":{"S":"x"},"n":{"S":"abc"}},"ScannedCount":3}"#
+        ]],
+    );
+    of(
+        &[X],
+        r#","Select":"COUNT","ExclusiveStartKey":{"id":{"S":"x"},"n":{"S":"abc"}}"#,
+        expect![[r#"{"Count":2,"ScannedCount":2}"#]],
+    );
+    of(
+        &[X, ("n", "BEGINS_WITH", r#"{"S":"ab"}"#)],
+        "",
+        expect![[
+            r#"{"Count":2,"Items":[{"id":{"S":"x"},"n":{"S":"ab"}},{"id":{"S":"x"},"n":{"S":"abc"}}],"ScannedCount":2}"#
+        ]],
+    );
+    of(
+        &[X, ("n", "BETWEEN", r#"{"S":"abc"},{"S":"b"}"#)],
+        r#","ConsistentRead":true"#,
+        expect![[
+            r#"{"Count":2,"Items":[{"id":{"S":"x"},"n":{"S":"abc"}},{"id":{"S":"x"},"n":{"S":"b"}}],"ScannedCount":2}"#
+        ]],
+    );
+    of(
+        &[X, ("n", "GT", r#"{"S":"b"}"#)],
+        "",
+        expect![[r#"{"Count":1,"Items":[{"id":{"S":"x"},"n":{"S":"c"}}],"ScannedCount":1}"#]],
+    );
+    of(
+        &[X, ("n", "LT", r#"{"S":"a"}"#)],
+        "",
+        expect![[r#"{"Count":0,"Items":[],"ScannedCount":0}"#]],
+    );
+    of(
+        &[("id", "EQ", r#"{"S":"nobody"}"#)],
+        r#","ReturnConsumedCapacity":"TOTAL""#,
+        expect![[
+            r#"{"ConsumedCapacity":{"TableName":"things","CapacityUnits":0.5},"Count":0,"Items":[],"ScannedCount":0}"#
+        ]],
+    );
+    machine.check(
+        "Query",
+        r#"{"TableName":"alone","KeyConditions":{"id":{"ComparisonOperator":"EQ","AttributeValueList":[{"B":"AAA="}]}}}"#,
+        expect![[r#"{"Count":1,"Items":[{"id":{"B":"AAA="},"v":{"N":"1"}}],"ScannedCount":1}"#]],
+    );
+
+    check(
+        "",
+        expect![
+            "400 ValidationException: Either the KeyConditions or KeyConditionExpression parameter must be specified in the request."
+        ],
+    );
+    check(
+        r#","Limit":0"#,
+        expect![
+            "400 ValidationException: 1 validation error detected: Value at 'Limit' failed to satisfy constraint: Member must have value greater than or equal to 1"
+        ],
+    );
+    of(
+        &[],
+        "",
+        expect!["400 ValidationException: Conditions can be of length 1 or 2 only"],
+    );
+    of(
+        &[X, X, ("m", "EQ", r#"{"S":"x"}"#)],
+        "",
+        expect!["400 ValidationException: Conditions can be of length 1 or 2 only"],
+    );
+    of(
+        &[("id", "IS", "")],
+        "",
+        expect![
+            "400 ValidationException: 1 validation error detected: Value 'IS' at 'keyConditions.id.member.comparisonOperator' failed to satisfy constraint: Member must satisfy enum value set: [IN, NULL, BETWEEN, LT, NOT_CONTAINS, EQ, GT, NOT_NULL, NE, LE, BEGINS_WITH, GE, CONTAINS]"
+        ],
+    );
+    of(
+        &[("id", "EQ", "")],
+        "",
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Invalid number of argument(s) for the EQ ComparisonOperator"
+        ],
+    );
+    of(
+        &[("id", "EQ", r#"{"N":"1"}"#)],
+        "",
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Condition parameter type does not match schema type"
+        ],
+    );
+    of(
+        &[("id", "EQ", r#"{"S":""}"#)],
+        "",
+        expect![
+            "400 ValidationException: One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: id"
+        ],
+    );
+    of(
+        &[("id", "GT", r#"{"S":"x"}"#)],
+        "",
+        expect!["400 ValidationException: Query key condition not supported"],
+    );
+    of(
+        &[("n", "EQ", r#"{"S":"x"}"#)],
+        "",
+        expect!["400 ValidationException: Query condition missed key schema element: id"],
+    );
+    of(
+        &[X, ("m", "EQ", r#"{"S":"x"}"#)],
+        "",
+        expect!["400 ValidationException: Query condition missed key schema element: n"],
+    );
+    of(
+        &[X, ("n", "CONTAINS", r#"{"S":"x"}"#)],
+        "",
+        expect!["400 ValidationException: Attempted conditional constraint is not an indexable operation"],
+    );
+    of(
+        &[X, ("n", "BEGINS_WITH", r#"{"N":"1"}"#)],
+        "",
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: ComparisonOperator BEGINS_WITH is not valid for N AttributeValue type"
+        ],
+    );
+    of(
+        &[X, ("n", "BETWEEN", r#"{"S":"b"},{"S":"a"}"#)],
+        "",
+        expect![
+            "400 ValidationException: The BETWEEN condition was provided a range where the lower bound is greater than the upper bound"
+        ],
+    );
+    of(
+        &[X, ("n", "BETWEEN", r#"{"S":"b"},{"N":"1"}"#)],
+        "",
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: AttributeValues inside AttributeValueList must be of same type"
+        ],
+    );
+    of(
+        &[X],
+        r#","ExclusiveStartKey":{"id":{"S":"x"}}"#,
+        expect!["400 ValidationException: The provided starting key is invalid"],
+    );
+    of(
+        &[X],
+        r#","ExclusiveStartKey":{"id":{"S":"x"},"n":{"N":"1"}}"#,
+        expect![
+            "400 ValidationException: The provided starting key is invalid: The provided key element does not match the schema"
+        ],
+    );
+    of(
+        &[X],
+        r#","ExclusiveStartKey":{"id":{"S":"y"},"n":{"S":"b"}}"#,
+        expect![
+            "400 ValidationException: The provided starting key is outside query boundaries based on provided conditions"
+        ],
+    );
+    of(
+        &[X, ("n", "GT", r#"{"S":"b"}"#)],
+        r#","ExclusiveStartKey":{"id":{"S":"x"},"n":{"S":"a"}}"#,
+        expect!["400 ValidationException: The provided starting key does not match the range key predicate"],
+    );
+    of(
+        &[X],
+        r#","FilterExpression":"n = :n""#,
+        expect!["400 ValidationException: The parameter FilterExpression is not supported"],
+    );
+    machine.check("Query", r#"{"TableName":"nothing","KeyConditions":{"id":{"ComparisonOperator":"EQ","AttributeValueList":[{"S":"x"}]}}}"#, expect!["400 ResourceNotFoundException: Requested resource not found"]);
+}

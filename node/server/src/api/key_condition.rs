@@ -1,0 +1,227 @@
+//! Which items of a table a Query is about: its conditions against the table's keys.
+//!
+//! Conditions come from `KeyConditionExpression`, or from `KeyConditions`, which is what it replaced. Both end as
+//! [`Condition`]s, one per key attribute, and [`resolve`] is the same for both.
+
+use cairn_item::json::Reader;
+use cairn_item::{ItemError, KeyCondition, KeyValue, Value};
+
+use super::ApiError;
+use super::constraints::Constraints;
+use super::decode::{self, Unsupported};
+use crate::catalog::{KeyAttribute, Table};
+
+/// An operator of `KeyConditions`, with DynamoDB's name for it and the number of its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Between,
+    BeginsWith,
+    /// One that no key condition can have.
+    NotIndexable,
+}
+
+/// All operators that DynamoDB knows, in the order in which its messages name them.
+const OPERATORS: [(&str, Operator, std::ops::RangeInclusive<usize>); 13] = [
+    ("IN", Operator::NotIndexable, 1..=usize::MAX),
+    ("NULL", Operator::NotIndexable, 0..=0),
+    ("BETWEEN", Operator::Between, 2..=2),
+    ("LT", Operator::Less, 1..=1),
+    ("NOT_CONTAINS", Operator::NotIndexable, 1..=1),
+    ("EQ", Operator::Equal, 1..=1),
+    ("GT", Operator::Greater, 1..=1),
+    ("NOT_NULL", Operator::NotIndexable, 0..=0),
+    ("NE", Operator::NotIndexable, 1..=1),
+    ("LE", Operator::LessOrEqual, 1..=1),
+    ("BEGINS_WITH", Operator::BeginsWith, 1..=1),
+    ("GE", Operator::GreaterOrEqual, 1..=1),
+    ("CONTAINS", Operator::NotIndexable, 1..=1),
+];
+
+/// A condition on one attribute.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub attribute: String,
+    pub operator: Operator,
+    pub values: Vec<Value>,
+}
+
+/// A member of `KeyConditions` as it stands in the request.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    attribute: String,
+    operator: Option<String>,
+    values: Vec<Result<Value, ItemError>>,
+}
+
+/// Reads `KeyConditions`.
+pub(super) fn decode(
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+    into: &mut Option<Vec<Written>>,
+) -> Result<bool, ApiError> {
+    let mut conditions = Vec::new();
+    reader.begin_object()?;
+    while let Some(attribute) = reader.next_key()? {
+        let mut written = Written {
+            attribute: attribute.into_owned(),
+            ..Written::default()
+        };
+        let other = decode::members_of(reader, |name, reader| match name {
+            "ComparisonOperator" => {
+                written.operator = Some(reader.string()?.into_owned());
+                Ok(true)
+            }
+            "AttributeValueList" => decode::list(reader, |reader| {
+                written.values.push(reader.checked_value()?);
+                Ok(())
+            }),
+            _ => Ok(false),
+        })?;
+        unsupported.merge(other);
+        conditions.push(written);
+    }
+    *into = Some(conditions);
+    Ok(true)
+}
+
+pub(super) fn constraints(constraints: &mut Constraints, conditions: &[Written]) {
+    let names = OPERATORS.map(|(name, _, _)| name);
+    for written in conditions {
+        let path = format!("keyConditions.{}.member.comparisonOperator", written.attribute);
+        constraints.required(written.operator.as_ref(), &path);
+        constraints.one_of(written.operator.as_deref(), &path, &names);
+    }
+}
+
+/// Checks each condition by itself; their constraints hold.
+pub(super) fn check(conditions: Vec<Written>) -> Result<Vec<Condition>, ApiError> {
+    let mut checked = Vec::with_capacity(conditions.len());
+    for written in conditions {
+        let values = written.values.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let name = written.operator.expect("required");
+        let (_, operator, arguments) = OPERATORS
+            .iter()
+            .find(|(known, _, _)| *known == name)
+            .expect("one of those allowed");
+        if !arguments.contains(&values.len()) {
+            return Err(ApiError::parameters(format!(
+                "Invalid number of argument(s) for the {name} ComparisonOperator"
+            )));
+        }
+        if values
+            .windows(2)
+            .any(|pair| pair[0].type_name() != pair[1].type_name())
+        {
+            return Err(ApiError::parameters(
+                "AttributeValues inside AttributeValueList must be of same type",
+            ));
+        }
+        let refused = values.iter().find(|value| match (operator, value) {
+            (Operator::NotIndexable, _) | (_, Value::S(_) | Value::B(_)) => false,
+            (Operator::BeginsWith, _) => true,
+            (Operator::Equal, Value::Ss(_) | Value::Ns(_) | Value::Bs(_)) | (_, Value::N(_)) => false,
+            _ => true,
+        });
+        if let Some(value) = refused {
+            return Err(ApiError::parameters(format!(
+                "ComparisonOperator {name} is not valid for {} AttributeValue type",
+                value.type_name()
+            )));
+        }
+        checked.push(Condition {
+            attribute: written.attribute,
+            operator: *operator,
+            values,
+        });
+    }
+    if !(1..=2).contains(&checked.len()) {
+        return Err(ApiError::validation("Conditions can be of length 1 or 2 only"));
+    }
+    Ok(checked)
+}
+
+/// The partition key, and the condition on the sort key.
+pub(super) fn resolve(table: &Table, conditions: &[Condition]) -> Result<(KeyValue, KeyCondition), ApiError> {
+    const NOT_SUPPORTED: &str = "Query key condition not supported";
+    let definition = table.definition();
+    if definition.sort_key.is_none() && conditions.len() > 1 {
+        return Err(ApiError::validation(NOT_SUPPORTED));
+    }
+    let Some((operator, mut values)) = take(&definition.partition_key, conditions)? else {
+        return Err(missed(&definition.partition_key));
+    };
+    if operator != Operator::Equal {
+        return Err(ApiError::validation(NOT_SUPPORTED));
+    }
+    let partition = values.remove(0);
+    partition.check_partition_key()?;
+    let Some(sort_key) = &definition.sort_key else {
+        return Ok((partition, KeyCondition::All));
+    };
+    let Some((operator, values)) = take(sort_key, conditions)? else {
+        return if conditions.len() > 1 {
+            Err(missed(sort_key))
+        } else {
+            Ok((partition, KeyCondition::All))
+        };
+    };
+    for value in &values {
+        value.check_sort_key()?;
+    }
+    let mut values = values.into_iter();
+    let mut next = || values.next().expect("the number of arguments was checked");
+    let condition = match operator {
+        Operator::Equal => KeyCondition::Equal(next()),
+        Operator::Less => KeyCondition::Less(next()),
+        Operator::LessOrEqual => KeyCondition::LessOrEqual(next()),
+        Operator::Greater => KeyCondition::Greater(next()),
+        Operator::GreaterOrEqual => KeyCondition::GreaterOrEqual(next()),
+        Operator::BeginsWith => KeyCondition::BeginsWith(next()),
+        Operator::Between => {
+            let (lower, upper) = (next(), next());
+            if lower > upper {
+                return Err(ApiError::validation(
+                    "The BETWEEN condition was provided a range where the lower bound is greater than the upper \
+                     bound",
+                ));
+            }
+            KeyCondition::Between(lower, upper)
+        }
+        Operator::NotIndexable => unreachable!("refused by take"),
+    };
+    Ok((partition, condition))
+}
+
+fn missed(key: &KeyAttribute) -> ApiError {
+    ApiError::validation(format!("Query condition missed key schema element: {}", key.name))
+}
+
+/// The condition on a key attribute, its values being of the key's type.
+fn take(key: &KeyAttribute, conditions: &[Condition]) -> Result<Option<(Operator, Vec<KeyValue>)>, ApiError> {
+    let Some(condition) = conditions
+        .iter()
+        .find(|condition| condition.attribute == key.name)
+    else {
+        return Ok(None);
+    };
+    if condition.operator == Operator::NotIndexable {
+        return Err(ApiError::validation(
+            "Attempted conditional constraint is not an indexable operation",
+        ));
+    }
+    let value = |value: &Value| {
+        KeyValue::from_value(&key.name, value, key.kind).map_err(|error| match error {
+            ItemError::KeyTypeMismatch { .. } => {
+                ApiError::parameters("Condition parameter type does not match schema type")
+            }
+            error => error.into(),
+        })
+    };
+    let values = condition.values.iter().map(value).collect::<Result<_, _>>()?;
+    Ok(Some((condition.operator, values)))
+}
