@@ -44,21 +44,20 @@ impl<R> fmt::Debug for Case<R> {
     }
 }
 
-/// Builds the list of cases from the functions of a module.
-macro_rules! cases {
-    ($runtime:ident, $list:ident: $($module:ident :: $name:ident),* $(,)?) => {
-        $($list.push(Case {
+/// The list of cases, from the functions of this module's parts.
+macro_rules! list {
+    ($runtime:ident: $($module:ident :: $name:ident),* $(,)?) => {
+        vec![$(Case {
             name: stringify!($name),
             start: |runtime: $runtime, directory| Box::pin($module::$name(runtime, directory)),
-        });)*
+        }),*]
     };
 }
 
 /// All cases, in the order in which they build upon each other.
 #[must_use]
 pub fn cases<R: Runtime>() -> Vec<Case<R>> {
-    let mut list = Vec::new();
-    cases!(R, list:
+    list!(R:
         tasks::spawned_tasks_run_later_and_in_order,
         tasks::yielding_lets_every_other_task_run,
         tasks::queues_all_progress,
@@ -101,8 +100,7 @@ pub fn cases<R: Runtime>() -> Vec<Case<R>> {
         network::many_connections_at_once,
         network::a_dropped_accept_loses_nothing,
         network::an_abandoned_connect_does_no_harm,
-    );
-    list
+    )
 }
 
 /// Runs every case, each in its own directory below `directory`.

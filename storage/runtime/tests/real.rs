@@ -83,12 +83,13 @@ fn shards_ask_each_other() {
         let (sender, receiver) = ends.lock().unwrap()[runtime.shard().0].take().unwrap();
         let total = Arc::clone(&total);
         async move {
-            runtime.spawn(
-                Queue::Foreground,
-                conformance::ask(runtime.clone(), sender, 32, 200),
-            );
-            let answered = conformance::serve(receiver).await;
-            total.fetch_add(answered as usize, Ordering::Relaxed);
+            let (end, ended) = reply();
+            runtime.spawn(Queue::Foreground, async move {
+                end.send(conformance::serve(receiver).await)
+            });
+            conformance::ask(runtime, sender, 32, 200).await;
+            // The shard ends with this future: only when the other has nothing left to ask.
+            total.fetch_add(ended.await.unwrap() as usize, Ordering::Relaxed);
         }
     })
     .unwrap();

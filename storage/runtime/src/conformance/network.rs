@@ -14,10 +14,17 @@ const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 /// More than sockets and receive buffers hold together.
 const LARGE_BYTES: usize = 24 << 20;
 
+/// Bytes that tell their place: no buffer's length is a multiple of their period.
 fn pattern(bytes: usize) -> Vec<u8> {
-    (0..bytes)
-        .map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
+    const PERIOD: usize = 4093;
+    let mut content = Vec::with_capacity(bytes);
+    let scrambled = |place: usize| (place.wrapping_mul(2_654_435_761) >> 13) as u8;
+    content.extend((0..PERIOD.min(bytes)).map(scrambled));
+    while content.len() < bytes {
+        let more = content.len().min(bytes - content.len());
+        content.extend_from_within(..more);
+    }
+    content
 }
 
 /// Two ends of one connection: the one that connected and the one that accepted.

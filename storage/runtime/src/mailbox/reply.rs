@@ -36,7 +36,6 @@ struct Slot<T> {
 unsafe impl<T: Send> Sync for Slot<T> {}
 
 /// A reserved slot for one answer: sending it neither waits nor fails for lack of room.
-#[must_use]
 pub fn reply<T: Send>() -> (ReplySender<T>, Reply<T>) {
     let slot = Arc::new(Slot {
         state: AtomicU8::new(EMPTY),

@@ -127,13 +127,11 @@ impl Scheduler {
     /// Called after every poll of a task. Notices what came in meanwhile: a task boundary is the only moment at
     /// which one thread can change its mind.
     pub(super) fn between_tasks(&self, queue: Queue) {
-        if self.waiting.get() {
-            if self.driver_is_needed() {
-                self.wake_driver();
-                if queue != Queue::Foreground {
-                    leave_queue();
-                    return;
-                }
+        if self.waiting.get() && self.driver_is_needed() {
+            self.wake_driver();
+            if queue != Queue::Foreground {
+                leave_queue();
+                return;
             }
         }
         if queue != Queue::Foreground {

@@ -146,10 +146,9 @@ where
         let shard = ShardIndex(index);
         let (begin, begun) = mpsc::channel::<()>();
         let (config, start, ready) = (config.clone(), start.clone(), ready.clone());
-        let placement = if pin {
-            Placement::Fixed(processors[index])
-        } else {
-            Placement::Unbound
+        let placement = match processors.get(index) {
+            Some(&processor) if pin => Placement::Fixed(processor),
+            _ => Placement::Unbound,
         };
         let spawned = LocalExecutorBuilder::new(placement)
             .name("shard")
