@@ -388,6 +388,12 @@ impl Gather {
         place
     }
 
+    /// Overwrites the length of the first record.
+    #[cfg(test)]
+    pub(super) fn forge(&mut self, length: &[u8; 4]) {
+        self.buffer[self.records_at..self.records_at + 4].copy_from_slice(length);
+    }
+
     fn reserve(&mut self, more: usize) {
         let needed = self.used + more;
         if needed > self.buffer.len() {

@@ -21,6 +21,8 @@ use crate::volume::Volume;
 
 pub mod anchor;
 pub mod batch;
+#[cfg(test)]
+mod batch_test;
 mod config;
 mod error;
 pub mod file;

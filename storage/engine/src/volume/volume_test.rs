@@ -502,7 +502,8 @@ fn tokens(seed: u64) {
     };
     (0..drives).for_each(|drive| control(&sim, drive).set_faults(slow.clone()));
     sim.drive(NODE, "/state").set_faults(slow);
-    for _ in 0..40 {
+    // Few rounds and many seeds: the set only ever shrinks.
+    for _ in 0..10 {
         for drive in 0..drives {
             if random.one_in(4) {
                 control(&sim, drive).detach()
@@ -573,7 +574,7 @@ fn tokens(seed: u64) {
 
 #[test]
 fn an_in_sync_drive_holds_every_token() {
-    for seed in 0..150 {
+    for seed in 0..1_500 {
         tokens(seed);
     }
 }

@@ -1,0 +1,266 @@
+//! Batch and anchor bytes: a round trip against a plain list, and random damage.
+
+use cairn_runtime::AlignedBuffer;
+use cairn_runtime::sim::Random;
+
+use super::anchor::{Anchor, COPIES, COPY_BYTES};
+use super::batch::{Batch, BatchHeader, Gather, PARTITIONS_MAX, Seal};
+use super::file::FileEntry;
+use super::{PartitionRange, Record};
+use crate::ids::{Epoch, IndexId, LogId, LogSequence, NodeId, PartitionId, RaftIndex, TableId, Term};
+use crate::volume::DriveSet;
+
+const LOG: LogId = LogId(3);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owned {
+    kind: u8,
+    partition: u64,
+    index: u16,
+    raft_index: u64,
+    payload: Vec<u8>,
+}
+
+impl Owned {
+    fn random(random: &mut Random) -> Owned {
+        let mut payload = vec![0; random.index(700)];
+        random.fill(&mut payload);
+        Owned {
+            kind: random.below(256) as u8,
+            partition: random.below(9),
+            index: random.below(3) as u16,
+            raft_index: random.below(40),
+            payload,
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record {
+            kind: self.kind,
+            partition: PartitionId(self.partition),
+            table: TableId(self.partition * 7),
+            index: IndexId(self.index),
+            term: Term(u64::MAX - self.raft_index),
+            raft_index: RaftIndex(self.raft_index),
+            payload: &self.payload,
+        }
+    }
+}
+
+fn seal(offset: u64) -> Seal {
+    Seal {
+        log: LOG,
+        file_number: 12,
+        incarnation: 4,
+        offset,
+        sequence: LogSequence(9),
+        acknowledged: LogSequence(8),
+        previous: 77,
+    }
+}
+
+fn build(
+    records: &[Owned],
+    previous: &[PartitionRange],
+    offset: u64,
+) -> (AlignedBuffer, Vec<PartitionRange>) {
+    let mut gather = Gather::new(None, previous);
+    for (place, record) in records.iter().enumerate() {
+        let (head, tail) = record.payload.split_at(record.payload.len() / 2);
+        assert_eq!(gather.push(&record.record(), &[head, tail]) as usize, place);
+    }
+    let (bytes, _, ranges) = gather.seal(&seal(offset));
+    (bytes, ranges)
+}
+
+fn decode(bytes: &[u8], offset: u64) -> Option<Batch<'_>> {
+    Batch::check(BatchHeader::decode(bytes, LOG, 12, 4, offset)?, bytes, offset)
+}
+
+#[test]
+fn a_batch_reads_back() {
+    let mut random = Random::new(1);
+    let mut previous: Vec<PartitionRange> = Vec::new();
+    for round in 0..200 {
+        let records: Vec<Owned> = (0..random.index(300))
+            .map(|_| Owned::random(&mut random))
+            .collect();
+        let (bytes, ranges) = build(&records, &previous, 4096 * round);
+        let batch = decode(&bytes, 4096 * round).expect("as it was built");
+        assert_eq!(batch.header.marker, records.is_empty());
+        assert_eq!(batch.header.acknowledged, LogSequence(8));
+        assert_eq!(batch.header.previous, 77);
+        assert_eq!(batch.header.bytes(), bytes.len());
+        let read: Vec<Record<'_>> = batch.records().collect();
+        assert_eq!(read, records.iter().map(Owned::record).collect::<Vec<_>>());
+        assert_eq!(batch.previous_ranges().collect::<Vec<_>>(), previous);
+        // The slow way to the ranges.
+        let mut partitions: Vec<u64> = records.iter().map(|record| record.partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let expected: Vec<PartitionRange> = partitions
+            .into_iter()
+            .map(|partition| {
+                let of = records.iter().filter(|record| record.partition == partition);
+                let indexes: Vec<u64> = of
+                    .map(|record| record.raft_index)
+                    .filter(|index| *index > 0)
+                    .collect();
+                PartitionRange {
+                    partition: PartitionId(partition),
+                    first: RaftIndex(indexes.iter().copied().min().unwrap_or(0)),
+                    last: RaftIndex(indexes.iter().copied().max().unwrap_or(0)),
+                }
+            })
+            .collect();
+        assert_eq!(ranges, expected);
+        assert_eq!(batch.ranges(), expected);
+        previous = ranges;
+    }
+}
+
+#[test]
+fn a_batch_verifies_only_at_its_place_and_whole() {
+    let mut random = Random::new(2);
+    let records: Vec<Owned> = (0..20).map(|_| Owned::random(&mut random)).collect();
+    let (bytes, _) = build(&records, &[], 8192);
+    assert!(decode(&bytes, 8192).is_some());
+    assert!(decode(&bytes, 4096).is_none(), "another offset");
+    assert!(
+        BatchHeader::decode(&bytes, LogId(4), 12, 4, 8192).is_none(),
+        "another log"
+    );
+    assert!(
+        BatchHeader::decode(&bytes, LOG, 13, 4, 8192).is_none(),
+        "an earlier use of the file"
+    );
+    assert!(
+        BatchHeader::decode(&bytes, LOG, 12, 5, 8192).is_none(),
+        "an earlier incarnation"
+    );
+    assert!(decode(&bytes[..bytes.len() - 4096], 8192).is_none(), "a torn end");
+    for _ in 0..3_000 {
+        let mut damaged = AlignedBuffer::from_slice(&bytes);
+        let at = random.index(bytes.len());
+        damaged[at] ^= 1 << random.below(8);
+        assert!(decode(&damaged, 8192).is_none(), "byte {at}");
+    }
+}
+
+#[test]
+fn noise_is_never_a_batch_and_never_a_panic() {
+    let mut random = Random::new(3);
+    let records: Vec<Owned> = (0..30).map(|_| Owned::random(&mut random)).collect();
+    let (bytes, _) = build(&records, &[], 4096);
+    for _ in 0..2_000 {
+        let mut noise = AlignedBuffer::from_slice(&bytes);
+        let (start, length) = (random.index(noise.len()), 1 + random.index(600));
+        let end = (start + length).min(noise.len());
+        random.fill(&mut noise[start..end]);
+        let _ = decode(&noise, 4096);
+        let _ = FileEntry::decode_header(&noise[..4096], None, LOG, 3);
+        for copy in 0..COPIES {
+            assert_eq!(
+                Anchor::decode(&noise[..COPY_BYTES.min(noise.len())], None, LOG, copy),
+                None
+            );
+        }
+    }
+}
+
+/// A record whose checksum is right but whose lengths are not, as a hostile or later writer could leave it.
+#[test]
+fn lengths_that_lie_are_refused() {
+    let mut random = Random::new(4);
+    for _ in 0..500 {
+        let records: Vec<Owned> = (0..4).map(|_| Owned::random(&mut random)).collect();
+        let mut gather = Gather::new(None, &[]);
+        for record in &records {
+            gather.push(&record.record(), &[&record.payload]);
+        }
+        let lie = random.next_u64() as u32;
+        gather.forge(&lie.to_le_bytes());
+        let (bytes, _, _) = gather.seal(&seal(4096));
+        let honest = lie as usize == records[0].payload.len();
+        let same_size = super::batch::record_bytes(lie as usize % (1 << 31))
+            == super::batch::record_bytes(records[0].payload.len());
+        assert!(decode(&bytes, 4096).is_none() || honest || same_size);
+    }
+}
+
+#[test]
+fn a_batch_takes_no_more_than_its_limits() {
+    let mut gather = Gather::new(None, &[]);
+    assert!(
+        gather.has_room(1 << 20, Some(PartitionId(1)), 100),
+        "an empty batch takes any record"
+    );
+    for partition in 0..PARTITIONS_MAX as u64 {
+        let owned = Owned {
+            kind: 0,
+            partition,
+            index: 0,
+            raft_index: 1,
+            payload: Vec::new(),
+        };
+        assert!(gather.has_room(0, Some(PartitionId(partition)), 1 << 20));
+        gather.push(&owned.record(), &[&[]]);
+    }
+    assert!(
+        !gather.has_room(0, Some(PartitionId(1 << 40)), 1 << 20),
+        "one partition too many"
+    );
+    assert!(
+        gather.has_room(0, Some(PartitionId(5)), 1 << 20),
+        "a known partition"
+    );
+    assert!(
+        !gather.has_room(1 << 20, Some(PartitionId(5)), 1 << 20),
+        "too long"
+    );
+}
+
+#[test]
+fn an_anchor_reads_back_only_at_its_place() {
+    let entry = |number: u64| FileEntry {
+        number,
+        slot: number as u32 * 2,
+        generation: 1,
+        incarnation: 2,
+        epoch: Epoch(3),
+        mirrors: DriveSet::from_bits(3),
+        blocks: 64,
+        salt: [number as u8; 32],
+        first: LogSequence(number * 10),
+        last: LogSequence(number * 10 + 9),
+    };
+    for count in [0, 1, 5, super::config::FILES_MAX as u64] {
+        let anchor = Anchor {
+            node: NodeId(5),
+            log: LOG,
+            version: 8,
+            incarnation: 2,
+            next_file: 100,
+            base: LogSequence(10),
+            acknowledged: LogSequence(99),
+            files: (1..=count).map(entry).collect(),
+        };
+        for copy in 0..COPIES {
+            let bytes = anchor.encode(copy);
+            assert_eq!(
+                Anchor::decode(&bytes, Some(NodeId(5)), LOG, copy),
+                Some(anchor.clone())
+            );
+            assert_eq!(Anchor::decode(&bytes, Some(NodeId(6)), LOG, copy), None);
+            assert_eq!(Anchor::decode(&bytes, None, LogId(4), copy), None);
+            assert_eq!(Anchor::decode(&bytes, None, LOG, (copy + 1) % COPIES), None);
+        }
+        let mut random = Random::new(count);
+        for _ in 0..500 {
+            let mut damaged = anchor.encode(0);
+            let at = random.index(damaged.len());
+            damaged[at] ^= 1 << random.below(8);
+            assert_eq!(Anchor::decode(&damaged, None, LOG, 0), None, "byte {at}");
+        }
+    }
+}
