@@ -66,6 +66,12 @@ impl Capacity {
         }
     }
 
+    /// In tenths of a unit, as the native protocol tells it.
+    #[must_use]
+    pub fn tenths(self) -> u32 {
+        u32::try_from(self.halves * 5).unwrap_or(u32::MAX)
+    }
+
     fn write_units(self, out: &mut Vec<u8>) {
         let fraction = if self.halves % 2 == 0 { "0" } else { "5" };
         out.extend_from_slice(format!("{}.{fraction}", self.halves / 2).as_bytes());

@@ -93,7 +93,7 @@ pub(super) async fn get_item<R: Runtime>(
 
     let wanted = ReturnCapacity::parse(capacity.as_deref());
     let table = service.table(&table)?;
-    let key = table.key_of_key(&key)?;
+    let key = table.key_from_key(key)?;
     let item = service.get(&table, &key).await?;
 
     let mut members = Members::begin(out);
@@ -249,7 +249,7 @@ pub(super) async fn delete_item<R: Runtime>(
     let return_old = return_old?;
 
     let table = service.table(&request.table.expect("required"))?;
-    let key = table.key_of_key(&key)?;
+    let key = table.key_from_key(key)?;
     let written = service.delete(&table, &key, None, return_old).await?;
 
     let mut members = Members::begin(out);

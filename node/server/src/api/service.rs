@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_engine::ids::TableId;
 use cairn_engine::{Direction, Range};
 use cairn_item::{Item, ItemBytes, ItemView, KeyCondition, KeyValue, Space, StorageKey};
 use cairn_runtime::Runtime;
@@ -140,6 +141,17 @@ impl<R: Runtime> Service<R> {
     /// `ResourceNotFoundException` when there is none of that name, or it is being created or deleted.
     pub fn table(&self, name: &str) -> Result<Rc<Table>, ApiError> {
         match self.inner.catalog.borrow().get(name) {
+            Some(table) if table.definition().status == TableStatus::Active => Ok(Rc::clone(table)),
+            _ => Err(ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found")),
+        }
+    }
+
+    /// As [`Service::table`], by the id that a client learned with the name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn table_by_id(&self, id: TableId) -> Result<Rc<Table>, ApiError> {
+        match self.inner.catalog.borrow().get_by_id(id) {
             Some(table) if table.definition().status == TableStatus::Active => Ok(Rc::clone(table)),
             _ => Err(ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found")),
         }

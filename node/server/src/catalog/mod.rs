@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use cairn_engine::ids::{IndexId, PartitionId, TableId};
 use cairn_engine::{Engine, PartitionDescriptor};
-use cairn_item::{Item, ItemError, ItemView, KeyType, KeyValue, Space, StorageKey};
+use cairn_item::{Item, ItemError, ItemView, KeyType, KeyValue, Space, StorageKey, Value};
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::ReplySender;
 
@@ -131,6 +131,22 @@ impl Table {
             .map_err(key_error)
     }
 
+    /// As [`Table::key_of_key`], without copying the values.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn key_from_key(&self, mut key: Item) -> Result<PrimaryKey, ApiError> {
+        self.check_key_length(key.len())?;
+        self.key_with(|schema| match (key.remove(&schema.name), schema.kind) {
+            (Some(Value::S(text)), KeyType::S) if !text.is_empty() => Ok(KeyValue::S(text)),
+            (Some(Value::N(number)), KeyType::N) => Ok(KeyValue::N(number)),
+            (Some(Value::B(bytes)), KeyType::B) if !bytes.is_empty() => Ok(KeyValue::B(bytes)),
+            (Some(value), kind) => KeyValue::from_value(&schema.name, &value, kind),
+            (None, _) => Err(ItemError::KeyMissing(schema.name.clone())),
+        })
+        .map_err(key_error)
+    }
+
     /// As [`Table::key_of_key`], for an archived key.
     ///
     /// # Errors
@@ -195,11 +211,17 @@ pub(crate) enum Change {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     tables: BTreeMap<String, Rc<Table>>,
+    /// Names by id, for clients that have looked a name up already.
+    names: BTreeMap<TableId, String>,
 }
 
 impl Catalog {
     pub(crate) fn get(&self, name: &str) -> Option<&Rc<Table>> {
         self.tables.get(name)
+    }
+
+    pub(crate) fn get_by_id(&self, id: TableId) -> Option<&Rc<Table>> {
+        self.tables.get(self.names.get(&id)?)
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Rc<Table>> {
@@ -217,12 +239,16 @@ impl Catalog {
 
     pub(crate) fn set(&mut self, definition: Arc<TableDefinition>, deal: &Deal) -> Result<(), ApiError> {
         let table = Table::new(definition, deal)?;
-        self.tables.insert(table.definition.name.clone(), Rc::new(table));
+        let name = table.definition.name.clone();
+        self.names.insert(table.definition.id, name.clone());
+        self.tables.insert(name, Rc::new(table));
         Ok(())
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        self.tables.remove(name);
+        if let Some(table) = self.tables.remove(name) {
+            self.names.remove(&table.definition.id);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod batches;
+mod faults;
 mod items;
 mod pages;
 mod restart;
@@ -53,6 +54,13 @@ impl Machine {
 
     /// Starts the node on the first `shards` cores.
     pub(crate) fn start(&self, shards: usize) {
+        if let Err(error) = self.try_start(shards) {
+            panic!("the node does not start: {error}");
+        }
+    }
+
+    /// As [`Machine::start`]; answers why it does not start.
+    pub(crate) fn try_start(&self, shards: usize) -> Result<(), String> {
         let config = NodeConfig {
             drives: vec!["/drive-a".into(), "/drive-b".into()],
             state: "/state".into(),
@@ -76,9 +84,16 @@ impl Machine {
         while self.shards.borrow().iter().any(Option::is_none) {
             assert!(self.sim.step(), "the node neither starts nor fails");
         }
-        for shard in self.shards.borrow().iter().flatten() {
-            if let Err(error) = shard {
-                panic!("the node does not start: {error}");
+        let slots = self.shards.borrow();
+        let results = slots.iter().flatten();
+        let errors: Vec<String> = results
+            .filter_map(|shard| Some(shard.as_ref().err()?.to_string()))
+            .collect();
+        match errors.first() {
+            None => Ok(()),
+            Some(first) => {
+                assert_eq!(errors, vec![first.clone(); shards], "all shards fail alike");
+                Err(first.clone())
             }
         }
     }
