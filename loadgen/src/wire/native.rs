@@ -54,7 +54,7 @@ impl Native {
             node_nonce: &challenge.nonce,
             access_key,
         };
-        let secret = common.secret_key.as_deref();
+        let secret = common.secret_key.as_deref().map(str::as_bytes);
         let proof = secret.map(|secret| transcript.client_proof(secret));
         let proof = Proof(proof.as_ref().map_or(&[], |proof| proof));
         let body = exchange(

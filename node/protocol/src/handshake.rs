@@ -271,18 +271,18 @@ pub struct Transcript<'a> {
 impl Transcript<'_> {
     /// What the client sends in [`Proof`].
     #[must_use]
-    pub fn client_proof(&self, secret: &str) -> [u8; PROOF_BYTES] {
+    pub fn client_proof(&self, secret: &[u8]) -> [u8; PROOF_BYTES] {
         self.prove(secret, CLIENT_LABEL)
     }
 
     /// What the node sends in [`Welcome`].
     #[must_use]
-    pub fn node_proof(&self, secret: &str) -> [u8; PROOF_BYTES] {
+    pub fn node_proof(&self, secret: &[u8]) -> [u8; PROOF_BYTES] {
         self.prove(secret, NODE_LABEL)
     }
 
-    fn prove(&self, secret: &str, label: &[u8]) -> [u8; PROOF_BYTES] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    fn prove(&self, secret: &[u8], label: &[u8]) -> [u8; PROOF_BYTES] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let mut context = hmac::Context::with_key(&key);
         for part in [
             label,
@@ -314,26 +314,26 @@ mod tests {
 
     #[test]
     fn proofs_depend_on_every_part() {
-        let proof = TRANSCRIPT.client_proof("secret");
-        assert!(proofs_match(&proof, &TRANSCRIPT.client_proof("secret")));
+        let proof = TRANSCRIPT.client_proof(b"secret");
+        assert!(proofs_match(&proof, &TRANSCRIPT.client_proof(b"secret")));
         let others = [
-            TRANSCRIPT.client_proof("Secret"),
-            TRANSCRIPT.node_proof("secret"),
+            TRANSCRIPT.client_proof(b"Secret"),
+            TRANSCRIPT.node_proof(b"secret"),
             Transcript {
                 client_nonce: &[3; 32],
                 ..TRANSCRIPT
             }
-            .client_proof("secret"),
+            .client_proof(b"secret"),
             Transcript {
                 node_nonce: &[3; 32],
                 ..TRANSCRIPT
             }
-            .client_proof("secret"),
+            .client_proof(b"secret"),
             Transcript {
                 access_key: "AKIDEXAMPLF",
                 ..TRANSCRIPT
             }
-            .client_proof("secret"),
+            .client_proof(b"secret"),
         ];
         for other in others {
             assert!(!proofs_match(&proof, &other));

@@ -147,7 +147,10 @@ async fn connect(address: &str, options: &Options) -> Result<(Connection, Welcom
     aws_lc_rs::rand::fill(&mut nonce)
         .map_err(|_| Handshake::Protocol("the system has no randomness for a nonce".into()))?;
     let (access_key, secret) = match &options.credentials {
-        Some(credentials) => (credentials.access_key.as_str(), Some(credentials.secret.as_str())),
+        Some(credentials) => (
+            credentials.access_key.as_str(),
+            Some(credentials.secret.as_bytes()),
+        ),
         None => ("", None),
     };
     let hello = Hello {

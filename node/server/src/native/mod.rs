@@ -1,1 +1,193 @@
-//! To be written by its author.
+//! The native server: what docs/protocol.md describes, over the typed operations of [`Service`].
+//!
+//! - A connection has a reader, a sender, and one task for each request that has to wait. A read that is in memory is
+//!   answered by the reader itself. Whatever has been answered when the sender is free leaves in one send.
+//! - At most [`WINDOW`] requests of a connection are in work, and at most [`OUTPUT_BYTES_MAX`] of answers wait to be
+//!   sent, plus one answer for each request in work: beyond that the reader stops, and TCP slows the client down.
+//! - Bytes that are no frame end the connection, because where the next frame begins is unknown. A frame whose body
+//!   cannot be read is answered with a failure.
+
+mod execute;
+mod session;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_runtime::sync::{Gate, timeout};
+use cairn_runtime::{Listener, Queue, Runtime};
+use futures_util::future::{Either, select};
+
+use crate::api::Service;
+use crate::credentials::Credentials;
+use crate::logging::{Level, Logger};
+use crate::metrics::Metrics;
+use session::Session;
+
+/// Requests of one connection in work at once.
+pub const WINDOW: u32 = 1024;
+/// Bytes of answers that wait for a client before the reader stops.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Open connections of one shard.
+const CONNECTIONS_MAX: usize = 10_000;
+/// A handshake takes no longer.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// How long draining waits for requests in work.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// What a server needs besides the operations.
+pub struct Settings {
+    /// None: every handshake is accepted.
+    pub credentials: Option<Credentials>,
+    /// The node's id.
+    pub node: [u8; 16],
+    /// Counts requests.
+    pub metrics: Rc<Metrics>,
+    /// Says what went wrong with connections.
+    pub logger: Logger,
+}
+
+/// Counters of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NativeStats {
+    /// Connections open now.
+    pub open: u64,
+    /// Connections accepted so far.
+    pub accepted: u64,
+    /// Connections closed on arrival because there are too many.
+    pub refused: u64,
+    /// Connections closed because of what they sent, handshakes that failed among them.
+    pub malformed: u64,
+}
+
+impl NativeStats {
+    /// Adds another server's counters.
+    pub fn add(&mut self, other: &NativeStats) {
+        self.open += other.open;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.malformed += other.malformed;
+    }
+}
+
+/// One shard's server. Cheap to clone.
+pub struct Native<R: Runtime> {
+    shared: Rc<Shared<R>>,
+}
+
+impl<R: Runtime> Clone for Native<R> {
+    fn clone(&self) -> Native<R> {
+        Native {
+            shared: Rc::clone(&self.shared),
+        }
+    }
+}
+
+struct Shared<R: Runtime> {
+    runtime: R,
+    service: Service<R>,
+    settings: Settings,
+    /// Open connections; closed when the server drains.
+    gate: Gate,
+    sessions: RefCell<BTreeMap<u64, Rc<Session<R>>>>,
+    next: Cell<u64>,
+    stats: Cell<NativeStats>,
+}
+
+impl<R: Runtime> Shared<R> {
+    fn count(&self, change: impl FnOnce(&mut NativeStats)) {
+        let mut stats = self.stats.get();
+        change(&mut stats);
+        self.stats.set(stats);
+    }
+}
+
+impl<R: Runtime> Native<R> {
+    /// A server that listens nowhere yet.
+    pub fn new(service: Service<R>, settings: Settings) -> Native<R> {
+        let shared = Shared {
+            runtime: service.runtime().clone(),
+            service,
+            settings,
+            gate: Gate::new(),
+            sessions: RefCell::default(),
+            next: Cell::new(0),
+            stats: Cell::default(),
+        };
+        Native {
+            shared: Rc::new(shared),
+        }
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> NativeStats {
+        self.shared.stats.get()
+    }
+
+    /// Accepts connections until the server is drained or the listener fails.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn serve(&self, listener: R::Listener) -> std::io::Result<()> {
+        let mut closed = std::pin::pin!(self.shared.gate.closed());
+        loop {
+            let accept = std::pin::pin!(listener.accept());
+            match select(accept, closed.as_mut()).await {
+                Either::Left((accepted, _)) => self.take(accepted?),
+                Either::Right(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Serves one connection in tasks of its own.
+    pub fn take(&self, connection: R::Connection) {
+        let shared = &self.shared;
+        let Ok(pass) = shared.gate.enter() else { return };
+        if shared.sessions.borrow().len() >= CONNECTIONS_MAX {
+            shared.count(|stats| stats.refused += 1);
+            return;
+        }
+        shared.count(|stats| {
+            stats.accepted += 1;
+            stats.open += 1;
+        });
+        let number = shared.next.replace(shared.next.get() + 1);
+        let session = Rc::new(Session::new(Rc::clone(shared), connection));
+        shared.sessions.borrow_mut().insert(number, Rc::clone(&session));
+        let shared = Rc::clone(shared);
+        shared.runtime.clone().spawn(Queue::Foreground, async move {
+            let outcome = session.run().await;
+            if let Err(reason) = &outcome {
+                shared.count(|stats| stats.malformed += 1);
+                let fields: [(&'static str, &dyn std::fmt::Display); 2] =
+                    [("peer", &session.peer()), ("reason", reason)];
+                let now = shared.runtime.unix_ms();
+                shared
+                    .settings
+                    .logger
+                    .log(Level::Debug, now, "native connection closed", &fields);
+            }
+            shared.sessions.borrow_mut().remove(&number);
+            shared.count(|stats| stats.open -= 1);
+            drop(pass);
+        });
+    }
+
+    /// Stops accepting and resolves when every connection has ended: idle ones at once, the others when what is in
+    /// work has been answered, but no later than [`DRAIN_MAX`].
+    pub async fn drain(&self) {
+        let shared = &self.shared;
+        let left = shared.gate.close();
+        for session in shared.sessions.borrow().values() {
+            session.finish();
+        }
+        let mut left = std::pin::pin!(left);
+        if timeout(&shared.runtime, DRAIN_MAX, left.as_mut()).await.is_err() {
+            for session in shared.sessions.borrow().values() {
+                session.shutdown();
+            }
+            left.await;
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One connection: handshake, then requests until it ends.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use cairn_protocol::VERSION;
+use cairn_protocol::frame::{self, BODY_BYTES_MAX, Frame, Kind};
+use cairn_protocol::handshake::{
+    Challenge, Hello, PROOF_BYTES, Proof, Refused, Transcript, WELCOME_TABLES_MAX, Welcome, proofs_match,
+};
+use cairn_protocol::wire::WireError;
+use cairn_runtime::sync::{Notify, timeout};
+use cairn_runtime::{Connection, Moment, Queue, Runtime};
+
+use super::{HANDSHAKE_MAX, OUTPUT_BYTES_MAX, Shared, WINDOW, execute};
+
+/// Buffers that grew beyond this are given back when everything in them is done.
+const BUFFER_BYTES_KEPT: usize = 256 * 1024;
+
+pub(super) struct Session<R: Runtime> {
+    pub(super) shared: Rc<Shared<R>>,
+    connection: R::Connection,
+    output: RefCell<Vec<u8>>,
+    in_work: Cell<u32>,
+    /// Told when a request has been answered or answers have left.
+    room: Notify,
+    /// Told when there is something to send, or the end has come.
+    kicked: Notify,
+    ended: Cell<bool>,
+    /// No further request is begun.
+    finishing: Cell<bool>,
+}
+
+/// Why the client is sent away: the error's name and what was wrong.
+struct Dismissal {
+    name: &'static str,
+    message: String,
+}
+
+impl Dismissal {
+    fn malformed(error: impl std::fmt::Display) -> Dismissal {
+        Dismissal {
+            name: "SerializationException",
+            message: error.to_string(),
+        }
+    }
+
+    fn unrecognized() -> Dismissal {
+        let message = "The security token included in the request is invalid.".to_owned();
+        Dismissal {
+            name: "UnrecognizedClientException",
+            message,
+        }
+    }
+}
+
+impl<R: Runtime> Session<R> {
+    pub(super) fn new(shared: Rc<Shared<R>>, connection: R::Connection) -> Session<R> {
+        Session {
+            shared,
+            connection,
+            output: RefCell::default(),
+            in_work: Cell::new(0),
+            room: Notify::new(),
+            kicked: Notify::new(),
+            ended: Cell::new(false),
+            finishing: Cell::new(false),
+        }
+    }
+
+    pub(super) fn peer(&self) -> String {
+        self.connection.peer().to_string()
+    }
+
+    pub(super) fn shutdown(&self) {
+        self.connection.shutdown();
+    }
+
+    /// Ends the connection as soon as nothing is in work.
+    pub(super) fn finish(&self) {
+        self.finishing.set(true);
+        self.kicked.notify_one();
+    }
+
+    /// Serves the connection to its end. An error says what the client did wrong.
+    pub(super) async fn run(self: &Rc<Session<R>>) -> Result<(), String> {
+        let sender = Rc::clone(self);
+        self.shared
+            .runtime
+            .spawn(Queue::Foreground, async move { sender.send_loop().await });
+        let mut input = Vec::new();
+        let handshake = timeout(&self.shared.runtime, HANDSHAKE_MAX, self.handshake(&mut input)).await;
+        let outcome = match handshake {
+            Ok(Ok(true)) => self.serve(&mut input).await,
+            Ok(Ok(false)) => Ok(()),
+            Ok(Err(dismissal)) => Err(dismissal),
+            Err(_) => Err(Dismissal::malformed("the handshake took too long")),
+        };
+        if let Err(Dismissal { name, message }) = &outcome {
+            let refused = Refused {
+                name: (*name).to_owned(),
+                message: message.clone(),
+            };
+            frame::encode(&mut self.output.borrow_mut(), Kind::Refused, 0, |into| {
+                refused.encode(into)
+            });
+        }
+        // What is in work was accepted: it is answered, if the client still listens.
+        self.finish();
+        outcome.map_err(|dismissal| dismissal.message)
+    }
+
+    /// Carries out the handshake; false when the client went away.
+    async fn handshake(&self, input: &mut Vec<u8>) -> Result<bool, Dismissal> {
+        let shared = &self.shared;
+        let Some((access_key, client_nonce)) = self.expect(input, Kind::Hello, accept_hello).await? else {
+            return Ok(false);
+        };
+        let mut nonce = [0; PROOF_BYTES];
+        shared.runtime.random_secret(&mut nonce);
+        let credentials = shared.settings.credentials.as_ref();
+        let challenge = Challenge {
+            version: VERSION,
+            features: 0,
+            nonce,
+            proof_required: credentials.is_some(),
+            body_bytes_max: u32::try_from(BODY_BYTES_MAX).expect("16 MiB"),
+            window: WINDOW,
+        };
+        frame::encode(&mut self.output.borrow_mut(), Kind::Challenge, 0, |into| {
+            challenge.encode(into)
+        });
+        self.kicked.notify_one();
+        let given = self
+            .expect(input, Kind::Proof, |body| Ok(Proof::decode(body)?.0.to_vec()))
+            .await?;
+        let Some(given) = given else { return Ok(false) };
+
+        let transcript = Transcript {
+            client_nonce: &client_nonce,
+            node_nonce: &nonce,
+            access_key: &access_key,
+        };
+        let mut proof = [0; PROOF_BYTES];
+        if let Some(credentials) = credentials {
+            // An unknown key is compared all the same, so that time does not tell which keys exist.
+            let known = credentials.secret(&access_key);
+            let secret = known.map_or(&b""[..], |secret| secret.expose());
+            let matches = proofs_match(&transcript.client_proof(secret), &given);
+            if known.is_none() || !matches {
+                return Err(Dismissal::unrecognized());
+            }
+            proof = transcript.node_proof(secret);
+        }
+        let tables = shared.service.tables();
+        let complete = tables.len() <= WELCOME_TABLES_MAX;
+        let described = tables
+            .iter()
+            .take(WELCOME_TABLES_MAX)
+            .map(|table| execute::describe(table))
+            .collect();
+        let catalog_version = tables
+            .iter()
+            .map(|table| table.definition().version)
+            .max()
+            .unwrap_or(0);
+        let node = shared.settings.node;
+        let welcome = Welcome {
+            proof,
+            node,
+            catalog_version,
+            complete,
+            tables: described,
+        };
+        frame::encode(&mut self.output.borrow_mut(), Kind::Welcome, 0, |into| {
+            welcome.encode(into)
+        });
+        self.kicked.notify_one();
+        Ok(true)
+    }
+
+    /// The next frame, which must be of `kind`; none when the client went away.
+    async fn expect<T>(
+        &self,
+        input: &mut Vec<u8>,
+        kind: Kind,
+        accept: impl Fn(&[u8]) -> Result<T, Dismissal>,
+    ) -> Result<Option<T>, Dismissal> {
+        loop {
+            if let Some((frame, taken)) = frame::decode(input).map_err(Dismissal::malformed)? {
+                if frame.kind != kind {
+                    let message = format!("{kind:?} was due, {:?} came", frame.kind);
+                    return Err(Dismissal::malformed(message));
+                }
+                let accepted = accept(frame.body)?;
+                input.drain(..taken);
+                return Ok(Some(accepted));
+            }
+            match self.connection.receive(input).await {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn serve(self: &Rc<Session<R>>, input: &mut Vec<u8>) -> Result<(), Dismissal> {
+        loop {
+            let received = self.shared.runtime.now();
+            let mut taken = 0;
+            loop {
+                while self.is_full() {
+                    self.kicked.notify_one();
+                    self.room.notified().await;
+                }
+                if self.ended.get() || self.finishing.get() {
+                    return Ok(());
+                }
+                match frame::decode(&input[taken..]).map_err(Dismissal::malformed)? {
+                    None => break,
+                    Some((frame, bytes)) => {
+                        self.begin(&frame, received)?;
+                        taken += bytes;
+                    }
+                }
+            }
+            input.drain(..taken);
+            if input.is_empty() && input.capacity() > BUFFER_BYTES_KEPT {
+                *input = Vec::new();
+            }
+            self.kicked.notify_one();
+            match self.connection.receive(input).await {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let full = self.in_work.get() >= WINDOW || self.output.borrow().len() >= OUTPUT_BYTES_MAX;
+        full && !self.ended.get()
+    }
+
+    fn begin(self: &Rc<Session<R>>, frame: &Frame<'_>, received: Moment) -> Result<(), Dismissal> {
+        if frame.kind != Kind::Request {
+            let message = format!("{:?} came where a request was due", frame.kind);
+            return Err(Dismissal::malformed(message));
+        }
+        let arrival = execute::Arrival {
+            id: frame.request_id,
+            received,
+        };
+        if execute::at_once(&self.shared, arrival, frame.body, &mut self.output.borrow_mut()) {
+            return Ok(());
+        }
+        self.in_work.set(self.in_work.get() + 1);
+        let (session, body) = (Rc::clone(self), frame.body.to_vec());
+        self.shared.runtime.spawn(Queue::Foreground, async move {
+            execute::execute(&session.shared, arrival, &body, &session.output).await;
+            session.in_work.set(session.in_work.get() - 1);
+            session.kicked.notify_one();
+            session.room.notify_one();
+        });
+        Ok(())
+    }
+
+    async fn send_loop(&self) {
+        loop {
+            let bytes = std::mem::take(&mut *self.output.borrow_mut());
+            if !bytes.is_empty() {
+                let Ok(mut spare) = self.connection.send(bytes).await else {
+                    break;
+                };
+                if spare.capacity() > BUFFER_BYTES_KEPT {
+                    spare = Vec::new();
+                }
+                let mut output = self.output.borrow_mut();
+                if output.is_empty() {
+                    *output = spare;
+                }
+                self.room.notify_one();
+            } else if self.finishing.get() && self.in_work.get() == 0 {
+                break;
+            } else {
+                self.kicked.notified().await;
+            }
+        }
+        self.ended.set(true);
+        self.room.notify_one();
+        // The reader may wait for bytes that will not come.
+        self.connection.shutdown();
+    }
+}
+
+impl From<WireError> for Dismissal {
+    fn from(error: WireError) -> Dismissal {
+        Dismissal::malformed(error)
+    }
+}
+
+fn accept_hello(body: &[u8]) -> Result<(String, [u8; PROOF_BYTES]), Dismissal> {
+    let hello = Hello::decode(body)?;
+    if hello.version().is_none() {
+        let message = format!(
+            "the client speaks versions {} to {} of the native protocol, this node version {VERSION}",
+            hello.version_min, hello.version_max
+        );
+        return Err(Dismissal::malformed(message));
+    }
+    Ok((hello.access_key.to_owned(), hello.nonce))
+}

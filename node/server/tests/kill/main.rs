@@ -1,0 +1,151 @@
+//! Kill -9 under load, again and again: nothing that was acknowledged may be lost, nothing else may appear.
+//!
+//! Eight writers put and delete keys of their own through the native client and note, in an expected-state file,
+//! every write before it is sent and again when it is acknowledged. The node is killed at a random moment and
+//! started again; then every key must hold its last acknowledged write, or the one that was in flight.
+//!
+//! This proves the process, not the drive: what the kernel was given survives a kill. Drives that lose their cache
+//! are the simulator's part.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "drives a real process from outside"
+)]
+
+mod expected;
+mod node;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cairn_item::{Attribute, Item, ItemView, Value, ValueView, archive};
+use cairn_protocol::client::{Client, Error, Options};
+use cairn_protocol::message::{Key, KeyPart, Table};
+
+use expected::Expected;
+use node::Node;
+
+const ROUNDS: u64 = 50;
+const WRITERS: u64 = 8;
+/// Few keys, so that most are written in every round.
+const KEYS_OF_WRITER: u64 = 24;
+const TABLE: &str = r#"{"TableName":"t","BillingMode":"PAY_PER_REQUEST",
+    "KeySchema":[{"AttributeName":"p","KeyType":"HASH"}],
+    "AttributeDefinitions":[{"AttributeName":"p","AttributeType":"S"}]}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_kills_lose_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let expected = Arc::new(Mutex::new(Expected::create(home.path().join("expected-state"))));
+    let mut random = 0x5eed;
+    let mut acknowledged = 0;
+    for round in 0..ROUNDS {
+        let node = Node::start(home.path());
+        let options = Options { retries_max: 0, ..Options::default() };
+        let client = Client::connect(&node.native, options).await.unwrap();
+        if round == 0 {
+            client.json("CreateTable", TABLE.as_bytes()).await.unwrap();
+        }
+        let table = client.table("t").await.unwrap();
+        verify(&client, &table, &expected).await;
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (client, table, expected, stop) = (client.clone(), table.clone(), expected.clone(), stop.clone());
+                let seed = round * WRITERS + writer;
+                tokio::spawn(async move { write(writer, seed, &client, &table, &expected, &stop).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(20 + next(&mut random) % 130)).await;
+        node.kill();
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            acknowledged += writer.await.unwrap();
+        }
+    }
+    let node = Node::start(home.path());
+    let client = Client::connect(&node.native, Options::default()).await.unwrap();
+    let table = client.table("t").await.unwrap();
+    verify(&client, &table, &expected).await;
+    assert_eq!(node.stop(), Some(0));
+    // A loop that wrote nothing would prove nothing.
+    assert!(acknowledged > ROUNDS * 20, "only {acknowledged} writes were acknowledged");
+    println!("{ROUNDS} kills, {acknowledged} acknowledged writes, none lost");
+}
+
+/// Writes until the node dies; gives the number of acknowledged writes.
+async fn write(
+    writer: u64,
+    seed: u64,
+    client: &Client,
+    table: &Table,
+    expected: &Mutex<Expected>,
+    stop: &AtomicBool,
+) -> u64 {
+    let mut random = seed;
+    let mut acknowledged = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let index = next(&mut random) % KEYS_OF_WRITER;
+        let name = format!("w{writer}-{index}");
+        let key = Key { partition: KeyPart::S(&name), sort: None };
+        let delete = next(&mut random) % 5 == 0;
+        let version = expected.lock().unwrap().begin(&name, delete);
+        let outcome = if delete {
+            client.delete(table, key, false).await
+        } else {
+            client.put(table, key, &archive(&item(&name, version)), false).await
+        };
+        match outcome {
+            Ok(_) => {
+                expected.lock().unwrap().acknowledge(&name);
+                acknowledged += 1;
+            }
+            // In flight when the node died: either outcome is right, and the key rests until the next round.
+            Err(Error::Unknown { .. } | Error::Unreachable { .. }) => break,
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    acknowledged
+}
+
+async fn verify(client: &Client, table: &Table, expected: &Mutex<Expected>) {
+    let names: Vec<String> = expected.lock().unwrap().names();
+    for name in names {
+        let key = Key { partition: KeyPart::S(&name), sort: None };
+        let found = client.get(table, key, true).await.unwrap();
+        let version = found.map(|bytes| {
+            let view = ItemView::validate(&bytes).expect("what is read is an item");
+            let version = version_of(view);
+            assert_eq!(view.to_item(), item(&name, version), "{name} is not as it was written");
+            version
+        });
+        expected.lock().unwrap().observe(&name, version);
+    }
+}
+
+/// The whole item follows from its key and version.
+fn item(name: &str, version: u64) -> Item {
+    let bytes = usize::try_from(version * 37 % 3000).unwrap();
+    let text = |text: &str| Value::S(text.to_owned());
+    Item::from_attributes(vec![
+        Attribute { name: "p".into(), value: text(name) },
+        Attribute { name: "payload".into(), value: Value::B(vec![version as u8; bytes]) },
+        Attribute { name: "version".into(), value: text(&version.to_string()) },
+    ])
+}
+
+fn version_of(view: ItemView<'_>) -> u64 {
+    match view.get("version") {
+        Some(ValueView::S(text)) => text.parse().expect("versions are numbers"),
+        other => panic!("an item without a version: {other:?}"),
+    }
+}
+
+/// A small generator (xorshift*): when the node is killed must differ from round to round, no more.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 31)
+}
