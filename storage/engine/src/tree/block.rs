@@ -369,3 +369,6 @@ impl<'a> BlockView<'a> {
         self.partition_point(key, |order, _| order.is_le())
     }
 }
+
+#[cfg(test)]
+mod block_test;

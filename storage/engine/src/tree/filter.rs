@@ -260,7 +260,9 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[at] = byte;
                 if let Ok(filter) = Filter::parse(&bytes) {
-                    (0_u64..1_000).for_each(|key| drop(filter.may_contain(KeyHash::of(&key.to_le_bytes()))));
+                    for key in 0_u64..1_000 {
+                        let _ = filter.may_contain(KeyHash::of(&key.to_le_bytes()));
+                    }
                 }
             }
         }

@@ -39,7 +39,7 @@ pub use cache::BlockCache;
 pub use compaction::{CompactionConfig, Prepared};
 pub use memtable::Memtable;
 pub use scan::Cursor;
-pub use segment::{Segment, segment_file_name, segment_of_file_name};
+pub use segment::{Damage, Segment, reference_of_file, segment_file_name, segment_of_file_name};
 pub use store::{DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
 pub use version::{ItemHandle, NEWEST, Version};
 

@@ -17,13 +17,16 @@
 mod cursor;
 mod entry;
 mod layout;
+mod mirrors;
 mod reader;
+mod scrub;
 mod writer;
 
 pub(crate) use cursor::{Access, SegmentCursor};
 pub use layout::{SegmentFooter, SegmentHeader};
 pub(crate) use reader::Found;
 pub use reader::Segment;
+pub use scrub::{Damage, reference_of_file};
 pub use writer::{SegmentFacts, SegmentWriter};
 
 /// Bytes of a unit: what places in a segment count in.

@@ -175,7 +175,7 @@ const FOOTER_FIXED_BYTES: usize = 8 + 8 + 2 + 2 + 4 + 8 * 9 + 16 + 16 + 3 * 4 + 
 const TAIL_BYTES: usize = 16;
 
 /// Units of the longest footer.
-pub(crate) const FOOTER_UNITS_MAX: u32 =
+const FOOTER_UNITS_MAX: u32 =
     ((FOOTER_FIXED_BYTES + 2 * KEY_BYTES_MAX + TAIL_BYTES) as u32).div_ceil(UNIT_BYTES as u32);
 
 impl SegmentFooter {
@@ -318,5 +318,105 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.array())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            id: SegmentId(0x0102),
+            node: NodeId(3),
+            table: TableId(4),
+            partition: PartitionId(5),
+            index: IndexId(6),
+            mirrors: DriveSet::from_bits(0b11),
+            salt: [7; SALT_BYTES],
+            key_id: 0,
+        }
+    }
+
+    fn footer(key_bytes: usize) -> SegmentFooter {
+        SegmentFooter {
+            id: SegmentId(0x0102),
+            entries: 10,
+            keys: 9,
+            tombstones: 1,
+            item_bytes: 1_000,
+            blocks: 2,
+            commit_min: CommitTimestamp(1),
+            commit_max: CommitTimestamp(2),
+            header_checksum: 99,
+            filter: Place {
+                unit: 3,
+                units: 1,
+                checksum: 5,
+            },
+            filter_bytes: 100,
+            data_end: 3,
+            leaves_end: 5,
+            top: Place {
+                unit: 5,
+                units: 1,
+                checksum: 6,
+            },
+            first_key: vec![1; key_bytes],
+            last_key: vec![2; key_bytes],
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_frozen() {
+        let bytes = header().encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header()));
+        assert_eq!(checksum(0, &bytes), 12_956_192_643_156_786_529);
+        for key_bytes in [1, 100, 2_000, KEY_BYTES_MAX] {
+            let (bytes, sum) = footer(key_bytes).encode(header().seed(), 6);
+            let units = SegmentFooter::units(&bytes[bytes.len() - UNIT_BYTES..]).unwrap();
+            assert_eq!(bytes.len(), units as usize * UNIT_BYTES);
+            let decoded = SegmentFooter::decode(&bytes, header().seed(), 6);
+            assert_eq!(decoded, Ok((footer(key_bytes), sum)));
+            assert!(
+                SegmentFooter::decode(&bytes, header().seed(), 7).is_err(),
+                "another place"
+            );
+        }
+        assert_eq!(
+            checksum(0, &footer(10).encode(header().seed(), 6).0),
+            5_974_777_635_630_230_587
+        );
+    }
+
+    #[test]
+    fn any_changed_byte_is_refused() {
+        let bytes = header().encode();
+        let (end, _) = footer(10).encode(header().seed(), 6);
+        for at in 0..UNIT_BYTES {
+            let (mut header_bytes, mut end) = (bytes.clone(), end.clone());
+            header_bytes[at] ^= 0x10;
+            assert!(SegmentHeader::decode(&header_bytes).is_err(), "header byte {at}");
+            end[at] ^= 0x10;
+            assert!(
+                SegmentFooter::decode(&end, header().seed(), 6).is_err(),
+                "footer byte {at}"
+            );
+        }
+        assert!(SegmentHeader::decode(&[]).is_err());
+    }
+
+    #[test]
+    fn hostile_footers_with_a_good_checksum_are_safe() {
+        let (good, _) = footer(10).encode(header().seed(), 6);
+        for at in 8..FOOTER_FIXED_BYTES {
+            for byte in [0, 1, 127, 128, 255] {
+                let mut bad = good.clone();
+                bad[at] = byte;
+                let sum = checksum(header().seed().at(6), &bad[8..]);
+                bad[..8].copy_from_slice(&sum.to_le_bytes());
+                drop(SegmentFooter::decode(&bad, header().seed(), 6));
+            }
+        }
     }
 }

@@ -1,19 +1,17 @@
-//! Reads a segment, whatever one of its mirrors has come to.
+//! An open segment: what it keeps in memory, and how a key is found in it.
 //!
-//! A verified read:
-//! 1. choose the mirror with fewer reads in flight, by turns when they tie;
-//! 2. read, and verify against what refers to the place;
-//! 3. if the drive fails or the bytes do not verify, try the next mirror;
-//! 4. good bytes go to the caller at once and, in a task of their own, to the mirrors that were bad;
-//! 5. when no mirror has good bytes: [`TreeError::Unreadable`], with what each of them said.
+//! 1. The filter, resident, turns away nearly every key that is not there.
+//! 2. The top of the index, resident, gives the leaf; the leaf, cached, gives the data block.
+//! 3. The data block is searched in place; a version is handed out as a part of it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime};
+use cairn_runtime::{AlignedBuffer, Drive, Open, Runtime};
 
 use super::entry::{self, Place};
 use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
+use super::mirrors::{Files, Mirror};
 use super::{UNIT_BYTES, segment_file_name};
 use crate::checksum::checksum;
 use crate::ids::{CommitTimestamp, PartitionId, SegmentId};
@@ -21,7 +19,7 @@ use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockKind, BlockView, verify};
 use crate::tree::cache::CacheKey;
 use crate::tree::filter::{Filter, KeyHash};
-use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
+use crate::tree::store::{SegmentStore, TreeError};
 use crate::tree::version::Version;
 
 /// What a search in memory comes to.
@@ -34,34 +32,19 @@ pub(crate) enum Found {
     Needs(Place, BlockKind),
 }
 
-/// One copy of a segment's file.
-pub(crate) struct Mirror<R: Runtime> {
-    pub(crate) slot: Rc<DriveSlot<R::Drive>>,
-    pub(crate) file: <R::Drive as Drive>::File,
-}
-
 /// An open segment. What it costs in memory is its filter and the top of its index.
 pub struct Segment<R: Runtime> {
-    store: Rc<SegmentStore<R>>,
-    name: String,
-    header: SegmentHeader,
-    footer: SegmentFooter,
-    footer_unit: u32,
-    footer_checksum: u64,
-    seed: FileSeed,
+    pub(super) store: Rc<SegmentStore<R>>,
+    pub(super) name: String,
+    pub(super) header: SegmentHeader,
+    pub(super) footer: SegmentFooter,
+    pub(super) footer_unit: u32,
+    pub(super) footer_checksum: u64,
+    pub(super) seed: FileSeed,
     mirrors: Vec<Mirror<R>>,
     turn: Cell<usize>,
     filter: Filter,
     top: Rc<[u8]>,
-}
-
-/// Files of a segment that is not open yet: what a verified read needs.
-struct Files<'a, R: Runtime> {
-    store: &'a Rc<SegmentStore<R>>,
-    mirrors: &'a [Mirror<R>],
-    turn: &'a Cell<usize>,
-    name: &'a str,
-    reference: (SegmentId, PartitionId),
 }
 
 impl<R: Runtime> Segment<R> {
@@ -316,7 +299,7 @@ impl<R: Runtime> Segment<R> {
         check_block(bytes, self.seed, place, kind, &self.footer)
     }
 
-    fn files(&self) -> Files<'_, R> {
+    pub(super) fn files(&self) -> Files<'_, R> {
         Files {
             store: &self.store,
             mirrors: &self.mirrors,
@@ -324,66 +307,6 @@ impl<R: Runtime> Segment<R> {
             name: &self.name,
             reference: (self.header.id, self.header.partition),
         }
-    }
-
-    /// Verifies every byte of every mirror, repairing what another mirror still has. How many places were bad.
-    ///
-    /// # Errors
-    /// [`TreeError::Unreadable`] for the first place that no mirror has.
-    pub async fn scrub(&self) -> Result<u64, TreeError> {
-        let files = self.files();
-        let id = self.header.id;
-        let header = |bytes: &[u8]| {
-            let right = SegmentHeader::decode(bytes)?.id == id
-                && fields_checksum(bytes) == self.footer.header_checksum;
-            if right {
-                Ok(())
-            } else {
-                Err("the header is not the one that the footer names")
-            }
-        };
-        let mut bad = files.scrub(0, 1, header).await?;
-        let units = SegmentFooter::units_for(&self.footer.first_key, &self.footer.last_key);
-        let footer = |bytes: &[u8]| {
-            let (_, sum) = SegmentFooter::decode(bytes, self.seed, self.footer_unit)?;
-            if sum == self.footer_checksum {
-                Ok(())
-            } else {
-                Err("the footer is not the one that the manifest names")
-            }
-        };
-        bad += files.scrub(self.footer_unit, units, footer).await?;
-        let place = self.footer.filter;
-        let filter = |bytes: &[u8]| {
-            let (filter, padding) = bytes.split_at(self.footer.filter_bytes as usize);
-            let right = checksum(self.seed.at(place.unit), filter) == place.checksum;
-            if right && padding.iter().all(|byte| *byte == 0) {
-                Ok(())
-            } else {
-                Err("the filter does not verify")
-            }
-        };
-        bad += files.scrub(place.unit, place.units, filter).await?;
-        bad += self.scrub_block(self.footer.top, BlockKind::Top).await?;
-        for leaf_at in 0..self.top().len() {
-            let place = Place::decode(self.top().payload(leaf_at));
-            bad += self.scrub_block(place, BlockKind::Leaf).await?;
-            let leaf = self.read_block(place, BlockKind::Leaf).await?;
-            let leaf = BlockView::new(&leaf);
-            for at in 0..leaf.len() {
-                bad += self
-                    .scrub_block(Place::decode(leaf.payload(at)), BlockKind::Data)
-                    .await?;
-            }
-            self.store.runtime.yield_now().await;
-        }
-        Ok(bad)
-    }
-
-    async fn scrub_block(&self, place: Place, kind: BlockKind) -> Result<u64, TreeError> {
-        self.files()
-            .scrub(place.unit, place.units, |bytes| self.check(bytes, place, kind))
-            .await
     }
 }
 
@@ -408,189 +331,4 @@ fn check_block(
         BlockKind::Top => entry::check_places(used, footer.leaves_end)?,
     }
     Ok(used.into())
-}
-
-/// Counts a read in flight, also when its future is dropped.
-struct InFlight<'a, D>(&'a DriveSlot<D>);
-
-impl<'a, D> InFlight<'a, D> {
-    fn new(slot: &'a DriveSlot<D>) -> InFlight<'a, D> {
-        slot.in_flight.set(slot.in_flight.get() + 1);
-        InFlight(slot)
-    }
-}
-
-impl<D> Drop for InFlight<'_, D> {
-    fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
-    }
-}
-
-impl<R: Runtime> Files<'_, R> {
-    /// The live mirrors, the one to ask first first.
-    fn order(&self) -> Vec<usize> {
-        let count = self.mirrors.len();
-        let turn = self.turn.get();
-        self.turn.set((turn + 1) % count);
-        let mut order: Vec<usize> = (0..count).map(|at| (turn + at) % count).collect();
-        order.retain(|at| self.store.is_live(self.mirrors[*at].slot.index));
-        order.sort_by_key(|at| self.mirrors[*at].slot.in_flight.get());
-        order
-    }
-
-    async fn read_mirror(&self, at: usize, unit: u32, units: u32) -> std::io::Result<AlignedBuffer> {
-        let mirror = &self.mirrors[at];
-        let bytes = units as usize * UNIT_BYTES;
-        self.store.count(|stats| {
-            stats.device_reads += 1;
-            stats.device_read_bytes += bytes as u64;
-        });
-        let _in_flight = InFlight::new(&mirror.slot);
-        mirror
-            .file
-            .read_at(u64::from(unit) * UNIT_BYTES as u64, bytes)
-            .await
-    }
-
-    /// Reads from one mirror and checks; what was wrong, in words.
-    async fn try_mirror<T>(
-        &self,
-        at: usize,
-        unit: u32,
-        units: u32,
-        check: &impl Fn(&[u8]) -> Result<T, &'static str>,
-    ) -> Result<(T, AlignedBuffer), String> {
-        match self.read_mirror(at, unit, units).await {
-            Ok(buffer) => match check(&buffer) {
-                Ok(content) => Ok((content, buffer)),
-                Err(why) => {
-                    self.store.count(|stats| stats.mismatches += 1);
-                    Err(why.to_owned())
-                }
-            },
-            Err(error) => {
-                self.store.count(|stats| stats.read_errors += 1);
-                Err(error.to_string())
-            }
-        }
-    }
-
-    /// A verified read.
-    async fn read<T>(
-        &self,
-        unit: u32,
-        units: u32,
-        check: impl Fn(&[u8]) -> Result<T, &'static str>,
-    ) -> Result<T, TreeError> {
-        let mut bad = Vec::new();
-        let mut whys = Vec::new();
-        for at in self.order() {
-            match self.try_mirror(at, unit, units, &check).await {
-                Ok((content, buffer)) => {
-                    self.repair(&bad, unit, buffer);
-                    return Ok(content);
-                }
-                Err(why) => {
-                    whys.push(format!("drive {}: {why}", self.mirrors[at].slot.index));
-                    bad.push(at);
-                }
-            }
-        }
-        if whys.is_empty() {
-            return Err(TreeError::NoMirror {
-                segment: self.reference.0,
-            });
-        }
-        Err(self.corrupt(unit, &whys.join("; ")))
-    }
-
-    /// Checks one place on every live mirror and repairs it where it is bad. On how many it was.
-    async fn scrub<T>(
-        &self,
-        unit: u32,
-        units: u32,
-        check: impl Fn(&[u8]) -> Result<T, &'static str>,
-    ) -> Result<u64, TreeError> {
-        let mut bad = Vec::new();
-        let mut whys = Vec::new();
-        let mut good = None;
-        for at in self.order() {
-            match self.try_mirror(at, unit, units, &check).await {
-                Ok((_, buffer)) => good = Some(buffer),
-                Err(why) => {
-                    whys.push(format!("drive {}: {why}", self.mirrors[at].slot.index));
-                    bad.push(at);
-                }
-            }
-        }
-        let Some(good) = good else {
-            return Err(self.corrupt(unit, &whys.join("; ")));
-        };
-        self.repair(&bad, unit, good);
-        Ok(bad.len() as u64)
-    }
-
-    fn corrupt(&self, unit: u32, why: &str) -> TreeError {
-        let (segment, partition) = self.reference;
-        TreeError::Unreadable {
-            segment,
-            partition,
-            offset: u64::from(unit) * UNIT_BYTES as u64,
-            why: why.into(),
-        }
-    }
-
-    /// Rewrites a place of the mirrors `bad`, each in a task of its own that ends even if the reader goes.
-    fn repair(&self, bad: &[usize], unit: u32, good: AlignedBuffer) {
-        if bad.is_empty() {
-            return;
-        }
-        let good = Rc::new(good);
-        for at in bad {
-            let slot = Rc::clone(&self.mirrors[*at].slot);
-            if !self.store.is_live(slot.index) {
-                continue;
-            }
-            let place = (self.reference.0, slot.index, unit);
-            if !self.store.repairing.borrow_mut().insert(place) {
-                continue;
-            }
-            let store = Rc::clone(self.store);
-            let name = self.name.to_owned();
-            let good = Rc::clone(&good);
-            // Detached: the repair reports to the counters and to the store's hook.
-            drop(self.store.task(async move {
-                let result = rewrite::<R>(&slot.drive, &name, unit, good).await;
-                store.repairing.borrow_mut().remove(&place);
-                match result {
-                    Ok(()) => store.count(|stats| stats.repairs += 1),
-                    Err(error) => {
-                        store.count(|stats| stats.repair_failures += 1);
-                        // A drive that cannot take its own blocks back must not count as a mirror.
-                        let _ = store
-                            .report_failed(slot.index, format!("repair of {name}: {error}"))
-                            .await;
-                    }
-                }
-            }));
-        }
-    }
-}
-
-async fn rewrite<R: Runtime>(
-    drive: &R::Drive,
-    name: &str,
-    unit: u32,
-    good: Rc<AlignedBuffer>,
-) -> std::io::Result<()> {
-    let file = drive
-        .open(
-            name,
-            Open {
-                durable: true,
-                ..Open::default()
-            },
-        )
-        .await?;
-    file.write_at(u64::from(unit) * UNIT_BYTES as u64, good).await
 }

@@ -33,7 +33,7 @@ const BLOCK_UNITS_MAX: usize = 4;
 /// 1,100 bytes fill a unit to 82 % and stay one unit; items of 2,500 bytes would waste 38 % and share two.
 const BLOCK_FILL_PERCENT_MIN: usize = 75;
 
-const _: () = assert!(CHUNK_BYTES % UNIT_BYTES == 0);
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(UNIT_BYTES));
 
 /// What a segment is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -226,3 +226,62 @@ fn an_empty_tree_costs_little() {
         assert_eq!(bench.tree.compaction_debt(), 0);
     });
 }
+
+#[test]
+fn a_file_can_be_looked_into_without_its_manifest() {
+    simulate(9, 1 << 20, SMALL, async |bench, drives, _| {
+        for number in 0..50 {
+            bench.put(&key(number), &bytes(number, 1_000));
+        }
+        bench.delete(&key(50));
+        bench.flush().await.unwrap();
+        let first = DriveIndex::new(0).unwrap();
+        let drive = bench.runtime.drive(Path::new(PATHS[0]), false).await.unwrap();
+        let known = bench.manifest.borrow().partitions[&PARTITION]
+            .segments
+            .values()
+            .next()
+            .unwrap()
+            .clone();
+        // What was deleted was never there, but the segment could not know.
+        let name = segment_file_name(known.id);
+        let found = reference_of_file(&drive, first, &name).await.unwrap();
+        assert_eq!(
+            found,
+            SegmentReference {
+                mirrors: [first].into_iter().collect(),
+                ..known
+            }
+        );
+        let store = StoreConfig {
+            node: NodeId(3),
+            mirrors: 1,
+            cache_bytes: 0,
+        };
+        let store = SegmentStore::new(
+            bench.runtime.clone(),
+            store,
+            &[(first, drive.clone())],
+            bench.watch.clone(),
+        );
+        let segment = store.open(&found).await.unwrap();
+        let mut seen = Vec::new();
+        let mut see = |key: &[u8], version: &Version| seen.push((key.to_vec(), version.item.to_vec()));
+        segment.for_each_version(&mut see).await.unwrap();
+        assert!(seen == bench.everything(Direction::Forward).await);
+        assert_eq!(segment.verify().await, []);
+        drives[0].flip_bit(&name, 4_096 + 300, 1);
+        let damages = segment.verify().await;
+        assert!(
+            damages.len() == 1 && damages[0].offset == 4_096 && damages[0].lost,
+            "{damages:?}"
+        );
+        let damages = bench.tree.segments()[0].verify().await;
+        assert!(damages.len() == 1 && !damages[0].lost, "{damages:?}");
+        bench.settle().await;
+        assert_eq!(bench.stats().repairs, 0, "looking changes nothing");
+        for bad in ["segment-1", "segment-00000000000000zz", "log-1"] {
+            assert!(reference_of_file(&drive, first, bad).await.is_err());
+        }
+    });
+}
