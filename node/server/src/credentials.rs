@@ -26,8 +26,8 @@ pub struct Secret(String);
 impl Secret {
     /// The secret itself.
     #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        self.0.as_bytes()
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 

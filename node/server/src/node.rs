@@ -339,6 +339,7 @@ impl Node {
             self.shared.control.clone(),
             config.region.clone(),
             config.account.clone(),
+            volume.node(),
         );
         Shard {
             service,

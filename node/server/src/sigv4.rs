@@ -110,7 +110,7 @@ impl Authority {
         let Some(secret) = self.credentials.secret(id) else {
             return Err(unrecognized());
         };
-        self.check_signature(request, &claim, secret.expose(), id.len())?;
+        self.check_signature(request, &claim, secret.expose().as_bytes(), id.len())?;
         if claim.has_token {
             // Session tokens are for temporary credentials, which nobody can have got from this node.
             return Err(unrecognized());

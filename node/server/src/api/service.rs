@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_engine::ids::TableId;
+use cairn_engine::ids::{NodeId, TableId};
 use cairn_engine::{Direction, Range};
 use cairn_item::{Item, ItemBytes, ItemView, KeyCondition, KeyValue, Space, StorageKey};
 use cairn_runtime::Runtime;
@@ -31,6 +31,7 @@ struct Inner<R: Runtime> {
     control: Vec<MailboxSender<Control>>,
     region: String,
     account: String,
+    node: NodeId,
 }
 
 impl<R: Runtime> Clone for Service<R> {
@@ -95,6 +96,7 @@ impl<R: Runtime> Service<R> {
         control: Vec<MailboxSender<Control>>,
         region: String,
         account: String,
+        node: NodeId,
     ) -> Service<R> {
         Service {
             inner: Rc::new(Inner {
@@ -103,6 +105,7 @@ impl<R: Runtime> Service<R> {
                 control,
                 region,
                 account,
+                node,
             }),
         }
     }
@@ -161,6 +164,12 @@ impl<R: Runtime> Service<R> {
     #[must_use]
     pub fn tables(&self) -> Vec<Rc<Table>> {
         self.inner.catalog.borrow().tables().cloned().collect()
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.node
     }
 
     /// The runtime of this shard.

@@ -74,10 +74,7 @@ pub(super) fn at_once<R: Runtime>(
     let Some(item) = cached else { return false };
     write_got(out, arrival.id, item.as_ref(), consistent);
     let latency = shared.runtime.now().since(arrival.received);
-    shared
-        .settings
-        .metrics
-        .record(Protocol::Native, Counted::GetItem, latency);
+    shared.metrics.record(Protocol::Native, Counted::GetItem, latency);
     true
 }
 
@@ -98,7 +95,7 @@ pub(super) async fn execute<R: Runtime>(
             (Counted::Other, Err(Refusal::Api(error)))
         }
     };
-    let metrics = &shared.settings.metrics;
+    let metrics = &shared.metrics;
     metrics.record(
         Protocol::Native,
         counted,

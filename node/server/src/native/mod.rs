@@ -21,6 +21,7 @@ use futures_util::future::{Either, select};
 
 use crate::api::Service;
 use crate::credentials::Credentials;
+use crate::http::server::ServerStats;
 use crate::logging::{Level, Logger};
 use crate::metrics::Metrics;
 use session::Session;
@@ -36,49 +37,14 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How long draining waits for requests in work.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
-/// What a server needs besides the operations.
-pub struct Settings {
-    /// None: every handshake is accepted.
-    pub credentials: Option<Credentials>,
-    /// The node's id.
-    pub node: [u8; 16],
-    /// Counts requests.
-    pub metrics: Rc<Metrics>,
-    /// Says what went wrong with connections.
-    pub logger: Logger,
-}
-
-/// Counters of a server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NativeStats {
-    /// Connections open now.
-    pub open: u64,
-    /// Connections accepted so far.
-    pub accepted: u64,
-    /// Connections closed on arrival because there are too many.
-    pub refused: u64,
-    /// Connections closed because of what they sent, handshakes that failed among them.
-    pub malformed: u64,
-}
-
-impl NativeStats {
-    /// Adds another server's counters.
-    pub fn add(&mut self, other: &NativeStats) {
-        self.open += other.open;
-        self.accepted += other.accepted;
-        self.refused += other.refused;
-        self.malformed += other.malformed;
-    }
-}
-
 /// One shard's server. Cheap to clone.
-pub struct Native<R: Runtime> {
+pub struct Server<R: Runtime> {
     shared: Rc<Shared<R>>,
 }
 
-impl<R: Runtime> Clone for Native<R> {
-    fn clone(&self) -> Native<R> {
-        Native {
+impl<R: Runtime> Clone for Server<R> {
+    fn clone(&self) -> Server<R> {
+        Server {
             shared: Rc::clone(&self.shared),
         }
     }
@@ -87,41 +53,52 @@ impl<R: Runtime> Clone for Native<R> {
 struct Shared<R: Runtime> {
     runtime: R,
     service: Service<R>,
-    settings: Settings,
+    /// None: every handshake is accepted.
+    credentials: Option<Credentials>,
+    metrics: Rc<Metrics>,
+    logger: Logger,
     /// Open connections; closed when the server drains.
     gate: Gate,
     sessions: RefCell<BTreeMap<u64, Rc<Session<R>>>>,
     next: Cell<u64>,
-    stats: Cell<NativeStats>,
+    stats: Cell<ServerStats>,
 }
 
 impl<R: Runtime> Shared<R> {
-    fn count(&self, change: impl FnOnce(&mut NativeStats)) {
+    fn count(&self, change: impl FnOnce(&mut ServerStats)) {
         let mut stats = self.stats.get();
         change(&mut stats);
         self.stats.set(stats);
     }
 }
 
-impl<R: Runtime> Native<R> {
+impl<R: Runtime> Server<R> {
     /// A server that listens nowhere yet.
-    pub fn new(service: Service<R>, settings: Settings) -> Native<R> {
+    pub fn new(
+        runtime: R,
+        service: Service<R>,
+        credentials: Option<Credentials>,
+        metrics: Rc<Metrics>,
+        logger: Logger,
+    ) -> Server<R> {
         let shared = Shared {
-            runtime: service.runtime().clone(),
+            runtime,
             service,
-            settings,
+            credentials,
+            metrics,
+            logger,
             gate: Gate::new(),
             sessions: RefCell::default(),
             next: Cell::new(0),
             stats: Cell::default(),
         };
-        Native {
+        Server {
             shared: Rc::new(shared),
         }
     }
 
     /// Its counters.
-    pub fn stats(&self) -> NativeStats {
+    pub fn stats(&self) -> ServerStats {
         self.shared.stats.get()
     }
 
@@ -164,7 +141,6 @@ impl<R: Runtime> Native<R> {
                     [("peer", &session.peer()), ("reason", reason)];
                 let now = shared.runtime.unix_ms();
                 shared
-                    .settings
                     .logger
                     .log(Level::Debug, now, "native connection closed", &fields);
             }

@@ -118,7 +118,7 @@ impl<R: Runtime> Session<R> {
         };
         let mut nonce = [0; PROOF_BYTES];
         shared.runtime.random_secret(&mut nonce);
-        let credentials = shared.settings.credentials.as_ref();
+        let credentials = shared.credentials.as_ref();
         let challenge = Challenge {
             version: VERSION,
             features: 0,
@@ -145,7 +145,7 @@ impl<R: Runtime> Session<R> {
         if let Some(credentials) = credentials {
             // An unknown key is compared all the same, so that time does not tell which keys exist.
             let known = credentials.secret(&access_key);
-            let secret = known.map_or(&b""[..], |secret| secret.expose());
+            let secret = known.map_or(&b""[..], |secret| secret.expose().as_bytes());
             let matches = proofs_match(&transcript.client_proof(secret), &given);
             if known.is_none() || !matches {
                 return Err(Dismissal::unrecognized());
@@ -164,7 +164,7 @@ impl<R: Runtime> Session<R> {
             .map(|table| table.definition().version)
             .max()
             .unwrap_or(0);
-        let node = shared.settings.node;
+        let node = shared.service.node().0.to_be_bytes();
         let welcome = Welcome {
             proof,
             node,

@@ -135,6 +135,12 @@ pub struct VolumeHandle {
 }
 
 impl VolumeHandle {
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
     /// Opens the in-sync drives on the calling shard.
     ///
     /// # Errors
