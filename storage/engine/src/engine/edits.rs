@@ -4,6 +4,8 @@
 //! appended without an await in between, never restates what an edit before it has changed. An edit that did
 //! not become durable is made nevertheless, but then the log has failed and the engine has stopped.
 
+use std::time::Duration;
+
 use cairn_runtime::Runtime;
 
 use super::{Inner, TERM};
@@ -16,12 +18,20 @@ use crate::record::RecordKind;
 /// Bytes after which a snapshot begins another record. Small beside a log file, large beside a partition.
 const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
 
+/// How long edits wait for the next batch when the one being gathered is full. `Log::ready` is for those who may
+/// have to wait for space; edits, which free it, may not.
+const BATCH_WAIT: Duration = Duration::from_micros(200);
+
 impl<R: Runtime> Inner<R> {
     /// Appends `edits` of one partition as one list and makes them. The answer is the batch to wait for.
     ///
     /// # Errors
     /// `NoSuchPartition` when it is gone from the manifest (and the list does not create it), or what the log says.
-    pub(super) async fn edit(&self, partition: PartitionId, edits: &[Edit]) -> Result<LogSequence, EngineError> {
+    pub(super) async fn edit(
+        &self,
+        partition: PartitionId,
+        edits: &[Edit],
+    ) -> Result<LogSequence, EngineError> {
         let mut payload = Vec::new();
         encode_edits(edits, &mut payload);
         loop {
@@ -33,20 +43,28 @@ impl<R: Runtime> Inner<R> {
                 Ok(sequence) => {
                     let mut manifest = self.manifest.borrow_mut();
                     for edit in edits {
-                        manifest.apply(edit).expect("the engine makes only edits that hold");
+                        manifest
+                            .apply(edit)
+                            .expect("the engine makes only edits that hold");
                     }
                     return Ok(sequence);
                 }
                 Err(LogError::Full) => {}
                 Err(error) => return Err(self.log_refused(&error)),
             }
-            self.log.ready(payload.len()).await.map_err(|error| self.log_refused(&error))?;
+            self.log
+                .ready(payload.len())
+                .await
+                .map_err(|error| self.log_refused(&error))?;
         }
     }
 
     /// Resolves when batch `sequence` is durable.
     pub(super) async fn durable(&self, sequence: LogSequence) -> Result<(), EngineError> {
-        self.log.durable(sequence).await.map_err(|error| self.log_stopped(&error))
+        self.log
+            .durable(sequence)
+            .await
+            .map_err(|error| self.log_stopped(&error))
     }
 
     fn append_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
@@ -59,7 +77,7 @@ impl<R: Runtime> Inner<R> {
             raft_index: RaftIndex(0),
             payload,
         };
-        self.log.append(record).map(|position| position.sequence)
+        self.log.append_reserved(record).map(|position| position.sequence)
     }
 
     /// Restates every partition behind everything that the log holds now, so that older edits may go.
@@ -77,7 +95,9 @@ impl<R: Runtime> Inner<R> {
                 while bytes < SNAPSHOT_RECORD_BYTES {
                     let Some(id) = ids.next() else { break };
                     // It may have been dropped since.
-                    let Some(state) = manifest.partitions.get(&id) else { continue };
+                    let Some(state) = manifest.partitions.get(&id) else {
+                        continue;
+                    };
                     edits.push(Edit::DropPartition(id));
                     state.describe(&mut edits);
                     bytes += 256 + state.segments.len() * 256;
@@ -89,7 +109,10 @@ impl<R: Runtime> Inner<R> {
                 Ok(_) => {}
                 Err(LogError::Full) => {
                     // Others may edit while this waits: begin again.
-                    self.log.ready(payload.len()).await.map_err(|error| self.log_refused(&error))?;
+                    self.log
+                        .ready(payload.len())
+                        .await
+                        .map_err(|error| self.log_refused(&error))?;
                     return Box::pin(self.snapshot()).await;
                 }
                 Err(error) => return Err(self.log_refused(&error)),

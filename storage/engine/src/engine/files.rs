@@ -43,7 +43,9 @@ pub(super) async fn tidy<R: Runtime>(
     let mut tidied = Tidied::default();
     let mut present: BTreeMap<DriveIndex, BTreeSet<SegmentId>> = BTreeMap::new();
     for index in volume.in_sync().set.iter() {
-        let Some(drive) = volume.drive(index) else { continue };
+        let Some(drive) = volume.drive(index) else {
+            continue;
+        };
         match tidy_drive::<R>(drive, log, references, delete, &mut tidied).await {
             Ok(found) => drop(present.insert(index, found)),
             Err(error) => report(volume, index, "listing it", &error).await?,
@@ -51,8 +53,11 @@ pub(super) async fn tidy<R: Runtime>(
     }
     for (id, reference) in references {
         let on = |index: &DriveIndex| present.get(index).is_some_and(|found| found.contains(id));
-        let (have, lack): (Vec<_>, Vec<_>) =
-            reference.mirrors.and(volume.in_sync().set).iter().partition(|index| on(index));
+        let (have, lack): (Vec<_>, Vec<_>) = reference
+            .mirrors
+            .and(volume.in_sync().set)
+            .iter()
+            .partition(|index| on(index));
         for to in lack {
             let Some(from) = have.first() else { break };
             match copy(volume, *from, to, *id, reference.bytes).await {
@@ -72,7 +77,9 @@ async fn report<R: Runtime>(
     error: &io::Error,
 ) -> Result<(), EngineError> {
     let reported = volume.report_failed(index, format!("{doing}: {error}")).await;
-    reported.map(drop).map_err(|error| EngineError::Stopped(error.to_string().into()))
+    reported
+        .map(drop)
+        .map_err(|error| EngineError::Stopped(error.to_string().into()))
 }
 
 /// Answers the referenced segments that are on the drive in full.
@@ -87,7 +94,9 @@ async fn tidy_drive<R: Runtime>(
     let mut deleted = 0;
     for entry in drive.list().await? {
         let whole_name = entry.name.strip_suffix(PART_SUFFIX).unwrap_or(&entry.name);
-        let Some(segment) = segment_of_file_name(whole_name) else { continue };
+        let Some(segment) = segment_of_file_name(whole_name) else {
+            continue;
+        };
         if segment.log() != log {
             continue;
         }
@@ -120,15 +129,36 @@ async fn copy<R: Runtime>(
     segment: SegmentId,
     bytes: u64,
 ) -> io::Result<()> {
-    let (Some(from), Some(to)) = (volume.drive(from), volume.drive(to)) else { return Ok(()) };
+    let (Some(from), Some(to)) = (volume.drive(from), volume.drive(to)) else {
+        return Ok(());
+    };
     let name = segment_file_name(segment);
     let part = format!("{name}{PART_SUFFIX}");
-    let Ok(source) = from.open(&name, Open { read_only: true, ..Open::default() }).await else { return Ok(()) };
+    let Ok(source) = from
+        .open(
+            &name,
+            Open {
+                read_only: true,
+                ..Open::default()
+            },
+        )
+        .await
+    else {
+        return Ok(());
+    };
     match to.remove(&part).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let target = to.open(&part, Open { create_new: true, ..Open::default() }).await?;
+    let target = to
+        .open(
+            &part,
+            Open {
+                create_new: true,
+                ..Open::default()
+            },
+        )
+        .await?;
     target.allocate(bytes).await?;
     let mut at = 0;
     while at < bytes {

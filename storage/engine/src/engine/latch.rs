@@ -33,18 +33,30 @@ impl Latches {
     pub(super) async fn acquire(&self, key: &[u8]) -> Latch<'_> {
         let (ticket, turn) = self.enter(key);
         let permit = turn.acquire(1).await;
-        Latch { _permit: permit, _ticket: ticket }
+        Latch {
+            _permit: permit,
+            _ticket: ticket,
+        }
     }
 
     fn enter(&self, key: &[u8]) -> (Ticket<'_>, Semaphore) {
         let mut keys = self.keys.borrow_mut();
-        if let Some((key, entry)) = keys.get_key_value(key).map(|(key, entry)| (Rc::clone(key), entry.turn.clone())) {
+        if let Some((key, entry)) = keys
+            .get_key_value(key)
+            .map(|(key, entry)| (Rc::clone(key), entry.turn.clone()))
+        {
             keys.get_mut(&key).expect("just found").users += 1;
             return (Ticket { latches: self, key }, entry);
         }
         let key: Rc<[u8]> = key.into();
         let turn = Semaphore::new(1);
-        keys.insert(Rc::clone(&key), Entry { turn: turn.clone(), users: 1 });
+        keys.insert(
+            Rc::clone(&key),
+            Entry {
+                turn: turn.clone(),
+                users: 1,
+            },
+        );
         (Ticket { latches: self, key }, turn)
     }
 }
@@ -91,7 +103,9 @@ mod tests {
         let mut second = Box::pin(latches.acquire(b"key"));
         let mut third = Box::pin(latches.acquire(b"key"));
         let mut other = Box::pin(latches.acquire(b"other"));
-        let Poll::Ready(held) = poll(&mut first) else { panic!("nobody was there") };
+        let Poll::Ready(held) = poll(&mut first) else {
+            panic!("nobody was there")
+        };
         assert!(poll(&mut other).is_ready());
         assert!(poll(&mut second).is_pending());
         assert!(poll(&mut third).is_pending());

@@ -11,8 +11,8 @@
 //! manifest edit in it is restated by a durable snapshot behind it. Both bounds are batch numbers; what lies
 //! below the lesser one is released.
 //!
-//! **No deadlock.** Freeing log space takes log space, for the edits. Writers therefore stall one file before the
-//! log is full, and only this module may use that last file.
+//! **No deadlock.** Freeing log space takes log space, for the edits. Writers therefore stall at the log's limit, and
+//! edits may go beyond it (`Log::append_reserved`).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl<R: Runtime> Inner<R> {
     /// the log is nearly full.
     pub(super) fn look_for_work(&self) {
         let log = self.log.stats();
-        self.log_tight.set(log.files_live + 1 >= log.files_max);
+        self.log_tight.set(log.files_live > log.files_max);
         if self.is_log_long() || self.memory.get() > flush_above(self.config.memtable_bytes) {
             self.work.notify_one();
         }
@@ -45,22 +45,31 @@ impl<R: Runtime> Inner<R> {
 
     fn is_log_long(&self) -> bool {
         let log = self.log.stats();
-        log.files_live > (log.files_max / 2).max(1) && self.log.release_wanted().is_some()
+        // What was released already is given back in its own time.
+        let wanted = self.log.release_wanted().filter(|wanted| *wanted > self.released.get());
+        log.files_live > (log.files_max / 2).max(1) && wanted.is_some()
     }
 
     /// The first batch that is still needed for a mutation.
     fn mutations_from(&self) -> LogSequence {
         let in_flight = self.queue.borrow().front().map(|proposal| proposal.sequence);
         let partitions = self.partitions.borrow();
-        let unflushed = partitions.values().filter_map(|partition| partition.unflushed_since()).min();
+        let unflushed = partitions
+            .values()
+            .filter_map(|partition| partition.unflushed_since())
+            .min();
         let pinned = in_flight.into_iter().chain(unflushed).min();
         pinned.unwrap_or_else(|| self.log.acknowledged().next())
     }
 
     fn oldest_unflushed(&self) -> Option<Rc<Partition<R>>> {
         let partitions = self.partitions.borrow();
-        let with_data = partitions.values().filter(|partition| partition.active_since.get().is_some());
-        with_data.min_by_key(|partition| partition.active_since.get().map(|(since, _)| since)).cloned()
+        let with_data = partitions
+            .values()
+            .filter(|partition| partition.active_since.get().is_some());
+        with_data
+            .min_by_key(|partition| partition.active_since.get().map(|(since, _)| since))
+            .cloned()
     }
 
     fn heaviest(&self) -> Option<Rc<Partition<R>>> {
@@ -71,8 +80,12 @@ impl<R: Runtime> Inner<R> {
             Some(age_ms * partition.tree.memtable_bytes() as u128)
         };
         let partitions = self.partitions.borrow();
-        let weighed = partitions.values().filter_map(|partition| Some((weight(partition)?, partition)));
-        weighed.max_by_key(|(weight, _)| *weight).map(|(_, partition)| Rc::clone(partition))
+        let weighed = partitions
+            .values()
+            .filter_map(|partition| Some((weight(partition)?, partition)));
+        weighed
+            .max_by_key(|(weight, _)| *weight)
+            .map(|(_, partition)| Rc::clone(partition))
     }
 
     /// Does the most urgent thing; false when there is nothing to do.
@@ -83,7 +96,10 @@ impl<R: Runtime> Inner<R> {
         {
             if self.mutations_from() < wanted
                 && let Some(partition) = self.oldest_unflushed()
-                && partition.active_since.get().is_some_and(|(since, _)| since < wanted)
+                && partition
+                    .active_since
+                    .get()
+                    .is_some_and(|(since, _)| since < wanted)
             {
                 self.flush(&partition).await?;
                 return Ok(true);
@@ -92,12 +108,10 @@ impl<R: Runtime> Inner<R> {
                 if self.snapshot_start.get() < wanted {
                     self.snapshot().await?;
                 }
-                self.log.release_up_to(self.mutations_from().min(self.snapshot_start.get()));
-                self.runtime.yield_now().await;
-                self.look_for_work();
-                self.relief.notify_all();
-                // The file may take a moment to be given back: the next commit looks again.
-                return Ok(self.log.release_wanted().is_some_and(|now| now > wanted));
+                let released = self.mutations_from().min(self.snapshot_start.get());
+                self.log.release_up_to(released);
+                self.released.set(released);
+                return Ok(true);
             }
         }
         if self.memory.get() > flush_above(self.config.memtable_bytes)
@@ -120,22 +134,34 @@ impl<R: Runtime> Inner<R> {
         let id = partition.descriptor.id;
         // A failed flush left its memtable frozen, with the position it was frozen at.
         if partition.frozen_since.get().is_none() {
-            let Some((since, _)) = partition.active_since.take() else { return Ok(()) };
+            let Some((since, _)) = partition.active_since.take() else {
+                return Ok(());
+            };
             partition.frozen_since.set(Some(since));
-            partition.frozen_at.set((partition.applied.get(), self.last_applied.get()));
+            partition
+                .frozen_at
+                .set((partition.applied.get(), self.last_applied.get()));
             partition.tree.freeze();
         }
         let (applied, sequence) = partition.frozen_at.get();
         let prepared = partition.tree.flush(|| self.next_segment()).await;
         let prepared = prepared.map_err(|error| self.background_failed(partition, &error))?;
         let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
-        edits.extend(prepared.added.iter().cloned().map(|segment| Edit::AddSegment { partition: id, segment }));
+        edits.extend(prepared.added.iter().cloned().map(|segment| Edit::AddSegment {
+            partition: id,
+            segment,
+        }));
         edits.push(Edit::Counters {
             partition: id,
             item_count: applied.item_count,
             item_bytes: applied.item_bytes,
         });
-        edits.push(Edit::Flushed { partition: id, sequence, commit: applied.floor, index: applied.index });
+        edits.push(Edit::Flushed {
+            partition: id,
+            sequence,
+            commit: applied.floor,
+            index: applied.index,
+        });
         let Some(durable) = self.edit_prepared(partition, &edits).await? else {
             partition.tree.discard(prepared);
             return Ok(());
@@ -173,20 +199,34 @@ impl<R: Runtime> Inner<R> {
     async fn compact_once(&self) -> Result<bool, EngineError> {
         let indebted = {
             let partitions = self.partitions.borrow();
-            let debts = partitions.values().map(|partition| (partition.tree.compaction_debt(), partition));
-            let greatest = debts.filter(|(debt, _)| *debt >= DEBT_MIN).max_by_key(|(debt, _)| *debt);
+            let debts = partitions
+                .values()
+                .map(|partition| (partition.tree.compaction_debt(), partition));
+            let greatest = debts
+                .filter(|(debt, _)| *debt >= DEBT_MIN)
+                .max_by_key(|(debt, _)| *debt);
             greatest.map(|(_, partition)| Rc::clone(partition))
         };
-        let Some(partition) = indebted else { return Ok(false) };
+        let Some(partition) = indebted else {
+            return Ok(false);
+        };
         let id = partition.descriptor.id;
         let compaction = partition.tree.compact(|| self.next_segment()).await;
         let compaction = compaction.map_err(|error| self.background_failed(&partition, &error))?;
-        let Some(compaction) = compaction else { return Ok(false) };
+        let Some(compaction) = compaction else {
+            return Ok(false);
+        };
         let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
         let removed = compaction.removed.iter();
-        edits.extend(removed.map(|segment| Edit::RemoveSegment { partition: id, segment: *segment }));
+        edits.extend(removed.map(|segment| Edit::RemoveSegment {
+            partition: id,
+            segment: *segment,
+        }));
         let added = compaction.added.iter().cloned();
-        edits.extend(added.map(|segment| Edit::AddSegment { partition: id, segment }));
+        edits.extend(added.map(|segment| Edit::AddSegment {
+            partition: id,
+            segment,
+        }));
         let Some(durable) = self.edit_prepared(&partition, &edits).await? else {
             partition.tree.discard(compaction);
             return Ok(true);

@@ -46,9 +46,7 @@ use crate::tree::{Tree, TreeContext, TreeError, Version};
 use crate::volume::Volume;
 
 pub use scan::Scan;
-pub use types::{
-    Change, Direction, PartitionDescriptor, PartitionInfo, Range, Stored, StoredRef, Updated,
-};
+pub use types::{Change, Direction, PartitionDescriptor, PartitionInfo, Range, Stored, StoredRef, Updated};
 
 /// The term of a partition with one replica.
 const TERM: Term = Term(1);
@@ -60,7 +58,9 @@ pub struct Engine<R: Runtime> {
 
 impl<R: Runtime> Clone for Engine<R> {
     fn clone(&self) -> Engine<R> {
-        Engine { inner: Rc::clone(&self.inner) }
+        Engine {
+            inner: Rc::clone(&self.inner),
+        }
     }
 }
 
@@ -77,6 +77,8 @@ struct Inner<R: Runtime> {
     next_segment: Cell<u64>,
     /// Batch at which the last durable snapshot of the manifest began.
     snapshot_start: Cell<LogSequence>,
+    /// Batches below this one have been given back to the log.
+    released: Cell<LogSequence>,
     clock: RefCell<Clock>,
     /// Proposals that are not applied, in log order.
     queue: RefCell<VecDeque<Proposal<R>>>,
@@ -114,7 +116,11 @@ impl<R: Runtime> Engine<R> {
         config: EngineConfig,
     ) -> Result<Engine<R>, EngineError> {
         let inner = Rc::new(recovery::recover(runtime, volume, log, config).await?);
-        for (queue, task) in [(Queue::Foreground, 0), (Queue::Background, 1), (Queue::Background, 2)] {
+        for (queue, task) in [
+            (Queue::Foreground, 0),
+            (Queue::Background, 1),
+            (Queue::Background, 2),
+        ] {
             let (token, inner) = (inner.tasks.enter(), Rc::clone(&inner));
             inner.runtime.clone().spawn(queue, async move {
                 match task {
@@ -133,13 +139,22 @@ impl<R: Runtime> Engine<R> {
     /// All partitions, by id.
     #[must_use]
     pub fn partitions(&self) -> Vec<PartitionInfo> {
-        self.inner.partitions.borrow().values().map(|partition| partition.info()).collect()
+        self.inner
+            .partitions
+            .borrow()
+            .values()
+            .map(|partition| partition.info())
+            .collect()
     }
 
     /// One partition.
     #[must_use]
     pub fn partition(&self, partition: PartitionId) -> Option<PartitionInfo> {
-        self.inner.partitions.borrow().get(&partition).map(|partition| partition.info())
+        self.inner
+            .partitions
+            .borrow()
+            .get(&partition)
+            .map(|partition| partition.info())
     }
 
     /// Creates a partition; resolves when that is durable. Creating the same one again does nothing.
@@ -150,7 +165,10 @@ impl<R: Runtime> Engine<R> {
         let inner = &self.inner;
         inner.check_runs()?;
         let id = descriptor.id;
-        let empty = descriptor.upper.as_ref().is_some_and(|upper| *upper <= descriptor.lower);
+        let empty = descriptor
+            .upper
+            .as_ref()
+            .is_some_and(|upper| *upper <= descriptor.lower);
         if empty || id == PartitionId(0) {
             return Err(EngineError::PartitionConflict(id));
         }
@@ -162,7 +180,9 @@ impl<R: Runtime> Engine<R> {
         if inner.partitions.borrow().contains_key(&id) {
             return Ok(());
         }
-        let durable = inner.edit(id, &[Edit::CreatePartition(descriptor.clone())]).await?;
+        let durable = inner
+            .edit(id, &[Edit::CreatePartition(descriptor.clone())])
+            .await?;
         inner.durable(durable).await?;
         // Another call may have been first, or a drop may have followed.
         if inner.manifest.borrow().partitions.contains_key(&id) {
@@ -233,7 +253,11 @@ impl<R: Runtime> Engine<R> {
     }
 
     /// As [`Engine::get`], when it can be answered without a drive read; else none.
-    pub fn get_cached(&self, partition: PartitionId, key: &[u8]) -> Option<Result<Option<Stored>, EngineError>> {
+    pub fn get_cached(
+        &self,
+        partition: PartitionId,
+        key: &[u8],
+    ) -> Option<Result<Option<Stored>, EngineError>> {
         let inner = &self.inner;
         let partitions = inner.partitions.borrow();
         let Some(partition) = partitions.get(&partition) else {
@@ -279,7 +303,10 @@ impl<R: Runtime> Engine<R> {
             inner.tasks.wait().await;
             return Ok(());
         }
-        inner.stopped.borrow_mut().get_or_insert_with(|| "it has been closed".into());
+        inner
+            .stopped
+            .borrow_mut()
+            .get_or_insert_with(|| "it has been closed".into());
         let proposals = inner.proposals.get();
         // Fails only when the log has, which closing it says below.
         let _ = inner.applied.wait(proposals).await;
@@ -327,7 +354,10 @@ impl<R: Runtime> Inner<R> {
     }
 
     fn stop_reason(&self) -> Rc<str> {
-        self.stopped.borrow().clone().unwrap_or_else(|| "the log has failed".into())
+        self.stopped
+            .borrow()
+            .clone()
+            .unwrap_or_else(|| "the log has failed".into())
     }
 
     /// What it means that the log did not take a record: nothing was written.
@@ -335,9 +365,10 @@ impl<R: Runtime> Inner<R> {
         match error {
             LogError::Full => EngineError::Throttled,
             LogError::OutOfSpace(_) => EngineError::OutOfSpace,
-            LogError::TooLarge { bytes, bytes_max } => {
-                EngineError::TooLarge { bytes: *bytes, bytes_max: *bytes_max }
-            }
+            LogError::TooLarge { bytes, bytes_max } => EngineError::TooLarge {
+                bytes: *bytes,
+                bytes_max: *bytes_max,
+            },
             error => self.log_stopped(error),
         }
     }
@@ -357,7 +388,10 @@ impl<R: Runtime> Inner<R> {
                 if matches!(*standing, Standing::Serving) {
                     *standing = Standing::Fenced(Rc::clone(&why));
                 }
-                EngineError::Fenced { partition: partition.descriptor.id, why }
+                EngineError::Fenced {
+                    partition: partition.descriptor.id,
+                    why,
+                }
             }
             error => self.background_failed(partition, &error),
         }
@@ -370,7 +404,10 @@ impl<R: Runtime> Inner<R> {
                 self.stop(&error.to_string());
                 EngineError::Stopped(self.stop_reason())
             }
-            error => EngineError::Fenced { partition: partition.descriptor.id, why: error.to_string().into() },
+            error => EngineError::Fenced {
+                partition: partition.descriptor.id,
+                why: error.to_string().into(),
+            },
         }
     }
 }
@@ -379,7 +416,8 @@ impl<R: Runtime> Inner<R> {
     fn stats(&self) -> EngineStats {
         let counts = &self.counts;
         let partitions = self.partitions.borrow();
-        let fenced = |partition: &&Rc<Partition<R>>| matches!(&*partition.standing.borrow(), Standing::Fenced(_));
+        let fenced =
+            |partition: &&Rc<Partition<R>>| matches!(&*partition.standing.borrow(), Standing::Fenced(_));
         let in_sync = self.volume.in_sync();
         EngineStats {
             mutations: counts.mutations.get(),

@@ -49,7 +49,10 @@ pub(super) struct Newest {
 
 impl Newest {
     pub(super) fn applied(version: Option<Version>) -> Newest {
-        Newest { version: version.filter(|version| !version.is_tombstone()), number: None }
+        Newest {
+            version: version.filter(|version| !version.is_tombstone()),
+            number: None,
+        }
     }
 
     pub(super) fn as_stored(&self) -> Option<StoredRef<'_>> {
@@ -101,13 +104,34 @@ impl<R: Runtime> Partition<R> {
     }
 
     pub(super) fn info(&self) -> PartitionInfo {
-        let PartitionDescriptor { id, table, index, lower, upper } = self.descriptor.clone();
-        let Applied { floor, item_count, item_bytes, .. } = self.applied.get();
+        let PartitionDescriptor {
+            id,
+            table,
+            index,
+            lower,
+            upper,
+        } = self.descriptor.clone();
+        let Applied {
+            floor,
+            item_count,
+            item_bytes,
+            ..
+        } = self.applied.get();
         let fenced = match &*self.standing.borrow() {
             Standing::Fenced(why) => Some(Rc::clone(why)),
             Standing::Serving | Standing::Dropped => None,
         };
-        PartitionInfo { id, table, index, lower, upper, item_count, item_bytes, floor, fenced }
+        PartitionInfo {
+            id,
+            table,
+            index,
+            lower,
+            upper,
+            item_count,
+            item_bytes,
+            floor,
+            fenced,
+        }
     }
 
     /// # Errors
@@ -115,9 +139,10 @@ impl<R: Runtime> Partition<R> {
     pub(super) fn check_serves(&self) -> Result<(), EngineError> {
         match &*self.standing.borrow() {
             Standing::Serving => Ok(()),
-            Standing::Fenced(why) => {
-                Err(EngineError::Fenced { partition: self.descriptor.id, why: Rc::clone(why) })
-            }
+            Standing::Fenced(why) => Err(EngineError::Fenced {
+                partition: self.descriptor.id,
+                why: Rc::clone(why),
+            }),
             Standing::Dropped => Err(EngineError::NoSuchPartition(self.descriptor.id)),
         }
     }
@@ -150,9 +175,20 @@ impl<R: Runtime> Partition<R> {
 
     /// Moves a mutation from the log into the applied state. Answers by how much memory grew.
     pub(super) fn apply(&self, proposal: Proposal<R>, now: Moment) -> isize {
-        let Proposal { key, sequence, index, old_item_bytes, version, .. } = proposal;
+        let Proposal {
+            key,
+            sequence,
+            index,
+            old_item_bytes,
+            version,
+            ..
+        } = proposal;
         let mut applied = self.applied.get();
-        assert_eq!(applied.index.0 + 1, index.0, "a partition is applied in the order of its chain");
+        assert_eq!(
+            applied.index.0 + 1,
+            index.0,
+            "a partition is applied in the order of its chain"
+        );
         assert!(version.commit > applied.floor, "timestamps ascend along a chain");
         applied
             .try_advance(index, version.commit, old_item_bytes, new_item_bytes(&version))
@@ -169,7 +205,9 @@ impl<R: Runtime> Partition<R> {
 
     /// First batch that only the log and a memtable hold.
     pub(super) fn unflushed_since(&self) -> Option<LogSequence> {
-        self.frozen_since.get().or(self.active_since.get().map(|(sequence, _)| sequence))
+        self.frozen_since
+            .get()
+            .or(self.active_since.get().map(|(sequence, _)| sequence))
     }
 }
 
@@ -188,9 +226,15 @@ impl Applied {
         new: Option<u32>,
     ) -> Option<()> {
         let bytes = |size: Option<u32>| u64::from(size.unwrap_or(0));
-        let item_count = (self.item_count + u64::from(new.is_some())).checked_sub(u64::from(old.is_some()))?;
+        let item_count =
+            (self.item_count + u64::from(new.is_some())).checked_sub(u64::from(old.is_some()))?;
         let item_bytes = (self.item_bytes + bytes(new)).checked_sub(bytes(old))?;
-        *self = Applied { index, floor: commit, item_count, item_bytes };
+        *self = Applied {
+            index,
+            floor: commit,
+            item_count,
+            item_bytes,
+        };
         Some(())
     }
 }

@@ -39,7 +39,11 @@ pub(super) fn pressure(used_bytes: usize, budget_bytes: usize) -> Pressure {
     // Per mille, so that the square stays in integers.
     let share = over * 1000 / whole;
     let delay_us = u64::try_from(DELAY_MAX.as_micros()).expect("short") * share * share / 1_000_000;
-    if delay_us == 0 { Pressure::None } else { Pressure::Delay(Duration::from_micros(delay_us)) }
+    if delay_us == 0 {
+        Pressure::None
+    } else {
+        Pressure::Delay(Duration::from_micros(delay_us))
+    }
 }
 
 #[cfg(test)]

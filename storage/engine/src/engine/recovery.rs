@@ -11,13 +11,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 use cairn_runtime::Runtime;
+use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 
-use super::{Inner, files};
 use super::partition::{Applied, Partition, Standing};
 use super::replay::{Recovered, Replay};
 use super::timestamps::Clock;
+use super::{Inner, files};
 use crate::config::{Canary, EngineConfig};
 use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogId, LogSequence, SegmentId};
@@ -35,15 +35,29 @@ pub(super) async fn recover<R: Runtime>(
     config: EngineConfig,
 ) -> Result<Inner<R>, EngineError> {
     let mut replay = Replay::default();
-    let opened = Log::open(runtime.clone(), volume.clone(), id, config.log(), |event| replay.meet(event)).await;
+    let opened = Log::open(runtime.clone(), volume.clone(), id, config.log(), |event| {
+        replay.meet(event)
+    })
+    .await;
     let (log, recovery) = opened.map_err(open_failed)?;
-    let whole = replay.finish().map_err(|why| EngineError::Corrupt(format!("log {id}: {why}").into()))?;
+    let whole = replay
+        .finish()
+        .map_err(|why| EngineError::Corrupt(format!("log {id}: {why}").into()))?;
     let trees = TreeContext::new(runtime.clone(), volume.clone(), config.tree());
-    let mut manifest = ManifestState { next_segment: whole.next_segment, ..ManifestState::default() };
+    let mut manifest = ManifestState {
+        next_segment: whole.next_segment,
+        ..ManifestState::default()
+    };
     let references: BTreeMap<SegmentId, SegmentReference> = whole
         .partitions
         .iter()
-        .flat_map(|recovered| recovered.state.segments.iter().map(|(id, reference)| (*id, reference.clone())))
+        .flat_map(|recovered| {
+            recovered
+                .state
+                .segments
+                .iter()
+                .map(|(id, reference)| (*id, reference.clone()))
+        })
         .collect();
     let tidied = files::tidy(&volume, id, &references, whole.losses == 0).await?;
     manifest.next_segment = manifest.next_segment.max(tidied.next_segment);
@@ -68,7 +82,9 @@ pub(super) async fn recover<R: Runtime>(
     inner.next_segment.set(manifest.next_segment);
     inner.manifest = RefCell::new(manifest);
     for edit in newly_fenced {
-        let Edit::Fenced { partition, .. } = &edit else { continue };
+        let Edit::Fenced { partition, .. } = &edit else {
+            continue;
+        };
         let durable = inner.edit(*partition, std::slice::from_ref(&edit)).await?;
         inner.durable(durable).await?;
     }
@@ -79,7 +95,9 @@ pub(super) async fn recover<R: Runtime>(
 fn open_failed(error: LogError) -> EngineError {
     match error {
         LogError::OutOfSpace(_) => EngineError::OutOfSpace,
-        LogError::NoMirror { .. } | LogError::AnchorLost { .. } => EngineError::Corrupt(error.to_string().into()),
+        LogError::NoMirror { .. } | LogError::AnchorLost { .. } => {
+            EngineError::Corrupt(error.to_string().into())
+        }
         error => EngineError::Stopped(error.to_string().into()),
     }
 }
@@ -105,6 +123,7 @@ fn new<R: Runtime>(
         manifest: RefCell::default(),
         next_segment: Cell::new(0),
         snapshot_start: Cell::new(LogSequence(0)),
+        released: Cell::new(LogSequence(0)),
         clock: RefCell::new(clock),
         queue: RefCell::new(VecDeque::new()),
         proposals: Cell::new(0),
@@ -125,8 +144,16 @@ fn new<R: Runtime>(
     }
 }
 
-async fn open_partition<R: Runtime>(inner: &Inner<R>, recovered: Recovered) -> Result<Partition<R>, EngineError> {
-    let Recovered { state, pending, last_index, .. } = recovered;
+async fn open_partition<R: Runtime>(
+    inner: &Inner<R>,
+    recovered: Recovered,
+) -> Result<Partition<R>, EngineError> {
+    let Recovered {
+        state,
+        pending,
+        last_index,
+        ..
+    } = recovered;
     let tree = Tree::new(&inner.trees, &state.descriptor);
     let mut broken = None;
     if let Err(error) = tree.open_segments(state.segments.values()).await {
@@ -155,14 +182,26 @@ async fn open_partition<R: Runtime>(inner: &Inner<R>, recovered: Recovered) -> R
         };
         // A chain with a gap cannot be counted; its partition is fenced.
         counted = counted.and_then(|mut counted| {
-            counted.try_advance(mutation.index, header.commit, header.old_item_bytes, header.new_item_bytes)?;
+            counted.try_advance(
+                mutation.index,
+                header.commit,
+                header.old_item_bytes,
+                header.new_item_bytes,
+            )?;
             Some(counted)
         });
         applied.floor = applied.floor.max(header.commit);
-        tree.insert(&mutation.key, version.with_provenance(header.provenance), mutation.sequence);
+        tree.insert(
+            &mutation.key,
+            version.with_provenance(header.provenance),
+            mutation.sequence,
+        );
     }
     let applied = counted.unwrap_or(applied);
-    let mut applied = Applied { index: last_index, ..applied };
+    let mut applied = Applied {
+        index: last_index,
+        ..applied
+    };
     if inner.config.canary == Canary::ForgetFloor {
         applied.floor = CommitTimestamp(0);
     }

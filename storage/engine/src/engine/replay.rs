@@ -111,9 +111,18 @@ impl Replay {
                 Err(error) => return Err(error),
             }
             match edit {
-                Edit::Flushed { partition, commit, index, .. } => {
+                Edit::Flushed {
+                    partition,
+                    commit,
+                    index,
+                    ..
+                } => {
                     let chain = self.chains.entry(*partition).or_default();
-                    while chain.pending.front().is_some_and(|pending| pending.header.commit <= *commit) {
+                    while chain
+                        .pending
+                        .front()
+                        .is_some_and(|pending| pending.header.commit <= *commit)
+                    {
                         chain.pending.pop_front();
                     }
                     chain.last = chain.last.max(*index);
@@ -148,7 +157,11 @@ impl Replay {
             return Ok(());
         }
         let mutation = Mutation::decode(payload)?;
-        let flushed = self.manifest.partitions.get(&partition).map_or(RaftIndex(0), |state| state.flushed_index);
+        let flushed = self
+            .manifest
+            .partitions
+            .get(&partition)
+            .map_or(RaftIndex(0), |state| state.flushed_index);
         let chain = self.chains.entry(partition).or_default();
         if index <= flushed {
             return Ok(());
@@ -163,13 +176,22 @@ impl Replay {
         }
         chain.last = chain.last.max(index);
         let key = mutation.key.to_vec();
-        chain.pending.push_back(Pending { sequence, index, header: mutation.header, key, item: mutation.item.into() });
+        chain.pending.push_back(Pending {
+            sequence,
+            index,
+            header: mutation.header,
+            key,
+            item: mutation.item.into(),
+        });
         Ok(())
     }
 
     fn lost(&mut self, lost: &Lost) {
         self.losses += 1;
-        let why = format!("acknowledged batches {} to {} are lost on every mirror", lost.first, lost.last);
+        let why = format!(
+            "acknowledged batches {} to {} are lost on every mirror",
+            lost.first, lost.last
+        );
         for known in &lost.known {
             if known.last == RaftIndex(0) || self.dropped.contains(&known.partition) {
                 continue;
@@ -201,18 +223,29 @@ impl Replay {
                 lost.get_or_insert(error.to_string());
             }
             let last_index = chain.last.max(state.flushed_index);
-            partitions.push(Recovered { state, pending: chain.pending, last_index, lost });
+            partitions.push(Recovered {
+                state,
+                pending: chain.pending,
+                last_index,
+                lost,
+            });
         }
         if let Some(id) = self.unstated.first()
             && self.losses == 0
         {
-            return Err(format!("manifest edits of partition {id}, which was never created"));
+            return Err(format!(
+                "manifest edits of partition {id}, which was never created"
+            ));
         }
         if let Some((id, _)) = self.chains.iter().find(|(_, chain)| !chain.pending.is_empty())
             && self.losses == 0
         {
             return Err(format!("mutations of partition {id}, which was never created"));
         }
-        Ok(Whole { partitions, next_segment: self.manifest.next_segment, losses: self.losses })
+        Ok(Whole {
+            partitions,
+            next_segment: self.manifest.next_segment,
+            losses: self.losses,
+        })
     }
 }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
+use super::Inner;
 use super::partition::Partition;
 use super::types::{Direction, Range, Stored};
-use super::Inner;
 use crate::error::EngineError;
 use crate::ids::PartitionId;
 use crate::tree::Cursor;
@@ -36,7 +36,10 @@ impl<R: Runtime> Scan<R> {
             Err(error) => return Err(error.clone()),
         };
         let next = match partition.check_serves() {
-            Ok(()) => cursor.next().await.map_err(|error| self.inner.read_failed(partition, error)),
+            Ok(()) => cursor
+                .next()
+                .await
+                .map_err(|error| self.inner.read_failed(partition, error)),
             Err(error) => Err(error),
         };
         match next {

@@ -31,7 +31,12 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn new(now: Moment, unix_ms: u64, step_max: Duration) -> Clock {
         let step_ms_max = u64::try_from(step_max.as_millis()).unwrap_or(u64::MAX);
-        Clock { believed_ms: unix_ms, believed_at: now, step_ms_max, refused: 0 }
+        Clock {
+            believed_ms: unix_ms,
+            believed_at: now,
+            step_ms_max,
+            refused: 0,
+        }
     }
 
     /// Milliseconds to follow, given what the two clocks say.
@@ -65,7 +70,9 @@ mod tests {
     use super::*;
 
     fn at(ms: u64) -> Moment {
-        Moment { nanoseconds: ms * 1_000_000 }
+        Moment {
+            nanoseconds: ms * 1_000_000,
+        }
     }
 
     /// Each row: monotonic ms, wall ms, what is followed, refusals so far.
@@ -101,7 +108,10 @@ mod tests {
     fn timestamps_ascend_whatever_the_clock_does() {
         let mut clock = Clock::new(at(0), 1_000, Duration::from_secs(60));
         let mut last = CommitTimestamp(0);
-        for (step, wall) in [1_000, 1_000, 500, 70_000, u64::MAX, 0, 1_001].into_iter().enumerate() {
+        for (step, wall) in [1_000, 1_000, 500, 70_000, u64::MAX, 0, 1_001]
+            .into_iter()
+            .enumerate()
+        {
             let next = clock.next(at(step as u64), wall, last);
             assert!(next > last);
             last = next;

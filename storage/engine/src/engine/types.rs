@@ -138,4 +138,3 @@ pub enum Direction {
     /// Descending keys.
     Backward,
 }
-

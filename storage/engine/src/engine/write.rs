@@ -28,8 +28,7 @@ use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{LogError, Record};
 use crate::mutation::{
-    KEY_BYTES_MAX, MUTATION_HEADER_BYTES, Mutation, MutationHeader, MutationKind,
-    Provenance, RequestToken,
+    KEY_BYTES_MAX, MUTATION_HEADER_BYTES, Mutation, MutationHeader, MutationKind, Provenance, RequestToken,
 };
 use crate::record::RecordKind;
 use crate::tree::Version;
@@ -73,7 +72,10 @@ impl<R: Runtime> Inner<R> {
         decide: impl FnOnce(Option<StoredRef<'_>>) -> (Change, T),
     ) -> Result<Updated<T>, EngineError> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Err(EngineError::TooLarge { bytes: key.len(), bytes_max: KEY_BYTES_MAX });
+            return Err(EngineError::TooLarge {
+                bytes: key.len(),
+                bytes_max: KEY_BYTES_MAX,
+            });
         }
         if self.is_tight() {
             self.admit().await?;
@@ -97,17 +99,30 @@ impl<R: Runtime> Inner<R> {
         let old_item_bytes = newest.item_bytes();
         let proposal = match change {
             Change::Put { item, .. } if item.len() > self.config.item_bytes_max => {
-                return Err(EngineError::TooLarge { bytes: item.len(), bytes_max: self.config.item_bytes_max });
+                return Err(EngineError::TooLarge {
+                    bytes: item.len(),
+                    bytes_max: self.config.item_bytes_max,
+                });
             }
-            Change::Put { item, item_bytes } => Outcome { put: Some((item.into(), item_bytes)), old_item_bytes },
-            Change::Delete if old_item_bytes.is_some() => Outcome { put: None, old_item_bytes },
+            Change::Put { item, item_bytes } => Outcome {
+                put: Some((item.into(), item_bytes)),
+                old_item_bytes,
+            },
+            Change::Delete if old_item_bytes.is_some() => Outcome {
+                put: None,
+                old_item_bytes,
+            },
             Change::Delete | Change::Keep => {
                 drop(latch);
                 if self.config.canary != Canary::AnswerUnchangedAtOnce {
                     self.wait_applied(newest.number).await?;
                 }
                 self.counts.add(&self.counts.unchanged);
-                return Ok(Updated { outcome, commit: None, old_item_bytes });
+                return Ok(Updated {
+                    outcome,
+                    commit: None,
+                    old_item_bytes,
+                });
             }
         };
         drop(newest);
@@ -122,7 +137,11 @@ impl<R: Runtime> Inner<R> {
         };
         drop(latch);
         self.wait_applied(Some(number)).await?;
-        Ok(Updated { outcome, commit: Some(commit), old_item_bytes })
+        Ok(Updated {
+            outcome,
+            commit: Some(commit),
+            old_item_bytes,
+        })
     }
 
     /// The state of a key that is not in memory. The caller holds the latch.
@@ -144,7 +163,10 @@ impl<R: Runtime> Inner<R> {
     ) -> Result<(u64, CommitTimestamp), ProposeError> {
         partition.check_serves().map_err(ProposeError::Partition)?;
         let now = self.runtime.now();
-        let commit = self.clock.borrow_mut().next(now, self.runtime.unix_ms(), partition.proposed_commit.get());
+        let commit =
+            self.clock
+                .borrow_mut()
+                .next(now, self.runtime.unix_ms(), partition.proposed_commit.get());
         let index = RaftIndex(partition.proposed_index.get().0 + 1);
         let (kind, item, new_item_bytes) = match &outcome.put {
             Some((item, item_bytes)) => (MutationKind::Put, &**item, Some(*item_bytes)),
@@ -160,7 +182,13 @@ impl<R: Runtime> Inner<R> {
         };
         let mut payload = self.scratch.borrow_mut();
         payload.clear();
-        Mutation { header, extension: b"", key, item }.encode(&mut payload);
+        Mutation {
+            header,
+            extension: b"",
+            key,
+            item,
+        }
+        .encode(&mut payload);
         let position = self.log.append(Record {
             kind: RecordKind::Mutation as u8,
             partition: partition.descriptor.id,
@@ -179,8 +207,14 @@ impl<R: Runtime> Inner<R> {
             Some((item, item_bytes)) => Version::put(commit, *item_bytes, Rc::clone(item)),
             None => Version::tombstone(commit),
         };
-        let in_flight = InFlight { number, version: version.clone() };
-        partition.in_flight.borrow_mut().insert(Rc::clone(&key), in_flight);
+        let in_flight = InFlight {
+            number,
+            version: version.clone(),
+        };
+        partition
+            .in_flight
+            .borrow_mut()
+            .insert(Rc::clone(&key), in_flight);
         self.queue.borrow_mut().push_back(Proposal {
             partition: Rc::clone(partition),
             key,
@@ -229,7 +263,10 @@ impl<R: Runtime> Inner<R> {
     /// Resolves when the proposal is applied; at once without one.
     async fn wait_applied(&self, number: Option<u64>) -> Result<(), EngineError> {
         let Some(number) = number else { return Ok(()) };
-        self.applied.wait(number).await.map_err(|_| EngineError::Unknown(self.stop_reason()))
+        self.applied
+            .wait(number)
+            .await
+            .map_err(|_| EngineError::Unknown(self.stop_reason()))
     }
 
     /// Whether a write has to ask [`Inner::admit`].
@@ -246,29 +283,39 @@ impl<R: Runtime> Inner<R> {
             if let Some(why) = &*self.stopped.borrow() {
                 return Err(EngineError::Stopped(Rc::clone(why)));
             }
-            let relief = self.relief.notified();
-            let pressure = pressure(self.memory.get(), self.config.memtable_bytes);
-            if !self.log_tight.get() {
-                match pressure {
-                    Pressure::None => return Ok(()),
-                    Pressure::Delay(delay) => {
-                        self.counts.add(&self.counts.delays);
-                        self.runtime.sleep(delay).await;
-                        return Ok(());
-                    }
-                    Pressure::Stall => {}
+            let left = deadline.since(self.runtime.now());
+            if self.log_tight.get() {
+                self.counts.add(&self.counts.stalls);
+                self.work.notify_one();
+                match timeout(&self.runtime, left, self.log.ready(MUTATION_HEADER_BYTES)).await {
+                    Ok(Ok(())) => self.log_tight.set(false),
+                    Ok(Err(error)) => return Err(self.log_refused(&error)),
+                    Err(_) => return Err(self.no_relief()),
                 }
             }
-            if self.out_of_space.get() {
-                return Err(EngineError::OutOfSpace);
-            }
-            self.counts.add(&self.counts.stalls);
-            self.work.notify_one();
-            let left = deadline.since(self.runtime.now());
-            if timeout(&self.runtime, left, relief).await.is_err() {
-                return Err(if self.out_of_space.get() { EngineError::OutOfSpace } else { EngineError::Throttled });
+            let relief = self.relief.notified();
+            match pressure(self.memory.get(), self.config.memtable_bytes) {
+                Pressure::None => return Ok(()),
+                Pressure::Delay(delay) => {
+                    self.counts.add(&self.counts.delays);
+                    self.runtime.sleep(delay).await;
+                    return Ok(());
+                }
+                Pressure::Stall if self.out_of_space.get() => return Err(EngineError::OutOfSpace),
+                Pressure::Stall => {
+                    self.counts.add(&self.counts.stalls);
+                    self.work.notify_one();
+                    if timeout(&self.runtime, left, relief).await.is_err() {
+                        return Err(self.no_relief());
+                    }
+                }
             }
         }
+    }
+
+    /// What it means that a wait was in vain.
+    fn no_relief(&self) -> EngineError {
+        if self.out_of_space.get() { EngineError::OutOfSpace } else { EngineError::Throttled }
     }
 
     /// Applies every proposal up to batch `sequence`, in log order, then wakes their writers.
@@ -295,7 +342,10 @@ impl<R: Runtime> Inner<R> {
         let partition = Rc::clone(&proposal.partition);
         {
             let mut in_flight = partition.in_flight.borrow_mut();
-            if in_flight.get(&proposal.key).is_some_and(|newest| newest.number == proposal.number) {
+            if in_flight
+                .get(&proposal.key)
+                .is_some_and(|newest| newest.number == proposal.number)
+            {
                 in_flight.remove(&proposal.key);
             }
         }
