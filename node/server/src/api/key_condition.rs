@@ -1,8 +1,9 @@
 //! Which items of a table a Query is about: its conditions against the table's keys.
 //!
-//! Conditions come from `KeyConditionExpression`, or from `KeyConditions`, which is what it replaced. Both end as
-//! [`Condition`]s, one per key attribute, and [`resolve`] is the same for both.
+//! They come from `KeyConditionExpression`, which `cairn_expression` reads and resolves, or from `KeyConditions`, which is
+//! what it replaced and is read and resolved here.
 
+use cairn_expression::{KeyAttribute as SchemaAttribute, KeyClauses, KeySchema};
 use cairn_item::json::Reader;
 use cairn_item::{ItemError, KeyCondition, KeyValue, Value};
 
@@ -195,6 +196,29 @@ pub(super) fn resolve(table: &Table, conditions: &[Condition]) -> Result<(KeyVal
         Operator::NotIndexable => unreachable!("refused by take"),
     };
     Ok((partition, condition))
+}
+
+/// What an expression says about the keys of a table.
+pub(super) fn of_expression(
+    table: &Table,
+    clauses: &KeyClauses<'_>,
+) -> Result<(KeyValue, KeyCondition), ApiError> {
+    let definition = table.definition();
+
+    let partition = [schema_attribute(&definition.partition_key)];
+    let sort = definition.sort_key.as_ref().map(schema_attribute);
+    let conditions = clauses.resolve(KeySchema {
+        partition: &partition,
+        sort: sort.as_slice(),
+    })?;
+    Ok((conditions.partition, conditions.sort))
+}
+
+fn schema_attribute(key: &KeyAttribute) -> SchemaAttribute<'_> {
+    SchemaAttribute {
+        name: &key.name,
+        kind: key.kind,
+    }
 }
 
 fn missed(key: &KeyAttribute) -> ApiError {

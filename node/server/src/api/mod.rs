@@ -20,6 +20,7 @@ mod item;
 mod table;
 
 mod batch;
+mod expressions;
 mod key_condition;
 mod query;
 mod scan;

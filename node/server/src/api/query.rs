@@ -1,10 +1,12 @@
 //! Query.
 
+use cairn_expression::KeyCondition;
 use cairn_item::Item;
 use cairn_runtime::Runtime;
 
 use super::constraints::Constraints;
-use super::decode::{self, Unsupported};
+use super::decode::{self, Text, Unsupported};
+use super::expressions::{Placeholders, check_not_mixed};
 use super::scan::{PageParameters, resolve_start};
 use super::{ApiError, Query, Service, key_condition};
 use crate::catalog::{PrimaryKey, Table};
@@ -17,11 +19,14 @@ pub(super) async fn query<R: Runtime>(
     let mut common = PageParameters::default();
     let mut forward = None;
     let mut conditions = None;
+    let mut expression: Text<'_> = None;
+    let mut placeholders = Placeholders::default();
     let mut inner = Unsupported::default();
     let mut unsupported = decode::members(body, |name, reader| match name {
         "ScanIndexForward" => decode::boolean(reader, &mut forward),
         "KeyConditions" => key_condition::decode(reader, &mut inner, &mut conditions),
-        _ => common.member(name, reader),
+        "KeyConditionExpression" => decode::text(reader, &mut expression),
+        _ => Ok(placeholders.member(name, reader)? || common.member(name, reader)?),
     })?;
     unsupported.merge(inner);
     let mut constraints = Constraints::new();
@@ -36,18 +41,40 @@ pub(super) async fn query<R: Runtime>(
         ));
     }
     unsupported.check()?;
+    if expression.is_some() && conditions.is_some() {
+        check_not_mixed(&["KeyConditionExpression"], &["KeyConditions"])?;
+    }
+    let valued = [
+        ("FilterExpression", &None),
+        ("KeyConditionExpression", &expression),
+    ];
+    let (names, values) = placeholders.resolve(expression.is_some(), &valued)?;
     let start = common.take_start()?;
-    let Some(conditions) = conditions else {
-        return Err(ApiError::validation(
-            "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.",
-        ));
+    // What an expression says is found without the table; what a table makes of it comes after the table.
+    let parsed = expression.as_deref().map(KeyCondition::parse).transpose()?;
+    let clauses = parsed
+        .as_ref()
+        .map(|parsed| parsed.bind(&names, &values))
+        .transpose()?;
+    names.check_used()?;
+    values.check_used()?;
+    let conditions = match (&clauses, conditions) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(conditions)) => key_condition::check(conditions)?,
+        (None, None) => {
+            return Err(ApiError::validation(
+                "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.",
+            ));
+        }
     };
-    let conditions = key_condition::check(conditions)?;
     let count_only = common.count_only()?;
 
     let table = service.table(common.table.as_deref().expect("required"))?;
     let start = query_start(&table, start)?;
-    let (partition, condition) = key_condition::resolve(&table, &conditions)?;
+    let (partition, condition) = match clauses {
+        Some(clauses) => key_condition::of_expression(&table, &clauses)?,
+        None => key_condition::resolve(&table, &conditions)?,
+    };
     let query = Query {
         partition,
         condition,

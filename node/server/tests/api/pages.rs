@@ -553,3 +553,150 @@ fn query_speaks_json() {
     );
     machine.check("Query", r#"{"TableName":"nothing","KeyConditions":{"id":{"ComparisonOperator":"EQ","AttributeValueList":[{"S":"x"}]}}}"#, expect!["400 ResourceNotFoundException: Requested resource not found"]);
 }
+
+#[test]
+fn query_speaks_expressions() {
+    let machine = Machine::new(35, 3);
+    machine.create("things", &[("id", "S"), ("n", "N")]);
+    for n in [-5, 0, 3, 20] {
+        let item = format!(r#"{{"id":{{"S":"x"}},"n":{{"N":"{n}"}}}}"#);
+        machine.ok("PutItem", &format!(r#"{{"TableName":"things","Item":{item}}}"#));
+    }
+    let check = |expression: &str, values: &str, rest: &str, expected| {
+        machine.check(
+            "Query",
+            &format!(
+                r#"{{"TableName":"things","KeyConditionExpression":"{expression}","ExpressionAttributeValues":{{{values}}}{rest}}}"#
+            ),
+            expected,
+        );
+    };
+    const X: &str = r#"":x":{"S":"x"}"#;
+    let with = |more: &str| format!("{X},{more}");
+    check(
+        "id = :x",
+        X,
+        r#","Select":"COUNT""#,
+        expect![[r#"{"Count":4,"ScannedCount":4}"#]],
+    );
+    check(
+        "#i = :x AND n > :n",
+        &with(r#"":n":{"N":"0"}"#),
+        r##","ExpressionAttributeNames":{"#i":"id"}"##,
+        expect![[
+            r#"{"Count":2,"Items":[{"id":{"S":"x"},"n":{"N":"3"}},{"id":{"S":"x"},"n":{"N":"20"}}],"ScannedCount":2}"#
+        ]],
+    );
+    check(
+        "n BETWEEN :a AND :b AND id = :x",
+        &with(r#"":a":{"N":"-1"},":b":{"N":"3.0"}"#),
+        r#","ScanIndexForward":false"#,
+        expect![[
+            r#"{"Count":2,"Items":[{"id":{"S":"x"},"n":{"N":"3"}},{"id":{"S":"x"},"n":{"N":"0"}}],"ScannedCount":2}"#
+        ]],
+    );
+    check(
+        "id = :x",
+        X,
+        r#","Limit":1,"ExclusiveStartKey":{"id":{"S":"x"},"n":{"N":"0"}}"#,
+        expect![[
+            r#"{"Count":1,"Items":[{"id":{"S":"x"},"n":{"N":"3"}}],"LastEvaluatedKey":{"id":{"S":"x"},"n":{"N":"3"}},"ScannedCount":1}"#
+        ]],
+    );
+
+    check(
+        "",
+        X,
+        "",
+        expect!["400 ValidationException: Invalid KeyConditionExpression: The expression can not be empty;"],
+    );
+    check(
+        "id = ",
+        X,
+        "",
+        expect![[
+            r#"400 ValidationException: Invalid KeyConditionExpression: Syntax error; token: "<EOF>", near: "= ""#
+        ]],
+    );
+    check(
+        "id = :y",
+        X,
+        "",
+        expect![
+            "400 ValidationException: Invalid KeyConditionExpression: An expression attribute value used in expression is not defined; attribute value: :y"
+        ],
+    );
+    check(
+        "id = :x",
+        &with(r#"":y":{"S":"y"}"#),
+        "",
+        expect![
+            "400 ValidationException: Value provided in ExpressionAttributeValues unused in expressions: keys: {:y}"
+        ],
+    );
+    check(
+        "id = :x",
+        X,
+        r##","ExpressionAttributeNames":{"#n":"n"}"##,
+        expect![
+            "400 ValidationException: Value provided in ExpressionAttributeNames unused in expressions: keys: {#n}"
+        ],
+    );
+    check(
+        "id = :x",
+        r#"":x":{"N":"one"}"#,
+        "",
+        expect![
+            "400 ValidationException: ExpressionAttributeValues contains invalid value: The parameter cannot be converted to a numeric value: one for key :x"
+        ],
+    );
+    check(
+        "id = :x",
+        r#"":x":{"N":"1"}"#,
+        "",
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Condition parameter type does not match schema type"
+        ],
+    );
+    check(
+        "id = :x AND m = :x",
+        X,
+        "",
+        expect!["400 ValidationException: Query condition missed key schema element: n"],
+    );
+    check(
+        "n = :n",
+        r#"":n":{"N":"1"}"#,
+        "",
+        expect!["400 ValidationException: Query condition missed key schema element: id"],
+    );
+    check(
+        "id > :x",
+        X,
+        "",
+        expect!["400 ValidationException: Query key condition not supported"],
+    );
+    check(
+        "id = :x",
+        "",
+        "",
+        expect!["400 ValidationException: ExpressionAttributeValues must not be empty"],
+    );
+    check(
+        "id = :x",
+        X,
+        r#","KeyConditions":{}"#,
+        expect![
+            "400 ValidationException: Can not use both expression and non-expression parameters in the same request: Non-expression parameters: {KeyConditions} Expression parameters: {KeyConditionExpression}"
+        ],
+    );
+    machine.check(
+        "Query",
+        r#"{"TableName":"things","ExpressionAttributeNames":{}}"#,
+        expect![
+            "400 ValidationException: ExpressionAttributeNames can only be specified when using expressions"
+        ],
+    );
+    machine.check("Query", r#"{"TableName":"things","ExpressionAttributeValues":{}}"#, expect!["400 ValidationException: ExpressionAttributeValues can only be specified when using expressions: FilterExpression and KeyConditionExpression are null"]);
+    machine.check("Query", r#"{"TableName":"nothing","KeyConditionExpression":"id = :x","ExpressionAttributeValues":{":x":{"S":"x"}}}"#, expect!["400 ResourceNotFoundException: Requested resource not found"]);
+}
