@@ -224,7 +224,11 @@ pub(super) async fn write<R: Runtime>(
     file: <R::Drive as Drive>::File,
     anchor: Rc<Anchor>,
 ) -> io::Result<()> {
-    let pair = if anchor.version % 2 == 0 { [0, 1] } else { [2, 3] };
+    let pair = if anchor.version.is_multiple_of(2) {
+        [0, 1]
+    } else {
+        [2, 3]
+    };
     let writes = pair.map(|copy| {
         let write = file.write_at(copy_offset(copy), Rc::new(anchor.encode(copy)));
         sync::spawn(&runtime, Queue::Foreground, write)

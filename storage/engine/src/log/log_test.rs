@@ -1137,3 +1137,34 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
 }
+
+/// A batch that is whole, at its place and of the expected sequence, but was not written after the one before it.
+#[test]
+fn a_batch_that_does_not_follow_its_predecessor_is_not_believed() {
+    for forged in [false, true] {
+        let sim = world(19);
+        let process = open(&sim, 2, small()).expect("a first start");
+        write(&sim, &process, b"first").expect("healthy drives");
+        let second = write(&sim, &process, b"second").expect("healthy drives");
+        sim.crash(NODE);
+        let (name, offset, header) = batches(&sim, 0).remove(&second.0).expect("there");
+        let mut gather = super::batch::Gather::new(None, &[]);
+        gather.push(&record(1, 0, b"other"), &[b"other"]);
+        let (bytes, _, _) = gather.seal(&super::batch::Seal {
+            log: LOG,
+            file_number: header.file_number,
+            incarnation: header.incarnation,
+            offset,
+            sequence: header.sequence,
+            acknowledged: header.acknowledged,
+            previous: header.previous ^ u64::from(forged),
+        });
+        for drive in 0..2 {
+            control(&sim, drive).overwrite(&name, offset, &bytes);
+        }
+        sim.restart(NODE);
+        let process = open(&sim, 2, small()).expect("a tail");
+        let expected = if forged { 1 } else { 2 };
+        assert_eq!(payloads(&process).len(), expected, "forged {forged}");
+    }
+}

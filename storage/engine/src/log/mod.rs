@@ -222,13 +222,15 @@ impl<R: Runtime> Log<R> {
         loop {
             let file = inner.prepare(FILES_MAX).await?;
             let in_sync = inner.context.volume.settled().await?.set;
-            let mut state = inner.state.borrow_mut();
-            state.prepared = Prepared::Ready(file);
-            if inner.switch(&mut state, in_sync) {
+            let switched = {
+                let mut state = inner.state.borrow_mut();
+                state.prepared = Prepared::Ready(file);
+                inner.switch(&mut state, in_sync)
+            };
+            if switched {
                 break;
             }
             // A drive has just left: the background task would race with this one, so it is awaited.
-            drop(state);
             while matches!(inner.state.borrow().prepared, Prepared::InProgress) {
                 inner.context.runtime.yield_now().await;
             }

@@ -52,7 +52,7 @@ impl<R: Runtime> Inner<R> {
                 let mut state = inner.state.borrow_mut();
                 state.full_drive = None;
                 state.exhausted = false;
-                let closing = state.closing && !(state.is_idle() && !state.unmarked);
+                let closing = state.closing && (state.unmarked || !state.is_idle());
                 match result {
                     // Nobody will free space any more.
                     Err(error) if closing => {
