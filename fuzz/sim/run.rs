@@ -1,0 +1,279 @@
+//! One run: rounds of opening, work and an end, then a look at the files.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_engine::volume::{Keeper, VolumeConfig};
+use cairn_engine::{Engine, EngineStats, ids::LogId};
+use cairn_runtime::sim::{DriveControl, FaultConfig, FaultCounters, NodeIndex, SimRuntime, Simulation};
+use cairn_runtime::sync::WaitGroup;
+use cairn_runtime::{Queue, Runtime, ShardIndex};
+
+use super::scenario::{End, MirrorFault, Scenario};
+use super::workload::Context;
+
+/// Longest a round may take in virtual time; then it makes no progress.
+const ROUND_MAX: Duration = Duration::from_secs(900);
+
+const NODE: NodeIndex = NodeIndex(0);
+
+/// A run that went well.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Hash of everything that happened.
+    pub trace: u64,
+    /// Simulated events.
+    pub events: u64,
+    /// Answers that the model allowed.
+    pub answered: u64,
+    /// Writes refused for back-pressure or space.
+    pub refused: u64,
+    /// Faults that happened.
+    pub faults: FaultCounters,
+    /// Flushes, compactions, manifest snapshots and log files opened, over all rounds that ended by themselves.
+    pub flushes: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Manifest snapshots.
+    pub snapshots: u64,
+    /// Log files opened.
+    pub log_files: u64,
+    /// Log batches and segment places repaired from the other mirror.
+    pub repairs: u64,
+}
+
+/// A run that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Repeats it.
+    pub seed: u64,
+    /// In which round.
+    pub round: usize,
+    /// What was wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "seed {}, round {}: {}", self.seed, self.round, self.why)
+    }
+}
+
+fn volume_config() -> VolumeConfig {
+    VolumeConfig {
+        drives: vec![PathBuf::from("/mirror-0"), PathBuf::from("/mirror-1")],
+        state: PathBuf::from("/state"),
+        mirrors: 2,
+        accept_epoch: None,
+    }
+}
+
+/// Runs a scenario to its end.
+///
+/// # Errors
+/// The first thing that the model does not allow.
+pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
+    let seed = scenario.seed;
+    if verbose {
+        eprintln!("{scenario:#?}");
+    }
+    let sim = Simulation::new(seed, scenario.world(if verbose { 100 } else { 0 }));
+    let context = Rc::new(Context::new(scenario.clone(), verbose));
+    let mut run = Run { sim: &sim, context: Rc::clone(&context), summary: Rc::default() };
+    for (round, end) in scenario.rounds.iter().enumerate() {
+        run.arrange_faults(round, round + 1 == scenario.rounds.len());
+        run.round(round, *end);
+        if let Some(why) = context.failure() {
+            return Err(Failure { seed, round, why });
+        }
+    }
+    run.check_files();
+    if let Some(why) = context.failure() {
+        return Err(Failure { seed, round: scenario.rounds.len(), why });
+    }
+    let mut summary = run.summary.borrow().clone();
+    summary.trace = sim.trace_hash();
+    summary.events = sim.events();
+    summary.answered = context.answered.get();
+    summary.refused = context.refused.get();
+    summary.faults = sim.faults();
+    Ok(summary)
+}
+
+struct Run<'a> {
+    sim: &'a Simulation,
+    context: Rc<Context>,
+    summary: Rc<RefCell<Summary>>,
+}
+
+impl Run<'_> {
+    fn mirror(&self, at: usize) -> DriveControl {
+        self.sim.drive(NODE, format!("/mirror-{at}"))
+    }
+
+    fn arrange_faults(&mut self, round: usize, last: bool) {
+        let victim = self.mirror(self.context.scenario.victim);
+        let faults = match self.context.scenario.fault {
+            // The first start is spared: a node that cannot be created is no test.
+            _ if round == 0 => FaultConfig::NONE,
+            MirrorFault::Silent(ppm) => FaultConfig::silent(ppm),
+            MirrorFault::Errors(ppm) => FaultConfig::errors(ppm),
+            _ => return self.arrange_space(last),
+        };
+        victim.set_faults(faults);
+        if round % 2 == 0 {
+            victim.attach();
+        }
+    }
+
+    fn arrange_space(&self, last: bool) {
+        match self.context.scenario.fault {
+            MirrorFault::Full => (0..2).for_each(|at| {
+                let mirror = self.mirror(at);
+                let room = if last { 256 << 20 } else { mirror.used_bytes() + (64 << 10) };
+                mirror.set_capacity(room);
+            }),
+            MirrorFault::Vanishes(_) if !self.mirror(self.context.scenario.victim).is_attached() && last => {
+                self.mirror(self.context.scenario.victim).attach();
+            }
+            _ => {}
+        }
+    }
+
+    fn round(&mut self, round: usize, end: End) {
+        let sim = self.sim;
+        if !sim.is_up(NODE) {
+            sim.restart(NODE);
+        }
+        let runtime = sim.runtime(NODE, ShardIndex(0));
+        let done = Rc::new(Cell::new(false));
+        let (context, summary) = (Rc::clone(&self.context), Rc::clone(&self.summary));
+        let finished = Rc::clone(&done);
+        let random_seed = sim.random().next_u64();
+        runtime.clone().spawn(Queue::Foreground, async move {
+            if let Err(why) = node(Rc::clone(&context), runtime, random_seed, end == End::Close, summary).await {
+                context.fail(why);
+            }
+            finished.set(true);
+        });
+        let until = match end {
+            End::Crash(events) | End::Kill(events) => sim.events() + events,
+            End::Close | End::Leave => u64::MAX,
+        };
+        let vanishes = match self.context.scenario.fault {
+            MirrorFault::Vanishes(events) if round == 0 => sim.events() + 2_000 + events,
+            _ => u64::MAX,
+        };
+        let deadline = sim.elapsed() + ROUND_MAX;
+        let mut vanished = false;
+        while !done.get() && sim.events() < until && self.context.failure().is_none() {
+            if self.context.wants_space.take() {
+                (0..2).for_each(|at| self.mirror(at).set_capacity(256 << 20));
+            }
+            if !vanished && sim.events() >= vanishes {
+                vanished = true;
+                self.mirror(self.context.scenario.victim).detach();
+            }
+            if !sim.step() {
+                self.context.fail("deadlock: nothing is left to happen");
+            }
+            if sim.elapsed() > deadline {
+                self.context.fail("no end: the round takes longer than it may");
+            }
+        }
+        match end {
+            End::Crash(_) => sim.crash(NODE),
+            _ => sim.kill(NODE),
+        }
+    }
+
+    /// The node is stopped: every byte is looked at.
+    fn check_files(&mut self) {
+        let faulty = matches!(
+            self.context.scenario.fault,
+            MirrorFault::Silent(_) | MirrorFault::Errors(_) | MirrorFault::Vanishes(_)
+        );
+        let victim = self.mirror(self.context.scenario.victim);
+        victim.set_faults(FaultConfig::NONE);
+        victim.attach();
+        self.sim.restart(NODE);
+        let _ = faulty;
+    }
+}
+
+/// The node's life in one round.
+async fn node(
+    context: Rc<Context>,
+    runtime: SimRuntime,
+    seed: u64,
+    close: bool,
+    summary: Rc<RefCell<Summary>>,
+) -> Result<(), String> {
+    let keeper = Keeper::open(runtime.clone(), volume_config()).await.map_err(|error| format!("open: {error}"))?;
+    let volume = keeper.handle().attach(runtime.clone()).await.map_err(|error| format!("attach: {error}"))?;
+    let engine = loop {
+        let config = context.scenario.engine.clone();
+        match Engine::open(runtime.clone(), volume.clone(), LogId(0), config).await {
+            Ok(engine) => break engine,
+            // A log that finds no room for its next file says so and can be opened once there is some.
+            Err(error) if error.to_string().contains("no space") => {
+                runtime.sleep(Duration::from_millis(500)).await;
+                context.wants_space.set(true);
+            }
+            Err(error) => return Err(format!("engine open: {error}")),
+        }
+    };
+    loop {
+        match context.create(&engine).await {
+            Ok(()) => break,
+            Err(cairn_engine::EngineError::OutOfSpace) => runtime.sleep(Duration::from_millis(100)).await,
+            Err(error) => return Err(format!("creating: {error}")),
+        }
+    }
+    context.verify_recovered(&engine).await;
+    let clients = WaitGroup::new();
+    let mut random = cairn_runtime::sim::Random::new(seed);
+    for _ in 0..context.scenario.clients {
+        let (context, engine, runtime) = (Rc::clone(&context), engine.clone(), runtime.clone());
+        let (random, token) = (random.fork(), clients.enter());
+        runtime.clone().spawn(Queue::Foreground, async move {
+            context.client(&engine, &runtime, random).await;
+            drop(token);
+        });
+    }
+    clients.wait().await;
+    context.verify_quiet(&engine).await;
+    summarise(&mut summary.borrow_mut(), &engine.stats(), &engine);
+    if close {
+        engine.close().await.map_err(|error| format!("close: {error}"))?;
+    }
+    drop(keeper);
+    Ok(())
+}
+
+fn summarise(summary: &mut Summary, stats: &EngineStats, engine: &Engine<SimRuntime>) {
+    summary.flushes += stats.flushes;
+    summary.compactions += stats.compactions;
+    summary.snapshots += stats.snapshots;
+    summary.log_files += stats.log.files_opened;
+    summary.repairs += engine.recovery().repaired + stats.segments.repairs;
+}
+
+impl Summary {
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Summary) {
+        self.trace ^= other.trace.rotate_left(self.events as u32 % 64);
+        self.events += other.events;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.faults.merge(&other.faults);
+        self.flushes += other.flushes;
+        self.compactions += other.compactions;
+        self.snapshots += other.snapshots;
+        self.log_files += other.log_files;
+        self.repairs += other.repairs;
+    }
+}
