@@ -73,7 +73,7 @@ impl Capacity {
     }
 
     fn write_units(self, out: &mut Vec<u8>) {
-        let fraction = if self.halves % 2 == 0 { "0" } else { "5" };
+        let fraction = if self.halves.is_multiple_of(2) { "0" } else { "5" };
         out.extend_from_slice(format!("{}.{fraction}", self.halves / 2).as_bytes());
     }
 

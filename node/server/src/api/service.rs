@@ -355,8 +355,8 @@ impl<R: Runtime> Service<R> {
         let mut page = Page::default();
         // A segment may be empty when there are more of them than hashes can tell apart.
         let begin = u64::try_from(hash).map_or(places.len(), |hash| table.definition().place_of(hash));
-        for place in begin..places.len() {
-            if u128::from(places[place].lower) >= end {
+        for (index, place) in places.iter().enumerate().skip(begin) {
+            if u128::from(place.lower) >= end {
                 break;
             }
             let request = PageRequest {
@@ -370,7 +370,7 @@ impl<R: Runtime> Service<R> {
                 filter: scan.filter.clone(),
                 count_only: scan.count_only,
             };
-            let done = self.inner.router.page(table.target(place), request).await;
+            let done = self.inner.router.page(table.target(index), request).await;
             let done = done.map_err(|error| self.explain(table, error))?;
             page.items.extend(done.items);
             page.count += done.count;

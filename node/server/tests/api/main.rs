@@ -2,7 +2,7 @@
 //!
 //! Each test is rows of `check(operation, request, expected answer)`. Requests go to the shards in turn, so that most of
 //! them arrive at another shard than the one that owns their key.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test; its helpers are not marked as such")]
 
 mod batches;
 mod faults;
