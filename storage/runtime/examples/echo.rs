@@ -25,7 +25,11 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let put = arguments.next().as_deref() == Some("put");
     let directories: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    let config = Config { shards: 1, spin: spin(), ..Config::default() };
+    let config = Config {
+        shards: 1,
+        spin: spin(),
+        ..Config::default()
+    };
     run(config, move |runtime| {
         let directories = directories.clone();
         async move {
@@ -60,7 +64,10 @@ async fn answer(connection: impl Connection, commits: Option<Commits>) {
     let (mut received, mut out) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
     while let Ok(1..) = connection.receive(&mut received).await {
         let mut begin = 0;
-        while let Some(end) = received[begin..].windows(4).position(|window| window == b"\r\n\r\n") {
+        while let Some(end) = received[begin..]
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+        {
             begin += end + 4;
             if let Some(commits) = &commits {
                 let (sender, durable) = reply();
@@ -90,7 +97,11 @@ async fn log(
     for directory in directories {
         let drive = runtime.drive(&directory, true).await.unwrap();
         let _ = drive.remove("echo.log").await;
-        let how = Open { create_new: true, durable: true, read_only: false };
+        let how = Open {
+            create_new: true,
+            durable: true,
+            read_only: false,
+        };
         let file = drive.open("echo.log", how).await.unwrap();
         let zeros = Rc::new(AlignedBuffer::zeroed(LOG_BLOCKS as usize * BLOCK_BYTES));
         file.write_at(0, zeros).await.unwrap();

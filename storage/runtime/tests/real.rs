@@ -1,4 +1,5 @@
 //! The real runtime: the conformance suite, and what only real threads and sockets show.
+#![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(
     clippy::disallowed_methods,
     reason = "plain threads and sockets stand for the outside world here"

@@ -31,12 +31,15 @@ use crate::real::clock;
 use crate::real::ring::Operation;
 use crate::real::scheduler::Scheduler;
 
-/// Steps of the ladder of guards.
-const GUARD_STEPS: [Duration; 4] = [
+/// Steps of the ladder of guards: each is three times the one before, so that a burst of descheduling that outlives
+/// one seldom outlives the next, and renewing them costs little more than renewing the first.
+const GUARD_STEPS: [Duration; 6] = [
     Duration::from_millis(1),
-    Duration::from_millis(8),
-    Duration::from_millis(64),
-    Duration::from_millis(512),
+    Duration::from_millis(3),
+    Duration::from_millis(9),
+    Duration::from_millis(27),
+    Duration::from_millis(81),
+    Duration::from_millis(243),
 ];
 
 /// What the driver does after a turn.

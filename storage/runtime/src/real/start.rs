@@ -27,7 +27,7 @@ pub struct Config {
     /// How long one task queue runs while another has runnable tasks. Default: 200 us.
     pub slice: Duration,
     /// glommio's preempt timer. Queues are left after `slice` whatever it is; a short one only makes glommio's
-    /// own loop turn more often. Default: 100 ms.
+    /// own loop turn more often, and park by mistake more often (see the driver). Default: 100 ms.
     pub preempt_timer: Duration,
     /// How long an idle shard spins for a completion before it sleeps. More than 20 us starves the kernel's own
     /// workers on the core. Default: 0.
