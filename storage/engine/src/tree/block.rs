@@ -2,19 +2,20 @@
 //!
 //! ```text
 //!  0 | checksum u64: xxh3 of what follows, seeded with the file and the block's offset
-//!  8 | used bytes u32, from 0 to the end of the offsets; the rest of the last 4 KiB is zero
+//!  8 | used bytes u32, from 0 to the end of the entries; the rest of the last 4 KiB is zero
 //! 12 | kind u8 | codec u8 | entries u16
 //! 16 | prefix bytes u16 | 0 u16
 //! 20 | key id u32
-//! 24 | prefix: what all keys of the block begin with
-//!    | entry: suffix bytes u16 | suffix | payload, to the next entry
-//!    | offsets of the entries: u16 each, u32 each when used bytes > 65,535
+//! 24 | offset of each entry: u16, or u32 when used bytes > 65,535
+//!    | prefix: what all keys of the block begin with
+//!    | entry: suffix bytes u16 | suffix | payload, to the next entry or the end
 //! ```
 //!
 //! One prefix and an array of offsets instead of restart points with runs of deltas: a 4 KiB block holds 3 to 40
 //! items, their keys begin with a hash and share nothing unless they are one item collection, and then they
 //! share the partition key, which the one prefix takes. What it buys: search without decoding, both
-//! directions alike, keys and items borrowed from the block.
+//! directions alike, keys and items borrowed from the block. The offsets stand in front, so that header, offsets and
+//! prefix of a block with few items are one cache line.
 //!
 //! A block that has been verified and validated once is never checked again: [`BlockView`] trusts it.
 
@@ -37,6 +38,11 @@ pub(crate) enum BlockKind {
 
 /// Largest offset table that fits into two bytes per entry.
 const NARROW_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Bytes of an entry's offset in a block of this length.
+fn offset_bytes(used: usize) -> usize {
+    if used > NARROW_BYTES_MAX { 4 } else { 2 }
+}
 
 /// Most entries of a block.
 const ENTRIES_MAX: usize = u16::MAX as usize;
@@ -137,23 +143,25 @@ impl BlockBuilder {
         into.extend_from_slice(&narrow(self.len()).to_le_bytes());
         into.extend_from_slice(&narrow(self.prefix).to_le_bytes());
         into.extend_from_slice(&[0; 6]);
-        into.extend_from_slice(&self.first_key()[..self.prefix]);
-        let mut offsets = Vec::with_capacity(self.len());
+        let mut offset = BLOCK_HEADER_BYTES + offset_bytes(used) * self.len() + self.prefix;
         let mut at = 0;
-        for (key_end, end) in &self.ends {
-            offsets.push(into.len() - start);
-            let suffix = &self.bytes[at + self.prefix..*key_end];
-            into.extend_from_slice(&narrow(suffix.len()).to_le_bytes());
-            into.extend_from_slice(suffix);
-            into.extend_from_slice(&self.bytes[*key_end..*end]);
-            at = *end;
-        }
-        for offset in offsets {
+        for (_, end) in &self.ends {
             if used > NARROW_BYTES_MAX {
                 into.extend_from_slice(&u32::try_from(offset).expect("blocks are small").to_le_bytes());
             } else {
                 into.extend_from_slice(&narrow(offset).to_le_bytes());
             }
+            offset += 2 + (end - at) - self.prefix;
+            at = *end;
+        }
+        into.extend_from_slice(&self.first_key()[..self.prefix]);
+        let mut at = 0;
+        for (key_end, end) in &self.ends {
+            let suffix = &self.bytes[at + self.prefix..*key_end];
+            into.extend_from_slice(&narrow(suffix.len()).to_le_bytes());
+            into.extend_from_slice(suffix);
+            into.extend_from_slice(&self.bytes[*key_end..*end]);
+            at = *end;
         }
         assert_eq!(into.len() - start, used, "the size of a block is foreseen");
         self.bytes.clear();
@@ -222,12 +230,8 @@ fn validate(used: &[u8]) -> Result<(), &'static str> {
     }
     let count = usize::from(u16::from_le_bytes(array(used, 14)));
     let prefix = usize::from(u16::from_le_bytes(array(used, 16)));
-    let width = if used.len() > NARROW_BYTES_MAX { 4 } else { 2 };
-    let Some(offsets_at) = used.len().checked_sub(count * width) else {
-        return impossible;
-    };
-    let mut at = BLOCK_HEADER_BYTES + prefix;
-    if count == 0 || at > offsets_at {
+    let mut at = BLOCK_HEADER_BYTES + offset_bytes(used.len()) * count + prefix;
+    if count == 0 || at > used.len() {
         return impossible;
     }
     let view = BlockView::new(used);
@@ -235,7 +239,7 @@ fn validate(used: &[u8]) -> Result<(), &'static str> {
         let start = view.offset(entry);
         let end = view.end(entry);
         let expected = if entry == 0 { at } else { start };
-        if start != expected || start < at || end > offsets_at || start + 2 > end {
+        if start != expected || start < at || end > used.len() || start + 2 > end {
             return impossible;
         }
         let suffix = usize::from(u16::from_le_bytes(array(used, start)));
@@ -259,7 +263,6 @@ pub(crate) struct BlockView<'a> {
     used: &'a [u8],
     prefix: &'a [u8],
     count: usize,
-    offsets_at: usize,
 }
 
 impl<'a> BlockView<'a> {
@@ -267,14 +270,9 @@ impl<'a> BlockView<'a> {
     pub(crate) fn new(used: &'a [u8]) -> BlockView<'a> {
         let count = usize::from(u16::from_le_bytes(array(used, 14)));
         let prefix = usize::from(u16::from_le_bytes(array(used, 16)));
-        let width = if used.len() > NARROW_BYTES_MAX { 4 } else { 2 };
-        let prefix = &used[BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + prefix];
-        BlockView {
-            used,
-            prefix,
-            count,
-            offsets_at: used.len() - count * width,
-        }
+        let prefix_at = BLOCK_HEADER_BYTES + offset_bytes(used.len()) * count;
+        let prefix = &used[prefix_at..prefix_at + prefix];
+        BlockView { used, prefix, count }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -283,9 +281,12 @@ impl<'a> BlockView<'a> {
 
     fn offset(&self, entry: usize) -> usize {
         if self.used.len() > NARROW_BYTES_MAX {
-            u32::from_le_bytes(array(self.used, self.offsets_at + 4 * entry)) as usize
+            u32::from_le_bytes(array(self.used, BLOCK_HEADER_BYTES + 4 * entry)) as usize
         } else {
-            usize::from(u16::from_le_bytes(array(self.used, self.offsets_at + 2 * entry)))
+            usize::from(u16::from_le_bytes(array(
+                self.used,
+                BLOCK_HEADER_BYTES + 2 * entry,
+            )))
         }
     }
 
@@ -293,7 +294,7 @@ impl<'a> BlockView<'a> {
         if entry + 1 < self.count {
             self.offset(entry + 1)
         } else {
-            self.offsets_at
+            self.used.len()
         }
     }
 

@@ -33,6 +33,17 @@ impl KeyHash {
     pub(crate) fn of(key: &[u8]) -> KeyHash {
         KeyHash(xxh3_64(key))
     }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Which of `parts`, a power of two, the key falls into: by bits from the middle, because hash tables use the
+    /// others.
+    pub(crate) fn part(self, parts: usize) -> usize {
+        debug_assert!(parts.is_power_of_two());
+        (self.0 >> 40) as usize & (parts - 1)
+    }
 }
 
 /// Gathers the hashes of a segment's keys.

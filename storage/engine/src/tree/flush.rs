@@ -225,7 +225,7 @@ impl<R: Runtime> Tree<R> {
     }
 
     /// The flush's edit is durable: its segments take the memtable's place. Bytes of memory that frees.
-    pub fn install_flush(&self, prepared: Prepared<R>) -> usize {
+    pub fn install_flush(&self, mut prepared: Prepared<R>) -> usize {
         let flushed = prepared.flushed.as_ref().map_or(0, |memtable| memtable.bytes());
         self.change_view(|view| {
             if let Some(memtable) = &prepared.flushed {
@@ -233,6 +233,15 @@ impl<R: Runtime> Tree<R> {
             }
             prepared.placed.iter().for_each(|placed| view.add(placed.clone()));
         });
+        if let Some(memtable) = prepared.flushed.take() {
+            let runtime = self.context.store.runtime.clone();
+            // Detached. A scan that still reads it frees it when it ends.
+            drop(self.context.store.task(async move {
+                while Rc::strong_count(&memtable) == 1 && memtable.discard() {
+                    runtime.yield_now().await;
+                }
+            }));
+        }
         flushed
     }
 

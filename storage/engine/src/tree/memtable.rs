@@ -1,26 +1,41 @@
 //! The memtable: what has been applied and is not yet in a segment.
 //!
 //! Invariants:
-//! - per key the newest version stands in the map itself; older ones exist only while a snapshot needs them,
-//!   newest first; they die at insert, not at flush;
+//! - per key the newest version stands in its slot; older ones exist only while a snapshot needs them, newest
+//!   first; they die at insert, not at flush;
+//! - the slot of a key is in the ordered map, and in the hash index unless another key of the same hash is;
 //! - keys and items are shared with readers, so nothing a reader holds changes or moves;
 //! - no borrow outlives a call: cursors remember a key, not a place, and so survive any insert.
 //!
-//! A `BTreeMap` whose keys carry their first 16 bytes as a number: engine keys begin with a hash, so comparing
-//! the numbers nearly always decides, within the node, without following the key's pointer.
+//! A hash index answers point reads with one probe, and "not here", the usual answer once a tree is larger than its
+//! memtable, without touching a key. A `BTreeMap` gives the order; its keys carry their first 16 bytes as a number:
+//! engine keys begin with a hash, so comparing the numbers nearly always decides within the node. Index and slots
+//! grow in small parts: one large table would stop the shard while it is copied.
 
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::rc::Rc;
 
+use super::filter::KeyHash;
 use super::version::{Version, needed};
 use crate::ids::{CommitTimestamp, LogSequence};
 
-/// Charged for a key beside its bytes: the slot in the map's node at two thirds full, and the reference counts.
-const KEY_OVERHEAD_BYTES: usize = 176;
+/// Charged for a key beside its bytes: its slot, its places in the map's node (two thirds full) and in the index, the
+/// reference counts and the allocator's headers.
+const KEY_OVERHEAD_BYTES: usize = 240;
+
+/// Slots that are allocated together.
+const CHUNK_SLOTS: usize = 128;
+
+/// Parts of the hash index, by the top bits of the hash.
+const INDEX_PARTS: usize = 64;
+
+/// Slots or keys that [`Memtable::discard`] frees at a time: some 20 us.
+const DISCARD_TURN: usize = 256;
 
 /// Charged for a version beside its item.
 const VERSION_OVERHEAD_BYTES: usize = 32;
@@ -133,14 +148,99 @@ impl PartialEq for OwnedKey {
 impl Eq for OwnedKey {}
 
 struct Slot {
+    key: Rc<[u8]>,
     newest: Version,
     /// What snapshots still need, newest first.
     older: Vec<Version>,
 }
 
+/// Place of a slot.
+#[derive(Clone, Copy)]
+struct SlotNumber(u32);
+
+/// Passes hashes through: they are hashes already.
+#[derive(Default)]
+struct Through(u64);
+
+impl Hasher for Through {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("the index's keys are 64-bit numbers");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "its hasher is fixed, and nothing iterates over it"
+)]
+type Index = std::collections::HashMap<u64, SlotNumber, BuildHasherDefault<Through>>;
+
+#[derive(Default)]
+struct Table {
+    ordered: BTreeMap<OwnedKey, SlotNumber>,
+    /// Chunks of [`CHUNK_SLOTS`].
+    slots: Vec<Vec<Slot>>,
+    /// [`INDEX_PARTS`] once there is a slot.
+    index: Vec<Index>,
+}
+
+impl Table {
+    fn slot(&self, number: SlotNumber) -> &Slot {
+        let number = number.0 as usize;
+        &self.slots[number / CHUNK_SLOTS][number % CHUNK_SLOTS]
+    }
+
+    fn find(&self, hash: KeyHash, key: &[u8]) -> Option<SlotNumber> {
+        let part = self.index.get(hash.part(INDEX_PARTS))?;
+        let number = *part.get(&hash.number())?;
+        if *self.slot(number).key == *key {
+            return Some(number);
+        }
+        // Another key of the same hash was first.
+        self.ordered.get(&AskedKey::new(key) as &dyn Ordered).copied()
+    }
+
+    fn add(&mut self, hash: KeyHash, key: &[u8], newest: Version) {
+        if self.index.is_empty() {
+            self.index.resize_with(INDEX_PARTS, Index::default);
+        }
+        if self.slots.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
+            // The first chunk grows by itself: most partitions are small.
+            let slots = if self.slots.is_empty() { 0 } else { CHUNK_SLOTS };
+            self.slots.push(Vec::with_capacity(slots));
+        }
+        let last = self.slots.len() - 1;
+        let number = last * CHUNK_SLOTS + self.slots[last].len();
+        let number = SlotNumber(u32::try_from(number).expect("memtables hold fewer than 2^32 keys"));
+        let key: Rc<[u8]> = key.into();
+        self.slots[last].push(Slot {
+            key: Rc::clone(&key),
+            newest,
+            older: Vec::new(),
+        });
+        self.index[hash.part(INDEX_PARTS)]
+            .entry(hash.number())
+            .or_insert(number);
+        self.ordered.insert(
+            OwnedKey {
+                head: head(&key),
+                bytes: key,
+            },
+            number,
+        );
+    }
+}
+
 /// The memtable of one tree.
 pub struct Memtable {
-    map: RefCell<BTreeMap<OwnedKey, Slot>>,
+    table: RefCell<Table>,
     bytes: Cell<usize>,
     entries: Cell<usize>,
     sequences: Cell<Option<(LogSequence, LogSequence)>>,
@@ -158,7 +258,7 @@ impl Memtable {
     #[must_use]
     pub fn new() -> Memtable {
         Memtable {
-            map: RefCell::new(BTreeMap::new()),
+            table: RefCell::default(),
             bytes: Cell::new(0),
             entries: Cell::new(0),
             sequences: Cell::new(None),
@@ -171,49 +271,56 @@ impl Memtable {
     pub fn insert(&self, key: &[u8], version: Version, sequence: LogSequence, snapshots: &[CommitTimestamp]) {
         widen(&self.sequences, sequence);
         widen(&self.commits, version.commit);
-        let mut map = self.map.borrow_mut();
-        let asked = AskedKey::new(key);
-        let mut grown = 0;
-        let mut shrunk = 0;
-        match map.get_mut(&asked as &dyn Ordered) {
-            None => {
-                grown = cost(&version) + key.len() + KEY_OVERHEAD_BYTES;
-                self.entries.set(self.entries.get() + 1);
-                map.insert(
-                    OwnedKey {
-                        head: asked.head,
-                        bytes: key.into(),
-                    },
-                    Slot {
-                        newest: version,
-                        older: Vec::new(),
-                    },
-                );
-            }
-            Some(slot) => {
-                grown += cost(&version);
-                let before = slot.older.len();
-                for died in slot.insert(version, snapshots) {
-                    shrunk += cost(&died);
-                }
-                self.entries.set(self.entries.get() + slot.older.len() - before);
-            }
-        }
+        let mut table = self.table.borrow_mut();
+        let hash = KeyHash::of(key);
+        let grown = cost(&version);
+        let Some(number) = table.find(hash, key) else {
+            self.bytes
+                .set(self.bytes.get() + grown + key.len() + KEY_OVERHEAD_BYTES);
+            self.entries.set(self.entries.get() + 1);
+            return table.add(hash, key, version);
+        };
+        let number = number.0 as usize;
+        let slot = &mut table.slots[number / CHUNK_SLOTS][number % CHUNK_SLOTS];
+        let before = slot.older.len();
+        let shrunk = slot.insert(version, snapshots);
+        self.entries.set(self.entries.get() + slot.older.len() - before);
         self.bytes.set(self.bytes.get() + grown - shrunk);
     }
 
     /// The newest version of `key`.
     pub fn get(&self, key: &[u8]) -> Option<Version> {
-        let map = self.map.borrow();
-        map.get(&AskedKey::new(key) as &dyn Ordered)
-            .map(|slot| slot.newest.clone())
+        self.get_hashed(KeyHash::of(key), key)
+    }
+
+    pub(crate) fn get_hashed(&self, hash: KeyHash, key: &[u8]) -> Option<Version> {
+        let table = self.table.borrow();
+        let number = table.find(hash, key)?;
+        Some(table.slot(number).newest.clone())
     }
 
     /// The newest version of `key` that is not above `as_of`.
     pub fn get_as_of(&self, key: &[u8], as_of: CommitTimestamp) -> Option<Version> {
-        let map = self.map.borrow();
-        let slot = map.get(&AskedKey::new(key) as &dyn Ordered)?;
-        slot.versions().find(|version| version.commit <= as_of).cloned()
+        let table = self.table.borrow();
+        let number = table.find(KeyHash::of(key), key)?;
+        table
+            .slot(number)
+            .versions()
+            .find(|version| version.commit <= as_of)
+            .cloned()
+    }
+
+    /// Frees a part of a memtable that nobody reads any more; whether there is more. Freeing all at once would
+    /// stop the shard: 100,000 items take some 10 ms.
+    pub(crate) fn discard(&self) -> bool {
+        let mut table = self.table.borrow_mut();
+        if table.index.pop().is_some() {
+            return true;
+        }
+        for _ in 0..DISCARD_TURN / CHUNK_SLOTS {
+            table.slots.pop();
+        }
+        (0..DISCARD_TURN).all(|_| table.ordered.pop_last().is_some()) || !table.slots.is_empty()
     }
 
     /// Bytes in memory, overhead included.
@@ -255,9 +362,10 @@ impl Memtable {
         entries_max: usize,
         into: &mut impl Extend<(Rc<[u8]>, Version)>,
     ) -> bool {
-        let map = self.map.borrow();
+        let table = self.table.borrow();
         let mut taken = 0;
-        for (key, slot) in in_range(&map, lower, upper) {
+        for (key, number) in in_range(&table.ordered, lower, upper) {
+            let slot = table.slot(*number);
             if taken >= entries_max {
                 return false;
             }
@@ -278,9 +386,10 @@ impl Memtable {
         entries_max: usize,
         into: &mut impl Extend<(Rc<[u8]>, Version)>,
     ) -> bool {
-        let map = self.map.borrow();
+        let table = self.table.borrow();
         let mut taken = 0;
-        for (key, slot) in in_range(&map, lower, upper).rev() {
+        for (key, number) in in_range(&table.ordered, lower, upper).rev() {
+            let slot = table.slot(*number);
             if taken >= entries_max {
                 return false;
             }
@@ -293,10 +402,10 @@ impl Memtable {
 }
 
 fn in_range<'a>(
-    map: &'a BTreeMap<OwnedKey, Slot>,
+    map: &'a BTreeMap<OwnedKey, SlotNumber>,
     lower: Bound<&[u8]>,
     upper: Bound<&[u8]>,
-) -> impl DoubleEndedIterator<Item = (&'a OwnedKey, &'a Slot)> {
+) -> impl DoubleEndedIterator<Item = (&'a OwnedKey, &'a SlotNumber)> {
     // `BTreeMap::range` refuses ranges that are empty by their bounds.
     let empty = is_empty_range(lower, upper);
     let (lower, upper) = (lower.map(AskedKey::new), upper.map(AskedKey::new));
@@ -328,13 +437,12 @@ impl Slot {
         std::iter::once(&self.newest).chain(&self.older)
     }
 
-    /// Puts a version in its place; gives back those that nobody needs any more.
-    fn insert(&mut self, version: Version, snapshots: &[CommitTimestamp]) -> Vec<Version> {
+    /// Puts a version in its place; the cost of those that died because nobody needs them any more.
+    fn insert(&mut self, version: Version, snapshots: &[CommitTimestamp]) -> usize {
         // The usual case: newer than all, and no snapshot is open.
         if version.commit >= self.newest.commit && snapshots.is_empty() {
-            let mut died = std::mem::take(&mut self.older);
-            died.push(std::mem::replace(&mut self.newest, version));
-            return died;
+            let died = std::mem::replace(&mut self.newest, version);
+            return cost(&died) + self.older.drain(..).map(|died| cost(&died)).sum::<usize>();
         }
         let mut versions = std::mem::take(&mut self.older);
         versions.push(self.newest.clone());
@@ -355,7 +463,7 @@ impl Slot {
         }
         self.newest = versions.pop().expect("one version was inserted");
         self.older = kept;
-        died
+        died.iter().map(cost).sum()
     }
 }
 
@@ -443,6 +551,34 @@ mod tests {
             ("a5", bytes)
         );
         assert_eq!(memtable.sequences(), Some((LogSequence(3), LogSequence(5))));
+    }
+
+    #[test]
+    fn keys_of_one_hash_are_kept_apart() {
+        let mut table = Table::default();
+        let hash = KeyHash::of(b"any");
+        let keys: [&[u8]; 3] = [b"one", b"two", b"three"];
+        for (commit, key) in (1..).zip(keys) {
+            assert!(table.find(hash, key).is_none());
+            table.add(hash, key, put(commit));
+        }
+        for (commit, key) in (1..).zip(keys) {
+            let number = table.find(hash, key).unwrap();
+            assert_eq!(table.slot(number).newest, put(commit));
+        }
+        assert!(table.find(hash, b"four").is_none());
+    }
+
+    #[test]
+    fn a_memtable_is_freed_in_turns() {
+        let memtable = Memtable::new();
+        for commit in 1..=5_000 {
+            insert(&memtable, &commit.to_string(), commit, &[]);
+        }
+        let turns = (0..).take_while(|_| memtable.discard()).count();
+        assert!((20..200).contains(&turns), "{turns}");
+        let table = memtable.table.borrow();
+        assert!(table.ordered.is_empty() && table.slots.is_empty() && table.index.is_empty());
     }
 
     #[test]

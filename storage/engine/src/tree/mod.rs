@@ -192,16 +192,16 @@ impl<R: Runtime> Tree<R> {
     /// The newest version of `key`, which may be a tombstone, when no drive has to be asked; else none.
     #[must_use]
     pub fn get_cached(&self, key: &[u8]) -> Option<Result<Option<Version>, TreeError>> {
-        if let Some(version) = self.active.borrow().get(key) {
+        let hash = KeyHash::of(key);
+        if let Some(version) = self.active.borrow().get_hashed(hash, key) {
             return Some(Ok(Some(version)));
         }
         let view = self.view.borrow();
         for memtable in &view.flushing {
-            if let Some(version) = memtable.get(key) {
+            if let Some(version) = memtable.get_hashed(hash, key) {
                 return Some(Ok(Some(version)));
             }
         }
-        let hash = KeyHash::of(key);
         let mut searched = 0;
         let mut result = Some(Ok(None));
         for placed in view.holding(key).filter(|placed| placed.may_contain(key, hash)) {
