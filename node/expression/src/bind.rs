@@ -40,11 +40,11 @@ pub(crate) struct Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
-    pub(crate) fn new(tree: &'a Tree, names: &'a Names, values: &'a Values) -> Bound<'a> {
+    pub(crate) fn new(tree: &'a Tree, names: &'a Names, values: Option<&'a Values>) -> Bound<'a> {
         Bound {
             tree,
             names: tree.names.iter().map(|name| names.use_of(name)).collect(),
-            values: tree.values.iter().map(|value| values.use_of(value)).collect(),
+            values: tree.values.iter().map(|value| values?.use_of(value)).collect(),
         }
     }
 
@@ -95,7 +95,7 @@ pub(crate) fn places_text<'a>(places: impl Iterator<Item = Place<'a>>) -> String
 /// Checks the parts of one expression and counts what has a limit.
 pub(crate) struct Checker<'b, 'a> {
     parameter: Parameter,
-    bound: &'b Bound<'a>,
+    pub(crate) bound: &'b Bound<'a>,
     operators: usize,
     /// Of the text, and of every use of a name or value.
     bytes: usize,

@@ -117,7 +117,7 @@ impl KeyCondition {
         names: &'a Names,
         values: &'a Values,
     ) -> Result<KeyClauses<'a>, ExpressionError> {
-        let bound = Bound::new(&self.tree, names, values);
+        let bound = Bound::new(&self.tree, names, Some(values));
         let mut checker = Checker::new(Parameter::KeyCondition, &bound);
         checker.nodes(0..self.tree.nodes.len())?;
         checker.finish()?;
@@ -127,18 +127,14 @@ impl KeyCondition {
 
 impl std::fmt::Display for KeyCondition {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.tree.write(formatter, root(&self.tree))
+        self.tree.write(formatter, self.tree.root())
     }
-}
-
-fn root(tree: &Tree) -> NodeId {
-    NodeId::try_from(tree.nodes.len() - 1).expect("nodes are numbered by it")
 }
 
 /// Takes the expression apart from left to right; AND may nest to any depth, so what is still to be seen waits in a row.
 fn clauses<'a>(bound: &Bound<'a>) -> Result<KeyClauses<'a>, ExpressionError> {
     let mut clauses: Vec<Clause<'a>> = Vec::new();
-    let mut waiting = vec![root(bound.tree)];
+    let mut waiting = vec![bound.tree.root()];
     while let Some(node) = waiting.pop() {
         let Node::Operator {
             operator,

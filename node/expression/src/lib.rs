@@ -11,16 +11,23 @@
 //! After all expressions of a request are bound, [`Names::check_used`] and [`Values::check_used`] refuse what none of them used.
 
 mod bind;
+mod condition;
 mod error;
 pub mod key_condition;
 mod parser;
+mod paths;
 mod placeholder;
+mod projection;
 mod reserved;
 mod token;
 mod tree;
+mod update;
 
 pub use bind::{IN_OPERANDS_MAX, OPERATORS_MAX, PATH_STEPS_MAX};
+pub use condition::{BoundCondition, Condition};
 pub use error::{ExpressionError, Parameter, Problem, Span};
 pub use key_condition::{KeyAttribute, KeyClauses, KeyCondition, KeyConditions, KeySchema};
 pub use parser::EXPRESSION_BYTES_MAX;
 pub use placeholder::{Names, PLACEHOLDER_BYTES_MAX, Values};
+pub use projection::{BoundProjection, Projection};
+pub use update::{BoundUpdate, Update};

@@ -254,6 +254,11 @@ impl PartialEq for Tree {
 impl Eq for Tree {}
 
 impl Tree {
+    /// The root of an expression that is the whole tree.
+    pub(crate) fn root(&self) -> NodeId {
+        index(self.nodes.len() - 1)
+    }
+
     pub(crate) fn operands(&self, first: u16, count: u16) -> &[NodeId] {
         &self.operands[usize::from(first)..usize::from(first) + usize::from(count)]
     }
