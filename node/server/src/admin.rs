@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_engine::EngineStats;
+use cairn_engine::volume::VolumeStatus;
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
 use cairn_runtime::sync::timeout;
@@ -119,11 +120,19 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
         facts: F,
         guards: Option<Credentials>,
     ) -> Admin<R, F> {
-        Admin { runtime, collector, readiness, facts, guards }
+        Admin {
+            runtime,
+            collector,
+            readiness,
+            facts,
+            guards,
+        }
     }
 
     async fn metrics(&self) -> Option<String> {
-        let mut snapshot = timeout(&self.runtime, COLLECT_TIMEOUT, self.collector.collect()).await.ok()??;
+        let mut snapshot = timeout(&self.runtime, COLLECT_TIMEOUT, self.collector.collect())
+            .await
+            .ok()??;
         self.facts.add(&mut snapshot).await;
         snapshot.set(READY, u64::from(self.readiness.get() == Readiness::Ready));
         let mut text = String::with_capacity(16 * 1024);
@@ -132,11 +141,15 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
     }
 
     fn is_allowed(&self, authorization: Option<&[u8]>) -> bool {
-        let Some(credentials) = &self.guards else { return true };
+        let Some(credentials) = &self.guards else {
+            return true;
+        };
         let given = authorization.and_then(|value| value.strip_prefix(b"Basic "));
-        let Some((id, secret)) = given.and_then(basic_pair) else { return false };
+        let Some((id, secret)) = given.and_then(basic_pair) else {
+            return false;
+        };
         credentials.secret(&id).is_some_and(|known| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(known.expose(), &secret).is_ok()
+            aws_lc_rs::constant_time::verify_slices_are_equal(known.expose().as_bytes(), &secret).is_ok()
         })
     }
 }
@@ -145,12 +158,18 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
 fn basic_pair(encoded: &[u8]) -> Option<(String, Vec<u8>)> {
     let decoded = decode_base64(encoded.trim_ascii())?;
     let colon = memchr::memchr(b':', &decoded)?;
-    Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
+    Some((
+        String::from_utf8(decoded[..colon].to_vec()).ok()?,
+        decoded[colon + 1..].to_vec(),
+    ))
 }
 
 /// Standard alphabet; padding may be left out.
 fn decode_base64(encoded: &[u8]) -> Option<Vec<u8>> {
-    let digits = encoded.strip_suffix(b"==").or(encoded.strip_suffix(b"=")).unwrap_or(encoded);
+    let digits = encoded
+        .strip_suffix(b"==")
+        .or(encoded.strip_suffix(b"="))
+        .unwrap_or(encoded);
     let (mut bits, mut count, mut decoded) = (0u32, 0, Vec::new());
     for &digit in digits {
         let value = match digit {
@@ -218,12 +237,18 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     "WWW-Authenticate: Basic realm=\"cairn\"\r\n",
                     "an access key id and its secret are needed\n".to_owned(),
                 ),
-                Endpoint::Unknown => {
-                    ((404, "Not Found"), TEXT, "", "there are /livez, /readyz and /metrics\n".to_owned())
-                }
-                Endpoint::Method => {
-                    ((405, "Method Not Allowed"), TEXT, "Allow: GET, HEAD\r\n", "only GET and HEAD\n".to_owned())
-                }
+                Endpoint::Unknown => (
+                    (404, "Not Found"),
+                    TEXT,
+                    "",
+                    "there are /livez, /readyz and /metrics\n".to_owned(),
+                ),
+                Endpoint::Method => (
+                    (405, "Method Not Allowed"),
+                    TEXT,
+                    "Allow: GET, HEAD\r\n",
+                    "only GET and HEAD\n".to_owned(),
+                ),
             };
             let body = if has_body { text.as_bytes() } else { b"" };
             encode::plain(out, status, content, headers, exchange.after, body);
@@ -236,7 +261,14 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
     }
 
     fn overloaded(&self, _exchange: Exchange, out: &mut Vec<u8>) {
-        encode::plain(out, UNAVAILABLE, TEXT, "", After::Close, b"too many large requests\n");
+        encode::plain(
+            out,
+            UNAVAILABLE,
+            TEXT,
+            "",
+            After::Close,
+            b"too many large requests\n",
+        );
     }
 }
 
@@ -245,20 +277,88 @@ const UNAVAILABLE: (u16, &str) = (503, "Service Unavailable");
 const READY: Family = gauge("cairn_ready", "1 while the node serves.");
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, counter: false }
+    Family {
+        name,
+        help,
+        counter: false,
+    }
 }
 
 const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, counter: true }
+    Family {
+        name,
+        help,
+        counter: true,
+    }
 }
 
 /// Adds what an engine counts.
 pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
-    let _ = stats;
-    let values: [(Family, u64); 0] = [];
+    #[rustfmt::skip]
+    let values = [
+        (counter("cairn_mutations_total", "Mutations applied."), stats.mutations),
+        (counter("cairn_unchanged_total", "Writes that changed nothing: failed conditions and deletes of nothing."), stats.unchanged),
+        (counter("cairn_gets_total", "Point reads."), stats.gets + stats.gets_cached),
+        (counter("cairn_gets_cached_total", "Point reads answered without a drive read."), stats.gets_cached),
+        (counter("cairn_write_delays_total", "Writes slowed down by back-pressure."), stats.delays),
+        (counter("cairn_write_stalls_total", "Writes that waited for memory or log space."), stats.stalls),
+        (counter("cairn_flushes_total", "Memtables moved into segments."), stats.flushes),
+        (counter("cairn_compactions_total", "Compactions."), stats.compactions),
+        (counter("cairn_background_failures_total", "Failures of background work, tried again since."), stats.background_failures),
+        (counter("cairn_clock_refused_total", "Clock readings too far ahead to be followed."), stats.clock_refused),
+        (counter("cairn_segments_restored_total", "Segment files that a mirror lacked at the start, copied from another."), stats.restored),
+        (gauge("cairn_partitions", "Partitions on this node."), stats.partitions),
+        (gauge("cairn_partitions_fenced", "Partitions fenced because data is lost."), stats.partitions_fenced),
+        (gauge("cairn_memtable_bytes", "Bytes in memtables."), stats.memtable_bytes),
+        (gauge("cairn_memtable_bytes_max", "Budget of the memtables in bytes."), stats.memtable_bytes_max),
+        (counter("cairn_log_batches_total", "Batches made durable, markers included."), stats.log.batches),
+        (counter("cairn_log_records_total", "Records in them."), stats.log.records),
+        (counter("cairn_log_bytes_total", "Bytes of log written per mirror, padding included."), stats.log.bytes),
+        (gauge("cairn_log_live_bytes", "Bytes of the log files in use."), stats.log.live_bytes),
+        (counter("cairn_log_mirror_failures_total", "Mirrors of logs that failed or lagged."), stats.log.mirror_failures),
+        (counter("cairn_drive_reads_total", "Reads of segments asked of drives."), stats.segments.device_reads),
+        (counter("cairn_drive_read_bytes_total", "Bytes of them."), stats.segments.device_read_bytes),
+        (counter("cairn_cache_hits_total", "Blocks found in the cache."), stats.segments.cache_hits),
+        (counter("cairn_cache_misses_total", "Blocks read because they were not in the cache."), stats.segments.cache_misses),
+        (gauge("cairn_cache_bytes", "Bytes in the block cache."), stats.segments.cache_bytes),
+        (gauge("cairn_index_resident_bytes", "Bytes of filters and index tops in memory."), stats.segments.resident_bytes),
+        (counter("cairn_filter_false_positives_total", "Point reads that a filter let pass in vain."), stats.segments.filter_false_positives),
+        (counter("cairn_checksum_mismatches_total", "Blocks whose content did not verify."), stats.segments.mismatches),
+        (counter("cairn_read_errors_total", "Reads that a drive failed."), stats.segments.read_errors),
+        (counter("cairn_repairs_total", "Places rewritten from another mirror."), stats.segments.repairs),
+        (counter("cairn_repair_failures_total", "Repairs that failed."), stats.segments.repair_failures),
+        (counter("cairn_segments_missing_mirrors_total", "Mirrors of segments that could not be opened."), stats.segments.mirrors_missing),
+        (counter("cairn_flushed_bytes_total", "Bytes of segments written by flushes, per mirror."), stats.segments.flushed_bytes),
+        (counter("cairn_compacted_bytes_total", "Bytes of segments written by compactions, per mirror."), stats.segments.compacted_bytes),
+        (gauge("cairn_segments", "Segments open."), stats.segments.segments_open),
+    ];
     for (family, value) in values {
         *snapshot.values.entry((family, String::new())).or_default() += value;
     }
+}
+
+/// Adds what an operator should know of the drives.
+pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
+    let in_sync = status.drives.iter().filter(|drive| drive.in_sync).count();
+    snapshot.set(
+        gauge("cairn_mirrors", "Copies of every byte, as configured."),
+        status.mirrors as u64,
+    );
+    snapshot.set(
+        gauge("cairn_drives", "Drives of this node."),
+        status.drives.len() as u64,
+    );
+    snapshot.set(
+        gauge(
+            "cairn_drives_in_sync",
+            "Drives that hold everything acknowledged.",
+        ),
+        in_sync as u64,
+    );
+    snapshot.set(
+        gauge("cairn_in_sync_epoch", "Version of the set of drives in sync."),
+        status.in_sync.epoch.0,
+    );
 }
 
 #[cfg(test)]

@@ -62,9 +62,17 @@ impl Utc {
         if !fits {
             return None;
         }
-        let year = if self.month <= 2 { self.year.checked_sub(1)? } else { self.year };
+        let year = if self.month <= 2 {
+            self.year.checked_sub(1)?
+        } else {
+            self.year
+        };
         let (era, year_of_era) = (year / 400, year % 400);
-        let shifted = if self.month > 2 { self.month - 3 } else { self.month + 9 };
+        let shifted = if self.month > 2 {
+            self.month - 3
+        } else {
+            self.month + 9
+        };
         let day_of_year = (153 * shifted + 2) / 5 + self.day - 1;
         let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
         let days = (era * ERA_DAYS + day_of_era).checked_sub(EPOCH_DAYS)?;
@@ -77,7 +85,15 @@ impl Utc {
     /// ISO 8601's basic format, such as `20260131T235959Z`.
     #[must_use]
     pub fn basic(&self) -> String {
-        let Utc { year, month, day, hour, minute, second, .. } = self;
+        let Utc {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+            ..
+        } = self;
         format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
     }
 
@@ -90,7 +106,9 @@ impl Utc {
         }
         let number = |digits: &[u8]| {
             digits.iter().try_fold(0, |number, digit| {
-                digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0'))
+                digit
+                    .is_ascii_digit()
+                    .then(|| number * 10 + u64::from(digit - b'0'))
             })
         };
         let utc = Utc {

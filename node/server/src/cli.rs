@@ -116,7 +116,10 @@ mod tests {
             let help = option.get_help().unwrap().to_string();
             assert!(help.contains("[default:"), "{}", option.get_id());
             let variable = option.get_env().unwrap().to_str().unwrap();
-            assert_eq!(variable, format!("CAIRN_{}", option.get_id().as_str().to_ascii_uppercase()));
+            assert_eq!(
+                variable,
+                format!("CAIRN_{}", option.get_id().as_str().to_ascii_uppercase())
+            );
         }
     }
 }

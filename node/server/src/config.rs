@@ -47,7 +47,10 @@ impl FromStr for Size {
         let (number, unit) = text.split_at(digits);
         let factor = match unit.trim_start() {
             "" => Some(1),
-            unit => UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor),
+            unit => UNITS
+                .iter()
+                .find(|(name, _)| *name == unit)
+                .map(|(_, factor)| *factor),
         };
         number
             .parse::<u64>()
@@ -61,7 +64,10 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = UNITS[..4].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let binary = UNITS[..4]
+            .iter()
+            .rev()
+            .find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
         match binary {
             Some((unit, factor)) => write!(formatter, "{}{unit}", self.0 / factor),
             None if self.0 >= 1 << 20 => write!(formatter, "{:.1}MiB", self.0 as f64 / f64::from(1 << 20)),
@@ -120,7 +126,10 @@ pub struct File {
 fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+    String::deserialize(deserializer)?
+        .parse()
+        .map(Some)
+        .map_err(de::Error::custom)
 }
 
 /// Why a configuration is refused, in words for an operator.
@@ -138,9 +147,8 @@ impl File {
     /// # Errors
     /// When it cannot be read, is not TOML, or has a key that is not known.
     pub fn read(path: &Path) -> Result<File, ConfigError> {
-        let fail = |what: &dyn fmt::Display| {
-            ConfigError(format!("configuration file {}: {what}", path.display()))
-        };
+        let fail =
+            |what: &dyn fmt::Display| ConfigError(format!("configuration file {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
         toml::from_str(&text).map_err(|error| fail(&error))
     }
@@ -162,13 +170,23 @@ impl Machine {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
             let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-            line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+            line.trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()?
+                .checked_mul(1024)
         });
-        let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-            .into_iter()
-            .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+        let limit = [
+            "/sys/fs/cgroup/memory.max",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        ]
+        .into_iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
         let total = total.unwrap_or(1 << 30);
-        Machine { processors, memory_bytes: total.min(limit.unwrap_or(u64::MAX)) }
+        Machine {
+            processors,
+            memory_bytes: total.min(limit.unwrap_or(u64::MAX)),
+        }
     }
 }
 
@@ -209,15 +227,30 @@ impl Config {
     pub fn resolve(options: ServeOptions, file: File, machine: Machine) -> Result<Config, ConfigError> {
         let flagged = Some(options.drive).filter(|drives| !drives.is_empty());
         let drives = flagged.or(file.drives).unwrap_or_else(|| {
-            vec![PathBuf::from("./cairn-data/drive-a"), PathBuf::from("./cairn-data/drive-b")]
+            vec![
+                PathBuf::from("./cairn-data/drive-a"),
+                PathBuf::from("./cairn-data/drive-b"),
+            ]
         });
-        let mirrors = options.mirrors.or(file.mirrors).unwrap_or(drives.len().clamp(1, 2));
-        let shards = options.shards.or(file.shards).unwrap_or(machine.processors.min(SHARDS_MAX));
-        let memory = options.memory.or(file.memory).unwrap_or(Size(machine.memory_bytes / 2));
+        let mirrors = options
+            .mirrors
+            .or(file.mirrors)
+            .unwrap_or(drives.len().clamp(1, 2));
+        let shards = options
+            .shards
+            .or(file.shards)
+            .unwrap_or(machine.processors.min(SHARDS_MAX));
+        let memory = options
+            .memory
+            .or(file.memory)
+            .unwrap_or(Size(machine.memory_bytes / 2));
         let config = Config {
             drives,
             mirrors,
-            state: options.state.or(file.state).unwrap_or_else(|| PathBuf::from("./cairn-data/state")),
+            state: options
+                .state
+                .or(file.state)
+                .unwrap_or_else(|| PathBuf::from("./cairn-data/state")),
             http: options.http.or(file.http).unwrap_or(HTTP),
             native: options.native.or(file.native).unwrap_or(NATIVE),
             admin: options.admin.or(file.admin).unwrap_or(ADMIN),
@@ -242,7 +275,10 @@ impl Config {
                 return refuse(format!("drive directory {} is given twice", drive.display()));
             }
             if *drive == self.state {
-                return refuse(format!("{} is both a drive and the state directory", drive.display()));
+                return refuse(format!(
+                    "{} is both a drive and the state directory",
+                    drive.display()
+                ));
             }
         }
         let drives = self.drives.len();
@@ -253,7 +289,10 @@ impl Config {
             ));
         }
         if !(1..=SHARDS_MAX).contains(&self.shards) {
-            return refuse(format!("--shards {} is not between 1 and {SHARDS_MAX}", self.shards));
+            return refuse(format!(
+                "--shards {} is not between 1 and {SHARDS_MAX}",
+                self.shards
+            ));
         }
         let least = SHARD_BYTES_MIN * self.shards as u64;
         if self.memory_bytes < least {
@@ -264,18 +303,27 @@ impl Config {
                 self.shards
             ));
         }
-        let fixed = [self.http, self.native, self.admin].into_iter().filter(|address| address.port() != 0);
+        let fixed = [self.http, self.native, self.admin]
+            .into_iter()
+            .filter(|address| address.port() != 0);
         let mut ports: Vec<u16> = fixed.map(|address| address.port()).collect();
         ports.sort_unstable();
         if let Some(pair) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
-            return refuse(format!("port {} is given to two of --http, --native and --admin", pair[0]));
+            return refuse(format!(
+                "port {} is given to two of --http, --native and --admin",
+                pair[0]
+            ));
         }
         Ok(())
     }
 
     /// Who is not on this machine must prove who they are, and is told that the line can be overheard.
     fn check_exposure(&self, insecure: bool) -> Result<(), ConfigError> {
-        for (flag, address) in [("http", self.http), ("native", self.native), ("admin", self.admin)] {
+        for (flag, address) in [
+            ("http", self.http),
+            ("native", self.native),
+            ("admin", self.admin),
+        ] {
             if address.ip().is_loopback() {
                 continue;
             }

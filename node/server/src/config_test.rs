@@ -4,11 +4,17 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::cli::{Cli, Command};
 
-const MACHINE: Machine = Machine { processors: 4, memory_bytes: 8 << 30 };
+const MACHINE: Machine = Machine {
+    processors: 4,
+    memory_bytes: 8 << 30,
+};
 
 fn resolve(flags: &str, file: &str) -> Result<Config, String> {
     let line = ["cairn", "serve"].into_iter().chain(flags.split_whitespace());
-    let Command::Serve(options) = Cli::try_parse_from(line).map_err(|error| error.to_string())?.command else {
+    let Command::Serve(options) = Cli::try_parse_from(line)
+        .map_err(|error| error.to_string())?
+        .command
+    else {
         panic!("serve is serve");
     };
     let file = toml::from_str(file).map_err(|error| error.to_string())?;
@@ -18,7 +24,11 @@ fn resolve(flags: &str, file: &str) -> Result<Config, String> {
 fn check(flags: &str, file: &str, expected: Expect) {
     expected.assert_eq(&match resolve(flags, file) {
         Ok(config) => {
-            let drives: Vec<_> = config.drives.iter().map(|drive| drive.display().to_string()).collect();
+            let drives: Vec<_> = config
+                .drives
+                .iter()
+                .map(|drive| drive.display().to_string())
+                .collect();
             format!(
                 "{} x{} {} | {} {} {} | {} shards {} | {:?} {:?} | {} {}",
                 drives.join(","),
@@ -32,7 +42,11 @@ fn check(flags: &str, file: &str, expected: Expect) {
                 config.credentials,
                 config.accept_epoch,
                 config.log_level.name(),
-                if config.log_format == Format::Json { "json" } else { "human" },
+                if config.log_format == Format::Json {
+                    "json"
+                } else {
+                    "human"
+                },
             )
         }
         Err(error) => error,
@@ -41,70 +55,180 @@ fn check(flags: &str, file: &str, expected: Expect) {
 
 #[test]
 fn flags_over_file_over_defaults() {
-    check("", "", expect!["./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"]);
+    check(
+        "",
+        "",
+        expect![
+            "./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"
+        ],
+    );
     let file = "drives = ['/a', '/b', '/c']\nmirrors = 3\nstate = '/s'\nhttp = '127.0.0.1:1'\nnative = '[::1]:2'\n\
                 admin = '127.0.0.1:3'\nshards = 2\nmemory = '1GiB'\nlog_format = 'json'\nlog_level = 'debug'";
-    check("", file, expect!["/a,/b,/c x3 /s | 127.0.0.1:1 [::1]:2 127.0.0.1:3 | 2 shards 1GiB | None None | debug json"]);
+    check(
+        "",
+        file,
+        expect!["/a,/b,/c x3 /s | 127.0.0.1:1 [::1]:2 127.0.0.1:3 | 2 shards 1GiB | None None | debug json"],
+    );
     check(
         "--drive /x --drive /y --mirrors 1 --state /z --http 127.0.0.1:0 --native 127.0.0.1:0 --admin 127.0.0.1:0 \
          --shards 1 --memory 100MB --log-format human --log-level warn --accept-epoch 7",
         file,
-        expect!["/x,/y x1 /z | 127.0.0.1:0 127.0.0.1:0 127.0.0.1:0 | 1 shards 95.4MiB | None Some(7) | warn human"],
+        expect![
+            "/x,/y x1 /z | 127.0.0.1:0 127.0.0.1:0 127.0.0.1:0 | 1 shards 95.4MiB | None Some(7) | warn human"
+        ],
     );
-    check("--drive /only", "", expect!["/only x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"]);
-    check("--drive /a,/b", "mirrors = 1", expect!["/a,/b x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"]);
+    check(
+        "--drive /only",
+        "",
+        expect![
+            "/only x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"
+        ],
+    );
+    check(
+        "--drive /a,/b",
+        "mirrors = 1",
+        expect![
+            "/a,/b x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"
+        ],
+    );
 }
 
 #[test]
 fn exposure_needs_credentials_and_a_word() {
-    check("--http 0.0.0.0:8000", "", expect!["--http 0.0.0.0:8000 can be reached from other machines, which needs --credentials FILE; without credentials only loopback addresses such as 127.0.0.1 are accepted"]);
-    check("--http 0.0.0.0:8000 --insecure", "", expect!["--http 0.0.0.0:8000 can be reached from other machines, which needs --credentials FILE; without credentials only loopback addresses such as 127.0.0.1 are accepted"]);
-    check("--native 10.0.0.1:7600 --credentials k", "", expect!["--native 10.0.0.1:7600 can be reached from other machines and what is sent there is plain text; put TLS in front of a loopback address, or give --insecure on a network that you trust"]);
-    check("--http [::]:8000 --credentials k --insecure", "", expect![[r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | [::]:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | Some("k") None | info human"#]]);
-    check("--http 0.0.0.0:8000", "credentials = 'k'\ninsecure = true", expect![[r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 0.0.0.0:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | Some("k") None | info human"#]]);
-    check("--admin 0.0.0.0:8080", "insecure = true", expect!["--admin 0.0.0.0:8080 can be reached from other machines, which needs --credentials FILE; without credentials only loopback addresses such as 127.0.0.1 are accepted"]);
+    check(
+        "--http 0.0.0.0:8000",
+        "",
+        expect![
+            "--http 0.0.0.0:8000 can be reached from other machines, which needs --credentials FILE; without credentials only loopback addresses such as 127.0.0.1 are accepted"
+        ],
+    );
+    check(
+        "--http 0.0.0.0:8000 --insecure",
+        "",
+        expect![
+            "--http 0.0.0.0:8000 can be reached from other machines, which needs --credentials FILE; without credentials only loopback addresses such as 127.0.0.1 are accepted"
+        ],
+    );
+    check(
+        "--native 10.0.0.1:7600 --credentials k",
+        "",
+        expect![
+            "--native 10.0.0.1:7600 can be reached from other machines and what is sent there is plain text; put TLS in front of a loopback address, or give --insecure on a network that you trust"
+        ],
+    );
+    check(
+        "--http [::]:8000 --credentials k --insecure",
+        "",
+        expect![[
+            r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | [::]:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | Some("k") None | info human"#
+        ]],
+    );
+    check(
+        "--http 0.0.0.0:8000",
+        "credentials = 'k'\ninsecure = true",
+        expect![[
+            r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 0.0.0.0:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | Some("k") None | info human"#
+        ]],
+    );
+    check(
+        "--admin 0.0.0.0:8080",
+        "insecure = true",
+        expect![
+            "--admin 0.0.0.0:8080 can be reached from other machines, which needs --credentials FILE; without credentials only loopback addresses such as 127.0.0.1 are accepted"
+        ],
+    );
     assert!(!resolve("", "").unwrap().admin_is_guarded());
-    assert!(resolve("--admin 0.0.0.0:1 --credentials k --insecure", "").unwrap().admin_is_guarded());
+    assert!(
+        resolve("--admin 0.0.0.0:1 --credentials k --insecure", "")
+            .unwrap()
+            .admin_is_guarded()
+    );
 }
 
 #[test]
 fn what_cannot_be_meant() {
-    check("--drive /a --drive /a", "", expect!["drive directory /a is given twice"]);
-    check("--drive /a --state /a", "", expect!["/a is both a drive and the state directory"]);
-    check("--mirrors 3", "", expect!["--mirrors 3 is not between 1 and the number of drives, 2"]);
-    check("--mirrors 0", "", expect!["--mirrors 0 is not between 1 and the number of drives, 2"]);
+    check(
+        "--drive /a --drive /a",
+        "",
+        expect!["drive directory /a is given twice"],
+    );
+    check(
+        "--drive /a --state /a",
+        "",
+        expect!["/a is both a drive and the state directory"],
+    );
+    check(
+        "--mirrors 3",
+        "",
+        expect!["--mirrors 3 is not between 1 and the number of drives, 2"],
+    );
+    check(
+        "--mirrors 0",
+        "",
+        expect!["--mirrors 0 is not between 1 and the number of drives, 2"],
+    );
     check("--shards 0", "", expect!["--shards 0 is not between 1 and 256"]);
-    check("--memory 100MiB", "", expect!["--memory 100MiB is less than 64MiB for each of 4 shards; give more memory or fewer --shards"]);
-    check("--native 127.0.0.1:8000", "", expect!["port 8000 is given to two of --http, --native and --admin"]);
-    check("", "drives = []", expect!["at least one drive directory is needed (--drive DIR)"]);
-    check("", "drive = ['/a']", expect![[r#"
+    check(
+        "--memory 100MiB",
+        "",
+        expect![
+            "--memory 100MiB is less than 64MiB for each of 4 shards; give more memory or fewer --shards"
+        ],
+    );
+    check(
+        "--native 127.0.0.1:8000",
+        "",
+        expect!["port 8000 is given to two of --http, --native and --admin"],
+    );
+    check(
+        "",
+        "drives = []",
+        expect!["at least one drive directory is needed (--drive DIR)"],
+    );
+    check(
+        "",
+        "drive = ['/a']",
+        expect![[r#"
         TOML parse error at line 1, column 1
           |
         1 | drive = ['/a']
           | ^^^^^
         unknown field `drive`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `credentials`, `insecure`, `log_format`, `log_level`
-    "#]]);
-    check("", "memory = 'much'", expect![[r#"
+    "#]],
+    );
+    check(
+        "",
+        "memory = 'much'",
+        expect![[r#"
         TOML parse error at line 1, column 10
           |
         1 | memory = 'much'
           |          ^^^^^^
         "much" is not a size such as 512MiB, 4GiB or a number of bytes
-    "#]]);
-    check("", "log_level = 'loud'", expect![[r#"
+    "#]],
+    );
+    check(
+        "",
+        "log_level = 'loud'",
+        expect![[r#"
         TOML parse error at line 1, column 13
           |
         1 | log_level = 'loud'
           |             ^^^^^^
         "loud" is not one of error, warn, info, debug
-    "#]]);
-    check("", "accept_epoch = 3", expect![[r#"
+    "#]],
+    );
+    check(
+        "",
+        "accept_epoch = 3",
+        expect![[r#"
         TOML parse error at line 1, column 1
           |
         1 | accept_epoch = 3
           | ^^^^^^^^^^^^
         unknown field `accept_epoch`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `credentials`, `insecure`, `log_format`, `log_level`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -71,7 +71,10 @@ impl Credentials {
     /// # Errors
     /// When it cannot be read or is not in the form described above.
     pub fn read(path: &Path) -> Result<Credentials, CredentialsError> {
-        let fail = |what: String| CredentialsError { file: path.display().to_string(), what };
+        let fail = |what: String| CredentialsError {
+            file: path.display().to_string(),
+            what,
+        };
         let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
         Credentials::parse(&text).map_err(fail)
     }
@@ -83,13 +86,21 @@ impl Credentials {
     pub fn parse(text: &str) -> Result<Credentials, String> {
         // A TOML error's Display quotes the line; its message does not.
         let form: FileForm = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            let line = error
+                .span()
+                .map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             format!("line {line}: {}", error.message())
         })?;
         let mut secrets = BTreeMap::new();
-        for KeyForm { access_key_id: id, secret_access_key: secret } in form.key {
+        for KeyForm {
+            access_key_id: id,
+            secret_access_key: secret,
+        } in form.key
+        {
             let valid = (1..=ID_BYTES_MAX).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
             if !valid {
                 return Err(format!(
                     "the access key id {id:?} is not 1 to {ID_BYTES_MAX} letters, digits, '_', '-' and '.'"
@@ -105,7 +116,9 @@ impl Credentials {
         if secrets.is_empty() {
             return Err("there is no [[key]]; nobody could use the node".to_owned());
         }
-        Ok(Credentials { secrets: Arc::new(secrets) })
+        Ok(Credentials {
+            secrets: Arc::new(secrets),
+        })
     }
 
     /// The secret of an access key.
@@ -149,17 +162,28 @@ mod tests {
             "[[key]]\naccess_key_id = 'a'\nsecret_access_key = 's'\n[[key]]\naccess_key_id = 'a'\nsecret_access_key = 't'",
             expect!["access key a is given twice"],
         );
-        check("[[key]]\naccess_key_id = 'a'\nsecret_access_key = ''", expect!["the secret of access key a is empty"]);
+        check(
+            "[[key]]\naccess_key_id = 'a'\nsecret_access_key = ''",
+            expect!["the secret of access key a is empty"],
+        );
         check(
             "[[key]]\naccess_key_id = 'a b'\nsecret_access_key = 's'",
             expect![[r#"the access key id "a b" is not 1 to 128 letters, digits, '_', '-' and '.'"#]],
         );
-        check("[[key]]\naccess_key_id = 'a'\nsecret_access_key = hunter2", expect!["line 3: string values must be quoted, expected literal string"]);
+        check(
+            "[[key]]\naccess_key_id = 'a'\nsecret_access_key = hunter2",
+            expect!["line 3: string values must be quoted, expected literal string"],
+        );
     }
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Credentials::read(Path::new("/nonexistent/keys.toml")).unwrap_err().to_string();
-        assert!(error.starts_with("credentials file /nonexistent/keys.toml: No such file"), "{error}");
+        let error = Credentials::read(Path::new("/nonexistent/keys.toml"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("credentials file /nonexistent/keys.toml: No such file"),
+            "{error}"
+        );
     }
 }

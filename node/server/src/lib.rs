@@ -8,7 +8,8 @@
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
 //! - [`native`]: the native protocol;
 //! - [`admin`], [`metrics`], [`logging`]: what an operator sees;
-//! - [`cli`], [`config`]: what an operator says.
+//! - [`cli`], [`config`]: what an operator says;
+//! - [`serve`]: all of it together.
 
 pub mod node;
 
@@ -29,3 +30,5 @@ pub mod metrics;
 pub mod calendar;
 pub mod cli;
 pub mod config;
+
+pub mod serve;

@@ -94,14 +94,27 @@ impl Logger {
     #[must_use]
     pub fn new(level: Level, format: Format) -> (Logger, Receiver<String>) {
         let (lines, receiver) = sync_channel(LINES_WAITING_MAX);
-        (Logger { level: Some(level), format, lines, dropped: Arc::default() }, receiver)
+        (
+            Logger {
+                level: Some(level),
+                format,
+                lines,
+                dropped: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// A logger that says nothing.
     #[must_use]
     pub fn silent() -> Logger {
         let (lines, _) = sync_channel(0);
-        Logger { level: None, format: Format::Human, lines, dropped: Arc::default() }
+        Logger {
+            level: None,
+            format: Format::Human,
+            lines,
+            dropped: Arc::default(),
+        }
     }
 
     /// Whether a line of `level` would be written.
@@ -122,12 +135,19 @@ impl Logger {
             self.format.write(&mut line, level, unix_ms, message, all)
         } else {
             let lost: Field<'_> = ("lines_dropped", &dropped);
-            self.format.write(&mut line, level, unix_ms, message, all.chain([lost]))
+            self.format
+                .write(&mut line, level, unix_ms, message, all.chain([lost]))
         };
         result.expect("a String takes all text");
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
         }
+    }
+
+    /// Lets the writer end behind everything logged before. Waits for room in the queue: for the end of a process.
+    pub fn finish(&self) {
+        // A writer that is gone has ended.
+        let _ = self.lines.send(String::new());
     }
 }
 
@@ -140,10 +160,17 @@ impl Format {
         message: &str,
         fields: impl Iterator<Item = Field<'a>>,
     ) -> fmt::Result {
-        let Utc { year, month, day, hour, minute, second, millisecond } = Utc::from_unix_ms(unix_ms);
-        let time = format_args!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"
-        );
+        let Utc {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+            millisecond,
+        } = Utc::from_unix_ms(unix_ms);
+        let time =
+            format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z");
         match self {
             Format::Human => {
                 write!(line, "{time} {:<5} ", level.name().to_ascii_uppercase())?;
@@ -154,7 +181,11 @@ impl Format {
                 }
             }
             Format::Json => {
-                write!(line, "{{\"time\":\"{time}\",\"level\":\"{}\",\"message\":\"", level.name())?;
+                write!(
+                    line,
+                    "{{\"time\":\"{time}\",\"level\":\"{}\",\"message\":\"",
+                    level.name()
+                )?;
                 write!(Escaped(line), "{message}")?;
                 for (name, value) in fields {
                     write!(line, "\",\"{name}\":\"")?;
@@ -202,13 +233,16 @@ impl fmt::Write for Escaped<'_> {
     }
 }
 
-/// Writes lines to the standard error until every logger is gone; for a thread of its own. Whatever waits is
-/// written at once.
+/// Writes lines to the standard error until [`Logger::finish`]; for a thread of its own. Whatever waits is written
+/// at once.
 pub fn write_lines(lines: &Receiver<String>) {
-    while let Ok(mut line) = lines.recv() {
+    let mut finished = false;
+    while !finished && let Ok(mut line) = lines.recv() {
+        finished = line.is_empty();
         while line.len() < 64 * 1024
             && let Ok(next) = lines.try_recv()
         {
+            finished |= next.is_empty();
             line.push_str(&next);
         }
         // Nobody is left to tell when the standard error is gone.

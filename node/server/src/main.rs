@@ -1,2 +1,244 @@
-//! The Cairn node: shards, catalog, routing, DynamoDB HTTP API, native server, admin.
-fn main() {}
+//! The binary: what touches the process. Everything else is in the library.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the edge of the world: the writer of the log and the watcher of signals are threads"
+)]
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cairn::cli::{Cli, Command, ServeOptions};
+use cairn::config::{Config, ConfigError, File, Machine, Size};
+use cairn::credentials::Credentials;
+use cairn::http::Limits;
+use cairn::logging::{Level, Logger, write_lines};
+use cairn::node::{Node, NodeConfig};
+use cairn::serve::{Addresses, Fronts, Plan, Stopper};
+use cairn_engine::volume::VolumeStatus;
+use cairn_runtime::Runtime;
+use cairn_runtime::real;
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Something went wrong while running.
+const FAILED: u8 = 1;
+/// The command line, an environment variable or the configuration is wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let (result, code) = match Cli::parse().command {
+        Command::Serve(options) => match resolve(options) {
+            Ok((config, credentials)) => (serve(&config, credentials), FAILED),
+            Err(error) => (Err(error.to_string()), USAGE),
+        },
+        Command::Check { drives } => (check(&drives), FAILED),
+        Command::Dump { file } => (dump(&file), FAILED),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cairn: {error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn resolve(options: ServeOptions) -> Result<(Config, Option<Credentials>), ConfigError> {
+    let file = options
+        .config
+        .as_deref()
+        .map(File::read)
+        .transpose()?
+        .unwrap_or_default();
+    let config = Config::resolve(options, file, Machine::detect())?;
+    let credentials = config.credentials.as_deref().map(Credentials::read).transpose();
+    Ok((
+        config,
+        credentials.map_err(|error| ConfigError(error.to_string()))?,
+    ))
+}
+
+fn serve(config: &Config, credentials: Option<Credentials>) -> Result<(), String> {
+    for address in [config.http, config.native, config.admin] {
+        // The shards share their port, and would with another node too; this bind does not share.
+        TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    }
+    let (logger, lines) = Logger::new(config.log_level, config.log_format);
+    let writer = std::thread::spawn(move || write_lines(&lines));
+    let result = run(config, credentials, &logger);
+    if let Err(error) = &result {
+        logger.log(Level::Error, unix_ms(), "the node failed", &[("error", error)]);
+    }
+    logger.finish();
+    let _ = writer.join();
+    result
+}
+
+fn run(config: &Config, credentials: Option<Credentials>, logger: &Logger) -> Result<(), String> {
+    let node = Node::new(
+        NodeConfig {
+            drives: config.drives.clone(),
+            state: config.state.clone(),
+            mirrors: config.mirrors,
+            accept_epoch: config.accept_epoch,
+            memory_bytes: config.memory_bytes,
+            ..NodeConfig::default()
+        },
+        config.shards,
+    );
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let (announced, ready_logger, now_ready) = (config.clone(), logger.clone(), Arc::clone(&is_ready));
+    let body_budget = config.memory_bytes / 8 / config.shards as u64;
+    let (fronts, stopper) = Fronts::new(Plan {
+        node,
+        shards: config.shards,
+        addresses: Addresses {
+            http: config.http,
+            native: config.native,
+            admin: config.admin,
+        },
+        guard_admin: config.admin_is_guarded(),
+        credentials,
+        limits: Limits {
+            large_bodies_bytes: usize::try_from(body_budget)
+                .unwrap_or(usize::MAX)
+                .max(Limits::LARGE_MIN),
+            ..Limits::default()
+        },
+        logger: logger.clone(),
+        on_ready: Box::new(move |addresses, status| {
+            now_ready.store(true, Ordering::Release);
+            announce(&announced, addresses, status, &ready_logger);
+        }),
+    });
+    watch_signals(stopper, is_ready, logger.clone())?;
+    let failure = Arc::new(Mutex::new(None));
+    let failed = Arc::clone(&failure);
+    let shards = real::Config {
+        shards: config.shards,
+        ..real::Config::default()
+    };
+    let start = move |runtime: real::RealRuntime| {
+        let (fronts, failed) = (fronts.clone(), Arc::clone(&failed));
+        async move {
+            let is_first = runtime.shard().0 == 0;
+            if let Err(error) = fronts.run_shard(runtime).await {
+                let mut failure = failed.lock().expect("nobody panics with it");
+                // All shards fail alike; the first one knows most.
+                if is_first || failure.is_none() {
+                    *failure = Some(error.to_string());
+                }
+            }
+        }
+    };
+    real::run(shards, start).map_err(|error| error.to_string())?;
+    let failure = failure.lock().expect("nobody panics with it").take();
+    match failure {
+        Some(error) => Err(error),
+        None => {
+            logger.log(Level::Info, unix_ms(), "stopped", &[]);
+            Ok(())
+        }
+    }
+}
+
+/// Lets the first SIGTERM or SIGINT drain the node and the second end it at once.
+fn watch_signals(stopper: Stopper, is_ready: Arc<AtomicBool>, logger: Logger) -> Result<(), String> {
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(|error| format!("cannot watch signals: {error}"))?;
+    std::thread::spawn(move || {
+        let mut draining = false;
+        for signal in signals.forever() {
+            if draining || !is_ready.load(Ordering::Acquire) {
+                // Nothing is lost: what is durable is recovered at the next start. A node that was still
+                // starting has done as it was told.
+                std::process::exit(if draining { i32::from(FAILED) } else { 0 });
+            }
+            draining = true;
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            logger.log(Level::Info, unix_ms(), "draining", &[("signal", &name)]);
+            stopper.stop();
+        }
+    });
+    Ok(())
+}
+
+/// Says where to connect, on the standard output; a line begins with what listens and ends with where.
+fn announce(config: &Config, addresses: Addresses, status: &VolumeStatus, logger: &Logger) {
+    let in_sync = status.drives.iter().filter(|drive| drive.in_sync).count();
+    let mut text = format!(
+        "cairn {} {} on {} shards with {} of memory\n",
+        env!("CARGO_PKG_VERSION"),
+        if status.created {
+            "created a node"
+        } else {
+            "serves"
+        },
+        config.shards,
+        Size(config.memory_bytes),
+    );
+    text += &format!("  http     http://{}\n", addresses.http);
+    text += &format!("  native   cairn://{}\n", addresses.native);
+    text += &format!("  admin    http://{}\n", addresses.admin);
+    let keys = if config.credentials.is_some() {
+        "required"
+    } else {
+        "not checked, loopback only"
+    };
+    text += &format!("  signatures {keys}\n");
+    text += &format!(
+        "  mirrors  {} copies on {} drives, {in_sync} in sync, epoch {}\n",
+        status.mirrors,
+        status.drives.len(),
+        status.in_sync.epoch.0
+    );
+    for drive in &status.drives {
+        let path = drive
+            .path
+            .as_ref()
+            .map_or("(not configured)".to_owned(), |path| path.display().to_string());
+        let state = if drive.in_sync {
+            "in sync".to_owned()
+        } else {
+            format!("OUT OF SYNC: {}", drive.why)
+        };
+        text += &format!("    {path}: {state}\n");
+    }
+    text += &format!(
+        "  try      aws dynamodb list-tables --endpoint-url http://{}\n",
+        addresses.http
+    );
+    let mut stdout = std::io::stdout().lock();
+    // A closed standard output is no reason not to serve.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let fields: [(&'static str, &dyn std::fmt::Display); 4] = [
+        ("http", &addresses.http),
+        ("native", &addresses.native),
+        ("admin", &addresses.admin),
+        ("drives_in_sync", &in_sync),
+    ];
+    logger.log(Level::Info, unix_ms(), "ready", &fields);
+    for warning in &status.warnings {
+        logger.log(Level::Warn, unix_ms(), warning, &[]);
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn check(drives: &[PathBuf]) -> Result<(), String> {
+    Err(format!("cannot verify {} drives: not built yet", drives.len()))
+}
+
+fn dump(file: &std::path::Path) -> Result<(), String> {
+    Err(format!("cannot show {}: not built yet", file.display()))
+}

@@ -12,8 +12,8 @@ use crate::http::server::ServerStats;
 
 /// Upper bounds of the latency histogram's buckets in microseconds; the last bucket has none.
 pub const BOUNDS_US: [u64; 25] = [
-    25, 50, 100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_500, 10_000, 15_000, 20_000,
-    50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
+    25, 50, 100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_500, 10_000, 15_000,
+    20_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
 ];
 const BUCKETS: usize = BOUNDS_US.len() + 1;
 
@@ -85,7 +85,10 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    const EMPTY: Histogram = Histogram { buckets: [0; BUCKETS], sum_ns: 0 };
+    const EMPTY: Histogram = Histogram {
+        buckets: [0; BUCKETS],
+        sum_ns: 0,
+    };
 
     /// Requests counted.
     #[must_use]
@@ -114,7 +117,10 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let cells = || HistogramCells { buckets: std::array::from_fn(|_| Cell::new(0)), sum_ns: Cell::new(0) };
+        let cells = || HistogramCells {
+            buckets: std::array::from_fn(|_| Cell::new(0)),
+            sum_ns: Cell::new(0),
+        };
         Metrics {
             latencies: std::array::from_fn(|_| std::array::from_fn(|_| cells())),
             errors: RefCell::default(),
@@ -134,14 +140,27 @@ impl Metrics {
 
     /// Counts a failure by its error's name.
     pub fn record_error(&self, protocol: Protocol, operation: Operation, error: &'static str) {
-        *self.errors.borrow_mut().entry((protocol, operation, error)).or_default() += 1;
+        *self
+            .errors
+            .borrow_mut()
+            .entry((protocol, operation, error))
+            .or_default() += 1;
     }
 
     /// A copy of the counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot { shards: 1, errors: self.errors.borrow().clone(), ..Snapshot::default() };
-        for (cells, copy) in self.latencies.iter().flatten().zip(snapshot.latencies.iter_mut().flatten()) {
+        let mut snapshot = Snapshot {
+            shards: 1,
+            errors: self.errors.borrow().clone(),
+            ..Snapshot::default()
+        };
+        for (cells, copy) in self
+            .latencies
+            .iter()
+            .flatten()
+            .zip(snapshot.latencies.iter_mut().flatten())
+        {
             for (cell, bucket) in cells.buckets.iter().zip(&mut copy.buckets) {
                 *bucket = cell.get();
             }
@@ -194,7 +213,12 @@ impl Snapshot {
     /// Adds another shard's counters.
     pub fn add(&mut self, other: &Snapshot) {
         self.shards += other.shards;
-        for (sum, more) in self.latencies.iter_mut().flatten().zip(other.latencies.iter().flatten()) {
+        for (sum, more) in self
+            .latencies
+            .iter_mut()
+            .flatten()
+            .zip(other.latencies.iter().flatten())
+        {
             sum.add(more);
         }
         for (key, count) in &other.errors {
@@ -225,7 +249,11 @@ impl Snapshot {
 
     fn write(&self, out: &mut String) -> fmt::Result {
         head(out, "cairn_build_info", "The version that runs.", "gauge")?;
-        writeln!(out, "cairn_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))?;
+        writeln!(
+            out,
+            "cairn_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        )?;
         head(out, "cairn_shards", "Shards of this node.", "gauge")?;
         writeln!(out, "cairn_shards {}", self.shards)?;
         self.write_latencies(out)?;
@@ -242,7 +270,12 @@ impl Snapshot {
         let mut last = "";
         for ((family, labels), value) in &self.values {
             if family.name != last {
-                head(out, family.name, family.help, if family.counter { "counter" } else { "gauge" })?;
+                head(
+                    out,
+                    family.name,
+                    family.help,
+                    if family.counter { "counter" } else { "gauge" },
+                )?;
                 last = family.name;
             }
             writeln!(out, "{}{labels} {value}", family.name)?;
@@ -260,14 +293,21 @@ impl Snapshot {
                 if histogram.count() == 0 {
                     continue;
                 }
-                let labels = format!("protocol=\"{}\",operation=\"{}\"", protocol.name(), operation.name());
+                let labels = format!(
+                    "protocol=\"{}\",operation=\"{}\"",
+                    protocol.name(),
+                    operation.name()
+                );
                 let mut below = 0;
                 for (count, bound_us) in histogram.buckets.iter().zip(BOUNDS_US) {
                     below += count;
                     let seconds = Duration::from_micros(bound_us).as_secs_f64();
                     writeln!(out, "{name}_bucket{{{labels},le=\"{seconds}\"}} {below}")?;
                 }
-                let (count, sum) = (histogram.count(), Duration::from_nanos(histogram.sum_ns).as_secs_f64());
+                let (count, sum) = (
+                    histogram.count(),
+                    Duration::from_nanos(histogram.sum_ns).as_secs_f64(),
+                );
                 writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
                 writeln!(out, "{name}_sum{{{labels}}} {sum}")?;
                 writeln!(out, "{name}_count{{{labels}}} {count}")?;
@@ -279,8 +319,15 @@ impl Snapshot {
     fn write_connections(&self, out: &mut String) -> fmt::Result {
         type Count = fn(&ServerStats) -> u64;
         let families: [(&str, &str, &str, Count); 5] = [
-            ("cairn_connections", "Connections open now.", "gauge", |stats| stats.open),
-            ("cairn_connections_accepted_total", "Connections accepted.", "counter", |stats| stats.accepted),
+            ("cairn_connections", "Connections open now.", "gauge", |stats| {
+                stats.open
+            }),
+            (
+                "cairn_connections_accepted_total",
+                "Connections accepted.",
+                "counter",
+                |stats| stats.accepted,
+            ),
             (
                 "cairn_connections_refused_total",
                 "Connections closed on arrival because too many were open.",
@@ -326,8 +373,12 @@ mod tests {
         }
         let snapshot = metrics.snapshot();
         let buckets = snapshot.latencies(Protocol::Http, Operation::GetItem).buckets;
-        let filled: Vec<_> =
-            buckets.iter().enumerate().filter(|(_, count)| **count > 0).map(|(at, count)| (at, *count)).collect();
+        let filled: Vec<_> = buckets
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .map(|(at, count)| (at, *count))
+            .collect();
         assert_eq!(filled, [(0, 2), (1, 1), (8, 1), (9, 1), (24, 1), (25, 2)]);
         assert!(BOUNDS_US.is_sorted());
     }
@@ -343,7 +394,11 @@ mod tests {
 
     #[test]
     fn shards_add_up_to_text() {
-        const REPAIRS: Family = Family { name: "cairn_repairs_total", help: "Repairs.", counter: true };
+        const REPAIRS: Family = Family {
+            name: "cairn_repairs_total",
+            help: "Repairs.",
+            counter: true,
+        };
         let shard = || {
             let metrics = Metrics::default();
             metrics.record(Protocol::Http, Operation::PutItem, Duration::from_micros(240));
@@ -370,8 +425,14 @@ mod tests {
             "# TYPE cairn_repairs_total counter",
             "cairn_repairs_total 4",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
         }
-        assert!(!text.contains("GetItem"), "operations that never ran are left out");
+        assert!(
+            !text.contains("GetItem"),
+            "operations that never ran are left out"
+        );
     }
 }

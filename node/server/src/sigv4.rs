@@ -122,9 +122,14 @@ impl Authority {
     fn check_scope<'c>(&self, claim: &'c Claim<'_>) -> Result<&'c str, ApiError> {
         let text = std::str::from_utf8(&claim.credential).unwrap_or_default();
         let mut parts = text.split('/');
-        let (Some(id), Some(date), Some(region), Some(service), Some(terminator), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(id), Some(date), Some(region), Some(service), Some(terminator), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(incomplete(format!(
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, \
                  got '{text}'"
@@ -132,10 +137,7 @@ impl Authority {
         };
         let signed_at = std::str::from_utf8(&claim.date).unwrap_or_default();
         let day = &signed_at[..8.min(signed_at.len())];
-        if !region.is_empty()
-            && service == self.service
-            && terminator.as_bytes() == TERMINATOR
-            && date == day
+        if !region.is_empty() && service == self.service && terminator.as_bytes() == TERMINATOR && date == day
         {
             return Ok(id);
         }
@@ -144,7 +146,10 @@ impl Authority {
             message.push_str("Credential should be scoped to a valid region, not ''. ");
         }
         if service != self.service {
-            message += &format!("Credential should be scoped to correct service: '{}'. ", self.service);
+            message += &format!(
+                "Credential should be scoped to correct service: '{}'. ",
+                self.service
+            );
         }
         if terminator.as_bytes() != TERMINATOR {
             message += &format!(
@@ -183,14 +188,18 @@ impl Authority {
 
         let mut keys = self.keys.borrow_mut();
         let known = keys.get(&*claim.credential);
-        let derived = known.is_none().then(|| derive_key(secret, &claim.credential[id_bytes + 1..]));
+        let derived = known
+            .is_none()
+            .then(|| derive_key(secret, &claim.credential[id_bytes + 1..]));
         let key = known.or(derived.as_ref()).expect("one of them is there");
         let tag = hmac::sign(key, to_sign);
         let matches = parse_hex(&claim.signature)
             .is_some_and(|given| constant_time::verify_slices_are_equal(&given, tag.as_ref()).is_ok());
         if !matches {
-            let (canonical, to_sign) =
-                (String::from_utf8_lossy(canonical), String::from_utf8_lossy(to_sign));
+            let (canonical, to_sign) = (
+                String::from_utf8_lossy(canonical),
+                String::from_utf8_lossy(to_sign),
+            );
             let message = format!(
                 "The request signature we calculated does not match the signature you provided. Check your AWS \
                  Secret Access Key and signing method. Consult the service documentation for details.\n\nThe \
@@ -211,7 +220,10 @@ impl Authority {
 }
 
 fn unrecognized() -> ApiError {
-    ApiError::new(UNRECOGNIZED, "The security token included in the request is invalid.")
+    ApiError::new(
+        UNRECOGNIZED,
+        "The security token included in the request is invalid.",
+    )
 }
 
 /// The signing key of `date/region/service/aws4_request`.
@@ -219,14 +231,18 @@ fn derive_key(secret: &[u8], scope: &[u8]) -> hmac::Key {
     let mut key = b"AWS4".to_vec();
     key.extend_from_slice(secret);
     for part in scope.split(|&byte| byte == b'/') {
-        key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part).as_ref().to_vec();
+        key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part)
+            .as_ref()
+            .to_vec();
     }
     hmac::Key::new(hmac::HMAC_SHA256, &key)
 }
 
 fn claim_of_header<'a>(head: &Head<'_, 'a>, authorization: &'a [u8]) -> Result<Claim<'a>, ApiError> {
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-    let mut parts = authorization.split(|&byte| byte == b',' || byte == b' ').filter(|part| !part.is_empty());
+    let mut parts = authorization
+        .split(|&byte| byte == b',' || byte == b' ')
+        .filter(|part| !part.is_empty());
     let algorithm = parts.next().unwrap_or_default();
     for part in parts {
         let Some(equals) = memchr(b'=', part) else {
@@ -252,9 +268,11 @@ fn claim_of_header<'a>(head: &Head<'_, 'a>, authorization: &'a [u8]) -> Result<C
     let claimed = (given(credential), given(signature), given(signed_headers), date);
     let (Some(credential), Some(signature), Some(signed_headers), Some(date)) = claimed else {
         let mut message = String::new();
-        for (name, value) in
-            [("Credential", claimed.0), ("Signature", claimed.1), ("SignedHeaders", claimed.2)]
-        {
+        for (name, value) in [
+            ("Credential", claimed.0),
+            ("Signature", claimed.1),
+            ("SignedHeaders", claimed.2),
+        ] {
             if value.is_none() {
                 message += &format!("Authorization header requires '{name}' parameter. ");
             }
@@ -281,13 +299,27 @@ fn claim_of_header<'a>(head: &Head<'_, 'a>, authorization: &'a [u8]) -> Result<C
 
 fn claim_of_query(query: &str) -> Result<Claim<'_>, ApiError> {
     let find = |name: &str| {
-        let value = query_parameters(query).find(|(found, _)| *found == name).map(|(_, value)| value);
-        value.filter(|value| !value.is_empty()).map(|value| percent_decode(value.as_bytes()))
+        let value = query_parameters(query)
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value);
+        value
+            .filter(|value| !value.is_empty())
+            .map(|value| percent_decode(value.as_bytes()))
     };
-    let names =
-        ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"];
-    let [Some(algorithm), Some(credential), Some(signature), Some(signed_headers), Some(date)] =
-        names.map(find)
+    let names = [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Signature",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Date",
+    ];
+    let [
+        Some(algorithm),
+        Some(credential),
+        Some(signature),
+        Some(signed_headers),
+        Some(date),
+    ] = names.map(find)
     else {
         let mut message = String::new();
         for name in names.into_iter().filter(|name| find(name).is_none()) {
@@ -327,7 +359,9 @@ fn check_date(claim: &Claim<'_>, now_ms: u64) -> Result<(), ApiError> {
     let life_ms = match &claim.expires {
         None => SKEW_MS,
         Some(seconds) => {
-            let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<u64>().ok());
+            let seconds = std::str::from_utf8(seconds)
+                .ok()
+                .and_then(|text| text.parse::<u64>().ok());
             let Some(seconds @ 1..=EXPIRES_S_MAX) = seconds else {
                 return Err(incomplete(format!(
                     "'X-Amz-Expires' must be a number of seconds from 1 to {EXPIRES_S_MAX}."
@@ -352,10 +386,15 @@ fn check_date(claim: &Claim<'_>, now_ms: u64) -> Result<(), ApiError> {
 /// What decides where, when and what must be signed.
 fn check_signed_headers(claim: &Claim<'_>, head: &Head<'_, '_>) -> Result<(), ApiError> {
     let signed = |name: &str| {
-        claim.signed_headers.split(|&byte| byte == b';').any(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+        claim
+            .signed_headers
+            .split(|&byte| byte == b';')
+            .any(|found| found.eq_ignore_ascii_case(name.as_bytes()))
     };
     let missing = |name: &str| {
-        Err(invalid(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")))
+        Err(invalid(format!(
+            "'{name}' must be a 'SignedHeader' in the AWS Authorization."
+        )))
     };
     if !signed("host") {
         return missing("Host");
@@ -474,7 +513,9 @@ fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).and_then(|pair| Some((nibble(pair[0])?, nibble(pair[1])?)));
+        let digits = tail
+            .get(..2)
+            .and_then(|pair| Some((nibble(pair[0])?, nibble(pair[1])?)));
         match (first, digits) {
             (b'%', Some((high, low))) => {
                 decoded.push(high << 4 | low);
@@ -495,7 +536,11 @@ fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(byte);
         } else {
-            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            out.extend_from_slice(&[
+                b'%',
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]);
         }
     }
 }

@@ -25,14 +25,26 @@ fn vectors() -> Vec<(&'static str, Vec<u8>, u64)> {
             }
             bytes.extend_from_slice(b"\r\n\r\n");
             bytes.extend_from_slice(body.as_bytes());
-            let date = if name.starts_with("aws") { "20150830T123600Z" } else { "20260131T235959Z" };
-            (name, bytes, Utc::parse_basic(date.as_bytes()).unwrap().unix_ms().unwrap())
+            let date = if name.starts_with("aws") {
+                "20150830T123600Z"
+            } else {
+                "20260131T235959Z"
+            };
+            (
+                name,
+                bytes,
+                Utc::parse_basic(date.as_bytes()).unwrap().unix_ms().unwrap(),
+            )
         })
         .collect()
 }
 
 fn authority_for(name: &str) -> Authority {
-    let service = if name.starts_with("aws") { "service" } else { "dynamodb" };
+    let service = if name.starts_with("aws") {
+        "service"
+    } else {
+        "dynamodb"
+    };
     Authority::new(Credentials::parse(KEYS).unwrap(), service)
 }
 
@@ -96,11 +108,18 @@ fn nothing_signed_can_be_changed() {
             assert_eq!(error.name(), "InvalidSignatureException", "{name}: {error}");
         }
         let other = Authority::new(
-            Credentials::parse("[[key]]\naccess_key_id = 'AKIDEXAMPLE'\nsecret_access_key = 'other'").unwrap(),
+            Credentials::parse("[[key]]\naccess_key_id = 'AKIDEXAMPLE'\nsecret_access_key = 'other'")
+                .unwrap(),
             authority.service,
         );
-        assert_eq!(verify(&other, &bytes, at).unwrap_err().name(), "InvalidSignatureException");
-        assert!(other.keys.borrow().is_empty(), "a key that verified nothing is not kept");
+        assert_eq!(
+            verify(&other, &bytes, at).unwrap_err().name(),
+            "InvalidSignatureException"
+        );
+        assert!(
+            other.keys.borrow().is_empty(),
+            "a key that verified nothing is not kept"
+        );
     }
 }
 
@@ -121,12 +140,36 @@ fn clocks() {
     const MINUTE: u64 = 60_000;
     check(&bytes, at + 15 * MINUTE, expect!["verified"]);
     check(&bytes, at - 15 * MINUTE, expect!["verified"]);
-    check(&bytes, at + 15 * MINUTE + 1000, expect!["InvalidSignatureException: Signature expired: 20260131T235959Z is now earlier than 20260201T000000Z (20260201T001500Z - 15 min.)"]);
-    check(&bytes, at - 15 * MINUTE - 1000, expect!["InvalidSignatureException: Signature not yet current: 20260131T235959Z is still later than 20260131T235958Z (20260131T234458Z + 15 min.)"]);
+    check(
+        &bytes,
+        at + 15 * MINUTE + 1000,
+        expect![
+            "InvalidSignatureException: Signature expired: 20260131T235959Z is now earlier than 20260201T000000Z (20260201T001500Z - 15 min.)"
+        ],
+    );
+    check(
+        &bytes,
+        at - 15 * MINUTE - 1000,
+        expect![
+            "InvalidSignatureException: Signature not yet current: 20260131T235959Z is still later than 20260131T235958Z (20260131T234458Z + 15 min.)"
+        ],
+    );
     let (presigned, at) = vector("botocore presigned");
     check(&presigned, at + MINUTE, expect!["verified"]);
-    check(&presigned, at + MINUTE + 1, expect!["InvalidSignatureException: Signature expired: 20260131T235959Z is now earlier than 20260131T235959Z (20260201T000059Z - 1 min.)"]);
-    check(&replace(&presigned, "Expires=60", "Expires=604801"), at, expect!["IncompleteSignatureException: 'X-Amz-Expires' must be a number of seconds from 1 to 604800."]);
+    check(
+        &presigned,
+        at + MINUTE + 1,
+        expect![
+            "InvalidSignatureException: Signature expired: 20260131T235959Z is now earlier than 20260131T235959Z (20260201T000059Z - 1 min.)"
+        ],
+    );
+    check(
+        &replace(&presigned, "Expires=60", "Expires=604801"),
+        at,
+        expect![
+            "IncompleteSignatureException: 'X-Amz-Expires' must be a number of seconds from 1 to 604800."
+        ],
+    );
 }
 
 #[test]
@@ -138,24 +181,123 @@ fn what_is_wrong_is_said_as_dynamodb_does() {
     let whole = &text[start..start + authorization.len() + 64];
     let with = |authorization: &str| replace(&bytes, whole, authorization);
 
-    check(&with(""), at, expect!["MissingAuthenticationTokenException: Request is missing Authentication Token"]);
-    check(&with("AWS4"), at, expect!["MissingAuthenticationTokenException: Request is missing Authentication Token"]);
-    check(&with("Bearer abc"), at, expect!["MissingAuthenticationTokenException: Request is missing Authentication Token"]);
-    check(&replace(&with("AWS4-"), "X-Amz-Date", "X-Other"), at, expect!["IncompleteSignatureException: Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-"]);
-    check(&with("AWS4- Signature=b,Credential=a"), at, expect!["IncompleteSignatureException: Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4- Signature=b,Credential=a"]);
-    check(&with("AWS4-HMAC-SHA256 Signature=b, Credential, SignedHeaders=c"), at, expect!["IncompleteSignatureException: 'Credential' not a valid key=value pair (missing equal-sign) in Authorization header: 'AWS4-HMAC-SHA256 Signature=b, Credential, SignedHeaders=c'."]);
-    check(&replace(&bytes, "/ HTTP", "/?X-Amz-Algorithm HTTP"), at, expect!["InvalidSignatureException: Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."]);
-    check(&replace(&replace(&bytes, "Authorization", "X-Other"), "/ HTTP", "/?X-Amz-Algorithm=a&X-Amz-Credential=b&X-Amz-Signature=c&X-Amz-Date=d HTTP"), at, expect!["IncompleteSignatureException: AWS query-string parameters must include 'X-Amz-SignedHeaders'. Re-examine the query-string parameters."]);
-    check(&replace(&bytes, "20260131T235959Z", "201"), at, expect!["IncompleteSignatureException: Date must be in ISO-8601 'basic format'. Got '201'. See http://en.wikipedia.org/wiki/ISO_8601"]);
-    check(&replace(&bytes, "=host;", "="), at, expect!["InvalidSignatureException: 'Host' must be a 'SignedHeader' in the AWS Authorization."]);
-    check(&replace(&bytes, ";x-amz-date", ""), at, expect!["InvalidSignatureException: 'X-Amz-Date' must be a 'SignedHeader' in the AWS Authorization."]);
-    check(&replace(&bytes, ";x-amz-target", ""), at, expect!["InvalidSignatureException: 'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."]);
-    check(&replace(&bytes, "SHA256 ", "SHA25 "), at, expect!["IncompleteSignatureException: Unsupported AWS 'algorithm': 'AWS4-HMAC-SHA25' (only AWS4-HMAC-SHA256 for now). "]);
-    check(&replace(&bytes, "/aws4_request", ""), at, expect!["IncompleteSignatureException: Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got 'AKIDEXAMPLE/20260131/us-east-1/dynamodb'"]);
-    check(&replace(&bytes, "/20260131/us-east-1/dynamodb/aws4_request", "/20260130//s3/aws4"), at, expect!["InvalidSignatureException: Credential should be scoped to a valid region, not ''. Credential should be scoped to correct service: 'dynamodb'. Credential should be scoped with a valid terminator: 'aws4_request', not 'aws4'. Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '20260130' != '20260131', from '20260131T235959Z'."]);
-    check(&replace(&bytes, "AKIDEXAMPLE", "AKIDOTHER"), at, expect!["UnrecognizedClientException: The security token included in the request is invalid."]);
-    check(&replace(&bytes, "X-Amz-Date", "X-Amz-Security-Token: t\r\nX-Amz-Date"), at, expect!["UnrecognizedClientException: The security token included in the request is invalid."]);
-    check(&replace(&bytes, "orders", "0rders"), at, expect![[r#"
+    check(
+        &with(""),
+        at,
+        expect!["MissingAuthenticationTokenException: Request is missing Authentication Token"],
+    );
+    check(
+        &with("AWS4"),
+        at,
+        expect!["MissingAuthenticationTokenException: Request is missing Authentication Token"],
+    );
+    check(
+        &with("Bearer abc"),
+        at,
+        expect!["MissingAuthenticationTokenException: Request is missing Authentication Token"],
+    );
+    check(
+        &replace(&with("AWS4-"), "X-Amz-Date", "X-Other"),
+        at,
+        expect![
+            "IncompleteSignatureException: Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-"
+        ],
+    );
+    check(
+        &with("AWS4- Signature=b,Credential=a"),
+        at,
+        expect![
+            "IncompleteSignatureException: Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4- Signature=b,Credential=a"
+        ],
+    );
+    check(
+        &with("AWS4-HMAC-SHA256 Signature=b, Credential, SignedHeaders=c"),
+        at,
+        expect![
+            "IncompleteSignatureException: 'Credential' not a valid key=value pair (missing equal-sign) in Authorization header: 'AWS4-HMAC-SHA256 Signature=b, Credential, SignedHeaders=c'."
+        ],
+    );
+    check(
+        &replace(&bytes, "/ HTTP", "/?X-Amz-Algorithm HTTP"),
+        at,
+        expect![
+            "InvalidSignatureException: Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."
+        ],
+    );
+    check(
+        &replace(
+            &replace(&bytes, "Authorization", "X-Other"),
+            "/ HTTP",
+            "/?X-Amz-Algorithm=a&X-Amz-Credential=b&X-Amz-Signature=c&X-Amz-Date=d HTTP",
+        ),
+        at,
+        expect![
+            "IncompleteSignatureException: AWS query-string parameters must include 'X-Amz-SignedHeaders'. Re-examine the query-string parameters."
+        ],
+    );
+    check(
+        &replace(&bytes, "20260131T235959Z", "201"),
+        at,
+        expect![
+            "IncompleteSignatureException: Date must be in ISO-8601 'basic format'. Got '201'. See http://en.wikipedia.org/wiki/ISO_8601"
+        ],
+    );
+    check(
+        &replace(&bytes, "=host;", "="),
+        at,
+        expect!["InvalidSignatureException: 'Host' must be a 'SignedHeader' in the AWS Authorization."],
+    );
+    check(
+        &replace(&bytes, ";x-amz-date", ""),
+        at,
+        expect!["InvalidSignatureException: 'X-Amz-Date' must be a 'SignedHeader' in the AWS Authorization."],
+    );
+    check(
+        &replace(&bytes, ";x-amz-target", ""),
+        at,
+        expect![
+            "InvalidSignatureException: 'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization."
+        ],
+    );
+    check(
+        &replace(&bytes, "SHA256 ", "SHA25 "),
+        at,
+        expect![
+            "IncompleteSignatureException: Unsupported AWS 'algorithm': 'AWS4-HMAC-SHA25' (only AWS4-HMAC-SHA256 for now). "
+        ],
+    );
+    check(
+        &replace(&bytes, "/aws4_request", ""),
+        at,
+        expect![
+            "IncompleteSignatureException: Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got 'AKIDEXAMPLE/20260131/us-east-1/dynamodb'"
+        ],
+    );
+    check(
+        &replace(
+            &bytes,
+            "/20260131/us-east-1/dynamodb/aws4_request",
+            "/20260130//s3/aws4",
+        ),
+        at,
+        expect![
+            "InvalidSignatureException: Credential should be scoped to a valid region, not ''. Credential should be scoped to correct service: 'dynamodb'. Credential should be scoped with a valid terminator: 'aws4_request', not 'aws4'. Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '20260130' != '20260131', from '20260131T235959Z'."
+        ],
+    );
+    check(
+        &replace(&bytes, "AKIDEXAMPLE", "AKIDOTHER"),
+        at,
+        expect!["UnrecognizedClientException: The security token included in the request is invalid."],
+    );
+    check(
+        &replace(&bytes, "X-Amz-Date", "X-Amz-Security-Token: t\r\nX-Amz-Date"),
+        at,
+        expect!["UnrecognizedClientException: The security token included in the request is invalid."],
+    );
+    check(
+        &replace(&bytes, "orders", "0rders"),
+        at,
+        expect![[r#"
         InvalidSignatureException: The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.
 
         The Canonical String for this request should have been
@@ -174,7 +316,8 @@ fn what_is_wrong_is_said_as_dynamodb_does() {
         20260131T235959Z
         20260131/us-east-1/dynamodb/aws4_request
         9855dfa3fa2a7d3bd321f4fa87fa515c3d93a2a2e9a4770fdb2860dbd1055819'
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -189,5 +332,8 @@ fn hex_and_percent() {
     assert_eq!(&*percent_decode(b"%41%62c%4"), b"Abc%4");
     assert_eq!(parse_hex(&[b'g'; 64]), None);
     assert_eq!(parse_hex(&[b'a'; 63]), None);
-    assert_eq!(parse_hex("0aF".repeat(22)[..64].as_bytes()).map(|bytes| bytes[0]), Some(0x0a));
+    assert_eq!(
+        parse_hex("0aF".repeat(22)[..64].as_bytes()).map(|bytes| bytes[0]),
+        Some(0x0a)
+    );
 }

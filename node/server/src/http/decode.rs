@@ -67,7 +67,10 @@ impl<'b> Head<'_, 'b> {
     /// The value of the first header of that name, which is compared without regard to case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b [u8]> {
-        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        self.headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
     }
 }
 
@@ -130,7 +133,10 @@ impl fmt::Display for Malformed {
         match self {
             Malformed::Syntax(what) => formatter.write_str(what),
             Malformed::HeadTooLarge => {
-                write!(formatter, "the head exceeds {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} headers")
+                write!(
+                    formatter,
+                    "the head exceeds {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} headers"
+                )
             }
             Malformed::BodyTooLarge => write!(formatter, "the body exceeds {BODY_BYTES_MAX} bytes"),
             Malformed::Encoding => formatter.write_str("the transfer encoding is not chunked"),
@@ -151,9 +157,13 @@ enum Phase {
     #[default]
     Fresh,
     /// The head is incomplete; its end is not within the first `searched` bytes.
-    Head { searched: usize },
+    Head {
+        searched: usize,
+    },
     /// The request is complete when the input has `total` bytes.
-    Length { total: usize },
+    Length {
+        total: usize,
+    },
     Chunked(Chunks),
 }
 
@@ -213,7 +223,10 @@ impl Decoder {
                 }
             }
             Phase::Length { total } if input.len() < *total => {
-                return Ok(Progress::Incomplete { total: *total, send_continue: false });
+                return Ok(Progress::Incomplete {
+                    total: *total,
+                    send_continue: false,
+                });
             }
             Phase::Chunked(chunks) if chunks.state != ChunkState::Done => return Ok(INCOMPLETE),
             _ => {}
@@ -232,7 +245,10 @@ impl Decoder {
                 let total = head_bytes + length;
                 if input.len() < total {
                     self.phase = Phase::Length { total };
-                    return Ok(Progress::Incomplete { total, send_continue: head.expects_continue });
+                    return Ok(Progress::Incomplete {
+                        total,
+                        send_continue: head.expects_continue,
+                    });
                 }
                 (&input[head_bytes..total], total)
             }
@@ -240,7 +256,9 @@ impl Decoder {
                 Phase::Chunked(chunks) => (&input[head_bytes..chunks.joined], chunks.next),
                 _ => {
                     self.phase = Phase::Chunked(Chunks::behind(head_bytes));
-                    return Ok(Progress::Chunked { send_continue: head.expects_continue });
+                    return Ok(Progress::Chunked {
+                        send_continue: head.expects_continue,
+                    });
                 }
             },
         };
@@ -249,7 +267,10 @@ impl Decoder {
     }
 }
 
-const INCOMPLETE: Progress<'static, 'static> = Progress::Incomplete { total: 0, send_continue: false };
+const INCOMPLETE: Progress<'static, 'static> = Progress::Incomplete {
+    total: 0,
+    send_continue: false,
+};
 
 /// Searches the bytes not yet searched for the empty line that ends a head.
 fn head_may_be_complete(input: &[u8], searched: &mut usize) -> Result<bool, Malformed> {
@@ -275,7 +296,9 @@ fn parse_head<'h, 'b>(
 ) -> Result<Option<(Head<'h, 'b>, usize)>, Malformed> {
     let mut parsed = httparse::Request::new(&mut []);
     let head_bytes = match parsed.parse_with_uninit_headers(input, room) {
-        Ok(httparse::Status::Complete(bytes)) if bytes > HEAD_BYTES_MAX => return Err(Malformed::HeadTooLarge),
+        Ok(httparse::Status::Complete(bytes)) if bytes > HEAD_BYTES_MAX => {
+            return Err(Malformed::HeadTooLarge);
+        }
         Ok(httparse::Status::Complete(bytes)) => bytes,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(refuse(error)),
@@ -373,7 +396,9 @@ impl Head<'_, '_> {
         }
         self.framing = match (length, chunked) {
             (Some(_), true) => {
-                return Err(Malformed::Syntax("both Content-Length and Transfer-Encoding are given"));
+                return Err(Malformed::Syntax(
+                    "both Content-Length and Transfer-Encoding are given",
+                ));
             }
             (_, true) => Framing::Chunked,
             (length, false) => Framing::Length(length.unwrap_or(0)),
@@ -399,7 +424,12 @@ fn parse_length(value: &[u8]) -> Result<usize, Malformed> {
 
 impl Chunks {
     fn behind(head: usize) -> Chunks {
-        Chunks { head, joined: head, next: head, state: ChunkState::Size }
+        Chunks {
+            head,
+            joined: head,
+            next: head,
+            state: ChunkState::Size,
+        }
     }
 
     /// Moves the data of the chunks that have arrived together.
@@ -407,7 +437,9 @@ impl Chunks {
         loop {
             match self.state {
                 ChunkState::Size => {
-                    let Some(line) = self.line(input)? else { return Ok(()) };
+                    let Some(line) = self.line(input)? else {
+                        return Ok(());
+                    };
                     let size = chunk_size(line)?;
                     self.state = match size {
                         0 => ChunkState::Trailer { bytes: 0 },
@@ -437,13 +469,18 @@ impl Chunks {
                     _ => return Err(Malformed::Syntax("a chunk is longer than it says")),
                 },
                 ChunkState::Trailer { bytes } => {
-                    let Some(line) = self.line(input)? else { return Ok(()) };
+                    let Some(line) = self.line(input)? else {
+                        return Ok(());
+                    };
                     let bytes = bytes + line.len();
                     if bytes > TRAILER_BYTES_MAX {
                         return Err(Malformed::HeadTooLarge);
                     }
-                    self.state =
-                        if line.is_empty() { ChunkState::Done } else { ChunkState::Trailer { bytes } };
+                    self.state = if line.is_empty() {
+                        ChunkState::Done
+                    } else {
+                        ChunkState::Trailer { bytes }
+                    };
                 }
                 ChunkState::Done => return Ok(()),
             }
@@ -478,7 +515,9 @@ fn chunk_size(line: &[u8]) -> Result<usize, Malformed> {
     }
     let mut size = 0usize;
     for &digit in digits {
-        let value = char::from(digit).to_digit(16).ok_or(Malformed::Syntax("a chunk's size is not a number"))?;
+        let value = char::from(digit)
+            .to_digit(16)
+            .ok_or(Malformed::Syntax("a chunk's size is not a number"))?;
         size = size * 16 + value as usize;
         if size > BODY_BYTES_MAX {
             return Err(Malformed::BodyTooLarge);

@@ -70,7 +70,10 @@ struct Form {
 }
 
 impl Form {
-    const PLAIN: Form = Form { content: Content::AmzJson, headers: "" };
+    const PLAIN: Form = Form {
+        content: Content::AmzJson,
+        headers: "",
+    };
 }
 
 impl<R: Runtime, H: Handler> Dynamodb<R, H> {
@@ -82,7 +85,13 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
         metrics: Rc<Metrics>,
         logger: Logger,
     ) -> Dynamodb<R, H> {
-        Dynamodb { runtime, handler, authority, metrics, logger }
+        Dynamodb {
+            runtime,
+            handler,
+            authority,
+            metrics,
+            logger,
+        }
     }
 
     fn decide<'a>(&self, request: &Request<'_, 'a>, exchange: Exchange, out: &mut Vec<u8>) -> Decision<'a> {
@@ -111,7 +120,10 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
         let headers = if head.origin.is_some() { ALLOW_ORIGIN } else { "" };
         let form = Form { content, headers };
         let Some(operation) = operation.filter(|name| !name.is_empty()) else {
-            return Decision::Fail { error: ApiError::new(UNKNOWN_OPERATION, ""), form };
+            return Decision::Fail {
+                error: ApiError::new(UNKNOWN_OPERATION, ""),
+                form,
+            };
         };
         if let Some(authority) = &self.authority
             && let Err(error) = authority.verify(request, self.runtime.unix_ms())
@@ -133,7 +145,10 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
             let message = "A node without credentials does not serve web pages (the request has an Origin)";
             let mut error = ApiError::new(ACCESS_DENIED, message);
             error.status = 403;
-            return Some(Decision::Fail { error, form: Form::PLAIN });
+            return Some(Decision::Fail {
+                error,
+                form: Form::PLAIN,
+            });
         }
         match head.method {
             "POST" => return None,
@@ -162,7 +177,14 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
     }
 
     fn write_error(&self, error: &ApiError, form: Form, exchange: Exchange, out: &mut Vec<u8>) {
-        let begun = encode::begin(out, error.status, form.headers, form.content, exchange.after, &exchange.id);
+        let begun = encode::begin(
+            out,
+            error.status,
+            form.headers,
+            form.content,
+            exchange.after,
+            &exchange.id,
+        );
         error.write_json(out);
         encode::finish(out, begun);
     }
@@ -208,7 +230,11 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
 
 /// The headers of answers that no operation wrote.
 fn identity(exchange: Exchange, body: &[u8]) -> String {
-    format!("x-amzn-RequestId: {}\r\nx-amz-crc32: {}\r\n", exchange.id, crc32fast::hash(body))
+    format!(
+        "x-amzn-RequestId: {}\r\nx-amz-crc32: {}\r\n",
+        exchange.id,
+        crc32fast::hash(body)
+    )
 }
 
 fn cors(exchange: Exchange) -> String {
@@ -219,7 +245,14 @@ fn cors(exchange: Exchange) -> String {
 #[cold]
 fn unknown(exchange: Exchange, out: &mut Vec<u8>) -> Decision<'static> {
     let body = b"<UnknownOperationException/>\n";
-    encode::plain(out, (404, "Not Found"), "text/xml", &identity(exchange, body), exchange.after, body);
+    encode::plain(
+        out,
+        (404, "Not Found"),
+        "text/xml",
+        &identity(exchange, body),
+        exchange.after,
+        body,
+    );
     Decision::Done
 }
 
@@ -235,7 +268,8 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
         async move {
             match decision {
                 Decision::Call { operation, form } => {
-                    let begun = encode::begin(out, 200, form.headers, form.content, exchange.after, &exchange.id);
+                    let begun =
+                        encode::begin(out, 200, form.headers, form.content, exchange.after, &exchange.id);
                     match self.handler.call(operation, body, out).await {
                         Ok(()) => {
                             encode::finish(out, begun);
@@ -266,7 +300,14 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
         }
         let body = format!("{malformed}\n");
         let headers = identity(exchange, body.as_bytes());
-        encode::plain(out, malformed.status(), "text/plain", &headers, After::Close, body.as_bytes());
+        encode::plain(
+            out,
+            malformed.status(),
+            "text/plain",
+            &headers,
+            After::Close,
+            body.as_bytes(),
+        );
     }
 
     fn overloaded(&self, exchange: Exchange, out: &mut Vec<u8>) {

@@ -136,14 +136,21 @@ pub fn begin(
     out.extend_from_slice(LENGTH);
     out.extend_from_slice(&[b' '; LENGTH_DIGITS]);
     out.extend_from_slice(END);
-    Begun { start, checksum, body: out.len() }
+    Begun {
+        start,
+        checksum,
+        body: out.len(),
+    }
 }
 
 /// Fills in what depends on the body, which is everything behind the head.
 pub fn finish(out: &mut [u8], begun: Begun) {
     let (head, body) = out.split_at_mut(begun.body);
     let length = begun.checksum + CHECKSUM_DIGITS + LENGTH.len();
-    number(&mut head[begun.checksum..begun.checksum + CHECKSUM_DIGITS], u64::from(crc32fast::hash(body)));
+    number(
+        &mut head[begun.checksum..begun.checksum + CHECKSUM_DIGITS],
+        u64::from(crc32fast::hash(body)),
+    );
     number(&mut head[length..length + LENGTH_DIGITS], body.len() as u64);
 }
 

@@ -69,7 +69,10 @@ const LINGER_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 /// How often the watchdog looks; no limit is kept more exactly.
 const WATCHDOG_PERIOD: Duration = Duration::from_secs(1);
 
-const _: () = assert!(Limits::LARGE_MIN >= BODY_BYTES_MAX, "one body of the greatest size must fit");
+const _: () = assert!(
+    Limits::LARGE_MIN >= BODY_BYTES_MAX,
+    "one body of the greatest size must fit"
+);
 
 impl Limits {
     /// Least useful value of [`Limits::large_bodies_bytes`].
@@ -138,7 +141,9 @@ pub struct Server<R: Runtime, A> {
 
 impl<R: Runtime, A> Clone for Server<R, A> {
     fn clone(&self) -> Server<R, A> {
-        Server { shared: Rc::clone(&self.shared) }
+        Server {
+            shared: Rc::clone(&self.shared),
+        }
     }
 }
 
@@ -241,7 +246,10 @@ impl<R: Runtime, A: Application> Server<R, A> {
             stats.accepted += 1;
             stats.open += 1;
         });
-        shared.runtime.spawn(Queue::Foreground, serve_connection(Rc::clone(shared), connection, pass));
+        shared.runtime.spawn(
+            Queue::Foreground,
+            serve_connection(Rc::clone(shared), connection, pass),
+        );
     }
 
     /// Stops accepting and resolves when every connection has ended; those that are still busy after
@@ -269,13 +277,23 @@ impl<R: Runtime, A: Application> Shared<R, A> {
     fn exchange(&self, after: After, received: Moment) -> Exchange {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
-        Exchange { id: RequestId::spread(id), after, received }
+        Exchange {
+            id: RequestId::spread(id),
+            after,
+            received,
+        }
     }
 
     /// Shuts down the connections chosen; their tasks end by themselves. Returns how many.
     fn shut_down(&self, chosen: impl Fn(&Place<R::Connection>) -> bool) -> u64 {
         let mut count = 0;
-        for place in self.places.borrow().iter().flatten().filter(|place| chosen(place)) {
+        for place in self
+            .places
+            .borrow()
+            .iter()
+            .flatten()
+            .filter(|place| chosen(place))
+        {
             place.connection.shutdown();
             count += 1;
         }
@@ -345,7 +363,13 @@ impl<R: Runtime, A: Application> Seat<R, A> {
         });
         places[index] = Some(Rc::clone(&place));
         drop(places);
-        Seat { shared, place, index, reserved: Cell::new(0), _pass: pass }
+        Seat {
+            shared,
+            place,
+            index,
+            reserved: Cell::new(0),
+            _pass: pass,
+        }
     }
 
     fn release_body(&self) {
@@ -483,14 +507,21 @@ async fn advance<R: Runtime, A: Application>(
         let joined = decoder.join(input);
         match joined.and_then(|()| decoder.decode(&*input, &mut room)) {
             Ok(Progress::Complete(request)) => {
-                let after = match (request.head.keep_alive && !shared.gate.is_closed(), request.head.old) {
+                let after = match (
+                    request.head.keep_alive && !shared.gate.is_closed(),
+                    request.head.old,
+                ) {
                     (false, _) => After::Close,
                     (true, false) => After::Keep,
                     (true, true) => After::KeepSaid,
                 };
                 seat.place.doing.set(Doing::Executing);
                 let exchange = shared.exchange(after, received);
-                break (application.answer(&request, exchange, output), after, request.consumed);
+                break (
+                    application.answer(&request, exchange, output),
+                    after,
+                    request.consumed,
+                );
             }
             Ok(Progress::Chunked { send_continue }) => {
                 if send_continue {
@@ -516,7 +547,11 @@ async fn advance<R: Runtime, A: Application>(
     };
     answer.await;
     seat.release_body();
-    if after == After::Close { Advance::Last } else { Advance::Answered { consumed } }
+    if after == After::Close {
+        Advance::Last
+    } else {
+        Advance::Answered { consumed }
+    }
 }
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

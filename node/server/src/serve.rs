@@ -1,0 +1,349 @@
+//! A node with its fronts, from the first listener to the last answer.
+//!
+//! 1. The first shard opens the admin endpoints, so that an operator can watch the recovery.
+//! 2. All shards start the core together; nobody can connect before it may serve.
+//! 3. The first shard opens the HTTP and native listeners and tells the others where, so that a free port that was
+//!    picked is the same for all; then it says where to connect.
+//! 4. Told to stop, every shard drains its servers, then closes; the admin endpoints go last.
+//!
+//! Generic over the runtime, so that a whole node runs in the simulator.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use cairn_engine::volume::VolumeStatus;
+use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, mailbox};
+use cairn_runtime::{Listener, Queue, Runtime};
+use futures_util::future::{join, pending};
+
+use crate::admin::{Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_volume};
+use crate::api::Service;
+use crate::credentials::Credentials;
+use crate::http::{Dynamodb, Limits, Server};
+use crate::logging::{Level, Logger};
+use crate::metrics::{Metrics, Snapshot};
+use crate::native;
+use crate::node::{Node, NodeError, Shard};
+use crate::sigv4::Authority;
+
+/// Where a node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The DynamoDB API.
+    pub http: SocketAddr,
+    /// The native protocol.
+    pub native: SocketAddr,
+    /// The admin endpoints.
+    pub admin: SocketAddr,
+}
+
+/// Called once, on the first shard, when the node serves: the addresses with their real ports, and the drives.
+pub type OnReady = Box<dyn Fn(Addresses, &VolumeStatus) + Send + Sync>;
+
+/// What the fronts of a node are made with.
+pub struct Plan {
+    /// The core.
+    pub node: Node,
+    /// Number of shards.
+    pub shards: usize,
+    /// Where to listen; port 0 picks a free one.
+    pub addresses: Addresses,
+    /// Access keys; None: nobody is asked.
+    pub credentials: Option<Credentials>,
+    /// Whether `/metrics` asks for an access key.
+    pub guard_admin: bool,
+    /// What each shard's HTTP server allows.
+    pub limits: Limits,
+    /// Where log lines go.
+    pub logger: Logger,
+    /// Who is told when the node serves.
+    pub on_ready: OnReady,
+}
+
+/// A node with its fronts; the same value for all shards. Cheap to clone.
+#[derive(Clone)]
+pub struct Fronts {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    plan: Plan,
+    collector: Collector,
+    parts: Mutex<Vec<Option<Part>>>,
+    addresses: Vec<MailboxSender<Addresses>>,
+    stopper: Stopper,
+}
+
+/// What each shard takes when it starts.
+struct Part {
+    stop: MailboxReceiver<()>,
+    addresses: MailboxReceiver<Addresses>,
+    inbox: Inbox,
+}
+
+/// Tells all shards to stop. Cheap to clone, and may be used from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    shards: Vec<MailboxSender<()>>,
+}
+
+impl Stopper {
+    /// Lets the node drain and end. Further calls change nothing.
+    pub fn stop(&self) {
+        for shard in &self.shards {
+            // Full means told already, closed means ended already.
+            let _ = shard.try_send(());
+        }
+    }
+}
+
+/// The whole node's values for a scrape.
+struct Facts<R: Runtime>(Rc<Cell<Option<Rc<Shard<R>>>>>);
+
+impl<R: Runtime> NodeFacts for Facts<R> {
+    async fn add(&self, snapshot: &mut Snapshot) {
+        let shard = self.0.take();
+        self.0.set(shard.clone());
+        if let Some(shard) = shard
+            && let Ok(status) = shard.volume_status().await
+        {
+            add_volume(snapshot, &status);
+        }
+    }
+}
+
+/// The servers of one shard's clients.
+struct ShardServers<R: Runtime> {
+    http: Server<R, Dynamodb<R, Service<R>>>,
+    native: native::Server<R>,
+}
+
+impl Fronts {
+    /// Prepares the fronts. Nothing is opened yet.
+    #[must_use]
+    pub fn new(plan: Plan) -> (Fronts, Stopper) {
+        let (collector, inboxes) = Collector::new(plan.shards);
+        let (mut parts, mut addresses, mut shards) = (Vec::new(), Vec::new(), Vec::new());
+        for inbox in inboxes {
+            let (stop_sender, stop) = mailbox(1);
+            let (address_sender, address) = mailbox(1);
+            shards.push(stop_sender);
+            addresses.push(address_sender);
+            parts.push(Some(Part {
+                stop,
+                addresses: address,
+                inbox,
+            }));
+        }
+        let stopper = Stopper { shards };
+        let shared = Shared {
+            plan,
+            collector,
+            parts: Mutex::new(parts),
+            addresses,
+            stopper: stopper.clone(),
+        };
+        (
+            Fronts {
+                shared: Arc::new(shared),
+            },
+            stopper,
+        )
+    }
+
+    /// Runs the shard that `runtime` belongs to until the node is told to stop; called once on every shard.
+    ///
+    /// # Errors
+    /// Why the node could not start, or not be closed as it should. All shards end when one does.
+    pub async fn run_shard<R: Runtime>(&self, runtime: R) -> Result<(), NodeError> {
+        let index = runtime.shard().0;
+        let part = self
+            .shared
+            .parts
+            .lock()
+            .expect("nobody panics with it")
+            .get_mut(index)
+            .and_then(Option::take);
+        let part = part.expect("each shard runs once");
+        let result = self.run_part(runtime, part).await;
+        if result.is_err() {
+            self.shared.stopper.stop();
+        }
+        result
+    }
+
+    async fn run_part<R: Runtime>(&self, runtime: R, mut part: Part) -> Result<(), NodeError> {
+        let plan = &self.shared.plan;
+        let is_first = runtime.shard().0 == 0;
+        let readiness = Rc::new(Cell::new(Readiness::Recovering));
+        let slot = Rc::new(Cell::new(None));
+        let admin = match is_first {
+            true => Some(self.start_admin(&runtime, Rc::clone(&readiness), Facts(Rc::clone(&slot)))?),
+            false => None,
+        };
+        let shard = Rc::new(plan.node.start_shard(runtime.clone()).await?);
+        slot.set(Some(Rc::clone(&shard)));
+        let servers = Rc::new(self.start_servers(&runtime, &shard, part.inbox));
+        let addresses = if let Some((_, admin)) = &admin {
+            let http = self.listen(&runtime, plan.addresses.http, Rc::clone(&servers), true)?;
+            let native = self.listen(&runtime, plan.addresses.native, Rc::clone(&servers), false)?;
+            let addresses = Addresses {
+                http,
+                native,
+                admin: *admin,
+            };
+            for other in &self.shared.addresses[1..] {
+                let _ = other.try_send(addresses);
+            }
+            (plan.on_ready)(addresses, &shard.volume_status().await?);
+            readiness.set(Readiness::Ready);
+            addresses
+        } else {
+            let stopped = || NodeError("the first shard stopped".to_owned());
+            let addresses = part.addresses.recv().await.ok_or_else(stopped)?;
+            self.listen(&runtime, addresses.http, Rc::clone(&servers), true)?;
+            self.listen(&runtime, addresses.native, Rc::clone(&servers), false)?;
+            addresses
+        };
+        let _ = addresses;
+        if part.stop.recv().await.is_none() {
+            pending::<()>().await;
+        }
+        readiness.set(Readiness::Draining);
+        join(servers.http.drain(), servers.native.drain()).await;
+        let closed = match Rc::try_unwrap(take_back(&slot, shard)) {
+            Ok(shard) => shard.close().await,
+            Err(_) => Err(NodeError("a scrape kept the shard".to_owned())),
+        };
+        if let Some((admin, _)) = admin {
+            admin.drain().await;
+        }
+        closed
+    }
+
+    fn start_admin<R: Runtime>(
+        &self,
+        runtime: &R,
+        readiness: Rc<Cell<Readiness>>,
+        facts: Facts<R>,
+    ) -> Result<(Server<R, Admin<R, Facts<R>>>, SocketAddr), NodeError> {
+        let plan = &self.shared.plan;
+        let listener = bind(runtime, plan.addresses.admin)?;
+        let address = listener.address();
+        let guards = plan.credentials.clone().filter(|_| plan.guard_admin);
+        let admin = Admin::new(
+            runtime.clone(),
+            self.shared.collector.clone(),
+            readiness,
+            facts,
+            guards,
+        );
+        let limits = Limits {
+            connections: ADMIN_CONNECTIONS_MAX,
+            ..plan.limits.clone()
+        };
+        let server = Server::new(runtime.clone(), admin, limits);
+        let running = server.clone();
+        let failing = self.failing(runtime, "admin");
+        runtime.spawn(Queue::Foreground, async move {
+            failing(running.serve(listener).await)
+        });
+        Ok((server, address))
+    }
+
+    fn start_servers<R: Runtime>(&self, runtime: &R, shard: &Rc<Shard<R>>, inbox: Inbox) -> ShardServers<R> {
+        let plan = &self.shared.plan;
+        let metrics = Rc::new(Metrics::default());
+        let authority = plan
+            .credentials
+            .clone()
+            .map(|keys| Authority::new(keys, "dynamodb"));
+        let dynamodb = Dynamodb::new(
+            runtime.clone(),
+            shard.service(),
+            authority,
+            Rc::clone(&metrics),
+            plan.logger.clone(),
+        );
+        let http = Server::new(runtime.clone(), dynamodb, plan.limits.clone());
+        let native = native::Server::new(
+            runtime.clone(),
+            shard.service(),
+            plan.credentials.clone(),
+            Rc::clone(&metrics),
+            plan.logger.clone(),
+        );
+        let (counted_http, counted_native) = (http.clone(), native.clone());
+        // The inbox outlives the shard by as long as the collector does; it must not keep the shard.
+        let shard = Rc::downgrade(shard);
+        let snapshot = move || {
+            let mut snapshot = metrics.snapshot();
+            snapshot.http = counted_http.stats();
+            snapshot.native = counted_native.stats();
+            for (_, stats) in shard.upgrade().iter().flat_map(|shard| shard.engine_stats()) {
+                add_engine(&mut snapshot, &stats);
+            }
+            snapshot
+        };
+        runtime.spawn(Queue::Foreground, inbox.serve(snapshot));
+        ShardServers { http, native }
+    }
+
+    /// Opens a listener and lets the HTTP or native server accept from it. Gives its address.
+    fn listen<R: Runtime>(
+        &self,
+        runtime: &R,
+        address: SocketAddr,
+        servers: Rc<ShardServers<R>>,
+        is_http: bool,
+    ) -> Result<SocketAddr, NodeError> {
+        let listener = bind(runtime, address)?;
+        let bound = listener.address();
+        let failing = self.failing(runtime, if is_http { "http" } else { "native" });
+        runtime.spawn(Queue::Foreground, async move {
+            failing(if is_http {
+                servers.http.serve(listener).await
+            } else {
+                servers.native.serve(listener).await
+            });
+        });
+        Ok(bound)
+    }
+
+    /// What is done when a listener ends: nothing after a drain; without it the node stops.
+    fn failing<R: Runtime>(
+        &self,
+        runtime: &R,
+        protocol: &'static str,
+    ) -> impl FnOnce(io::Result<()>) + use<R> {
+        let (shared, runtime) = (Arc::clone(&self.shared), runtime.clone());
+        move |result| {
+            if let Err(error) = result {
+                let fields: [(&'static str, &dyn std::fmt::Display); 2] =
+                    [("protocol", &protocol), ("error", &error)];
+                shared
+                    .plan
+                    .logger
+                    .log(Level::Error, runtime.unix_ms(), "a listener failed", &fields);
+                shared.stopper.stop();
+            }
+        }
+    }
+}
+
+/// Connections of the admin endpoints.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+fn take_back<R: Runtime>(slot: &Cell<Option<Rc<Shard<R>>>>, shard: Rc<Shard<R>>) -> Rc<Shard<R>> {
+    slot.set(None);
+    shard
+}
+
+fn bind<R: Runtime>(runtime: &R, address: SocketAddr) -> Result<R::Listener, NodeError> {
+    runtime
+        .listen(address)
+        .map_err(|error| NodeError(format!("cannot listen on {address}: {error}")))
+}
