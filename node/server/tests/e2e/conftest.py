@@ -25,6 +25,7 @@ class Node:
     def __init__(self, home: Path, arguments=(), environment=None):
         self.home = home
         self.arguments = list(arguments)
+        self.shards = 2
         self.environment = environment or {}
         self.drives = [home / "drive-a", home / "drive-b"]
         self.state = home / "state"
@@ -33,7 +34,7 @@ class Node:
         self.http = self.native = self.admin = None
 
     def command(self):
-        command = [str(BINARIES / "cairn"), "serve", "--state", str(self.state), "--shards", "2", "--memory", "256MiB"]
+        command = [str(BINARIES / "cairn"), "serve", "--state", str(self.state), "--shards", str(self.shards), "--memory", "256MiB"]
         for drive in self.drives:
             command += ["--drive", str(drive)]
         for listener in ("http", "native", "admin"):

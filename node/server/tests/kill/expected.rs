@@ -35,7 +35,12 @@ pub(crate) struct Expected {
 impl Expected {
     pub(crate) fn create(path: PathBuf) -> Expected {
         let file = File::create(&path).unwrap();
-        Expected { file, path, versions: 0, keys: BTreeMap::new() }
+        Expected {
+            file,
+            path,
+            versions: 0,
+            keys: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -45,8 +50,17 @@ impl Expected {
     /// A write is about to be sent; gives its version.
     pub(crate) fn begin(&mut self, name: &str, delete: bool) -> u64 {
         self.versions += 1;
-        let write = Write { version: self.versions, delete };
-        writeln!(self.file, "begin {name} {} {}", write.version, if delete { "delete" } else { "put" }).unwrap();
+        let write = Write {
+            version: self.versions,
+            delete,
+        };
+        writeln!(
+            self.file,
+            "begin {name} {} {}",
+            write.version,
+            if delete { "delete" } else { "put" }
+        )
+        .unwrap();
         let state = self.keys.entry(name.to_owned()).or_default();
         assert_eq!(state.in_flight, None, "one write of a key at a time");
         state.in_flight = Some(write);

@@ -30,7 +30,7 @@ const ROUNDS: u64 = 50;
 const WRITERS: u64 = 8;
 /// Few keys, so that most are written in every round.
 const KEYS_OF_WRITER: u64 = 24;
-const TABLE: &str = r#"{"TableName":"t","BillingMode":"PAY_PER_REQUEST",
+const TABLE: &str = r#"{"TableName":"kills","BillingMode":"PAY_PER_REQUEST",
     "KeySchema":[{"AttributeName":"p","KeyType":"HASH"}],
     "AttributeDefinitions":[{"AttributeName":"p","AttributeType":"S"}]}"#;
 
@@ -42,18 +42,22 @@ async fn fifty_kills_lose_nothing() {
     let mut acknowledged = 0;
     for round in 0..ROUNDS {
         let node = Node::start(home.path());
-        let options = Options { retries_max: 0, ..Options::default() };
+        let options = Options {
+            retries_max: 0,
+            ..Options::default()
+        };
         let client = Client::connect(&node.native, options).await.unwrap();
         if round == 0 {
             client.json("CreateTable", TABLE.as_bytes()).await.unwrap();
         }
-        let table = client.table("t").await.unwrap();
+        let table = client.table("kills").await.unwrap();
         verify(&client, &table, &expected).await;
 
         let stop = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let (client, table, expected, stop) = (client.clone(), table.clone(), expected.clone(), stop.clone());
+                let (client, table, expected, stop) =
+                    (client.clone(), table.clone(), expected.clone(), stop.clone());
                 let seed = round * WRITERS + writer;
                 tokio::spawn(async move { write(writer, seed, &client, &table, &expected, &stop).await })
             })
@@ -67,11 +71,14 @@ async fn fifty_kills_lose_nothing() {
     }
     let node = Node::start(home.path());
     let client = Client::connect(&node.native, Options::default()).await.unwrap();
-    let table = client.table("t").await.unwrap();
+    let table = client.table("kills").await.unwrap();
     verify(&client, &table, &expected).await;
     assert_eq!(node.stop(), Some(0));
     // A loop that wrote nothing would prove nothing.
-    assert!(acknowledged > ROUNDS * 20, "only {acknowledged} writes were acknowledged");
+    assert!(
+        acknowledged > ROUNDS * 20,
+        "only {acknowledged} writes were acknowledged"
+    );
     println!("{ROUNDS} kills, {acknowledged} acknowledged writes, none lost");
 }
 
@@ -89,13 +96,18 @@ async fn write(
     while !stop.load(Ordering::Relaxed) {
         let index = next(&mut random) % KEYS_OF_WRITER;
         let name = format!("w{writer}-{index}");
-        let key = Key { partition: KeyPart::S(&name), sort: None };
+        let key = Key {
+            partition: KeyPart::S(&name),
+            sort: None,
+        };
         let delete = next(&mut random) % 5 == 0;
         let version = expected.lock().unwrap().begin(&name, delete);
         let outcome = if delete {
             client.delete(table, key, false).await
         } else {
-            client.put(table, key, &archive(&item(&name, version)), false).await
+            client
+                .put(table, key, &archive(&item(&name, version)), false)
+                .await
         };
         match outcome {
             Ok(_) => {
@@ -113,12 +125,19 @@ async fn write(
 async fn verify(client: &Client, table: &Table, expected: &Mutex<Expected>) {
     let names: Vec<String> = expected.lock().unwrap().names();
     for name in names {
-        let key = Key { partition: KeyPart::S(&name), sort: None };
+        let key = Key {
+            partition: KeyPart::S(&name),
+            sort: None,
+        };
         let found = client.get(table, key, true).await.unwrap();
         let version = found.map(|bytes| {
             let view = ItemView::validate(&bytes).expect("what is read is an item");
             let version = version_of(view);
-            assert_eq!(view.to_item(), item(&name, version), "{name} is not as it was written");
+            assert_eq!(
+                view.to_item(),
+                item(&name, version),
+                "{name} is not as it was written"
+            );
             version
         });
         expected.lock().unwrap().observe(&name, version);
@@ -130,9 +149,18 @@ fn item(name: &str, version: u64) -> Item {
     let bytes = usize::try_from(version * 37 % 3000).unwrap();
     let text = |text: &str| Value::S(text.to_owned());
     Item::from_attributes(vec![
-        Attribute { name: "p".into(), value: text(name) },
-        Attribute { name: "payload".into(), value: Value::B(vec![version as u8; bytes]) },
-        Attribute { name: "version".into(), value: text(&version.to_string()) },
+        Attribute {
+            name: "p".into(),
+            value: text(name),
+        },
+        Attribute {
+            name: "payload".into(),
+            value: Value::B(vec![version as u8; bytes]),
+        },
+        Attribute {
+            name: "version".into(),
+            value: text(&version.to_string()),
+        },
     ])
 }
 

@@ -18,12 +18,23 @@ impl Node {
         for listener in ["--http", "--native", "--admin"] {
             command.args([listener, "127.0.0.1:0"]);
         }
-        for (flag, name) in [("--drive", "drive-a"), ("--drive", "drive-b"), ("--state", "state")] {
+        for (flag, name) in [
+            ("--drive", "drive-a"),
+            ("--drive", "drive-b"),
+            ("--state", "state"),
+        ] {
             command.arg(flag).arg(home.join(name));
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let native = lines.by_ref().map(Result::unwrap).find_map(|line| native_address(&line));
+        let native = lines
+            .by_ref()
+            .map(Result::unwrap)
+            .find_map(|line| native_address(&line));
         // The rest is read, or the node would stop at a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let native = native.expect("the node says where it listens before it ends");
@@ -39,7 +50,13 @@ impl Node {
     /// SIGTERM; gives the exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.child.wait().unwrap().code()
     }
 }
