@@ -302,9 +302,10 @@ impl<'a> BoundUpdate<'a> {
     /// # Errors
     /// The update does not fit the item, a sum is out of range, or the new item is too large or too deep.
     pub fn apply(&self, old: ItemView<'_>) -> Result<Item, ExpressionError> {
+        let results = self.results(old)?.into_iter().map(Cell::new).collect();
         let work = Work {
             paths: &self.paths,
-            results: self.results(old)?,
+            results,
         };
         let attributes = work.map(self.paths.entries(), 0, old.attributes())?;
         let item = Item::from_attributes(attributes);
