@@ -20,6 +20,7 @@ mod layout;
 mod mirrors;
 mod reader;
 mod scrub;
+mod walk;
 mod writer;
 
 pub(crate) use cursor::{Access, SegmentCursor};
@@ -27,6 +28,7 @@ pub use layout::{SegmentFooter, SegmentHeader};
 pub(crate) use reader::Found;
 pub use reader::Segment;
 pub use scrub::{Damage, reference_of_file};
+pub use walk::{Piece, walk};
 pub use writer::{SegmentFacts, SegmentWriter};
 
 /// Bytes of a unit: what places in a segment count in.

@@ -317,7 +317,7 @@ impl<R: Runtime> Drop for Segment<R> {
     }
 }
 
-fn check_block(
+pub(super) fn check_block(
     bytes: &[u8],
     seed: FileSeed,
     place: Place,

@@ -1,5 +1,6 @@
 //! What reading costs, and how trees keep it so.
 
+use super::segment::{Piece, walk};
 use super::*;
 
 #[test]
@@ -250,7 +251,7 @@ fn a_file_can_be_looked_into_without_its_manifest() {
             found,
             SegmentReference {
                 mirrors: [first].into_iter().collect(),
-                ..known
+                ..known.clone()
             }
         );
         let store = StoreConfig {
@@ -270,6 +271,23 @@ fn a_file_can_be_looked_into_without_its_manifest() {
         segment.for_each_version(&mut see).await.unwrap();
         assert!(seen == bench.everything(Direction::Forward).await);
         assert_eq!(segment.verify().await, []);
+        let whole = drives[0].image().read(&name).unwrap();
+        let mut walked = Vec::new();
+        let mut blocks = 0;
+        let mut see = |piece: Piece<'_>| match piece {
+            Piece::Header(header) => assert_eq!(header.id, known.id),
+            Piece::Footer(footer) => assert_eq!(footer.entries, known.entries),
+            Piece::Block { .. } => blocks += 1,
+            Piece::Version { key, version } => walked.push((key.to_vec(), version.item.to_vec())),
+        };
+        walk(&whole, &mut see).unwrap();
+        assert!(walked == seen && blocks > 10);
+        for unit in 0..whole.len() / 4_096 {
+            let mut bad = whole.clone();
+            bad[unit * 4_096 + unit * 31 % 4_096] ^= 4;
+            assert!(walk(&bad, &mut |_| ()).is_err(), "unit {unit}");
+            assert!(walk(&whole[..unit * 4_096], &mut |_| ()).is_err());
+        }
         drives[0].flip_bit(&name, 4_096 + 300, 1);
         let damages = segment.verify().await;
         assert!(

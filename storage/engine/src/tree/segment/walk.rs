@@ -1,0 +1,115 @@
+//! Walking through the bytes of a whole segment file, without drives and without a manifest.
+
+use std::rc::Rc;
+
+use super::UNIT_BYTES;
+use super::entry::{self, Place};
+use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
+use crate::checksum::checksum;
+use crate::tree::block::{BlockKind, BlockView};
+use crate::tree::filter::Filter;
+use crate::tree::segment::reader::check_block;
+use crate::tree::version::Version;
+
+/// What a walk meets, in this order: header, footer, then each data block and its versions.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// What the file says it is.
+    Header(&'a SegmentHeader),
+    /// What the file says it holds.
+    Footer(&'a SegmentFooter),
+    /// A data block begins.
+    Block {
+        /// Its first unit.
+        unit: u32,
+        /// Its units.
+        units: u32,
+    },
+    /// A version, tombstones included.
+    Version {
+        /// The key.
+        key: &'a [u8],
+        /// The version.
+        version: &'a Version,
+    },
+}
+
+/// Verifies the bytes of a segment file and hands what they hold to `see`.
+///
+/// # Errors
+/// The first thing that does not verify, in words with its place; any bytes are safe.
+pub fn walk(bytes: &[u8], see: &mut dyn FnMut(Piece<'_>)) -> Result<(), String> {
+    let file = Bytes(bytes);
+    let units = u32::try_from(bytes.len() / UNIT_BYTES).map_err(|_| "the file is too long".to_owned())?;
+    if units < 2 || !bytes.len().is_multiple_of(UNIT_BYTES) {
+        return Err(format!("{} bytes are no segment", bytes.len()));
+    }
+    let header = SegmentHeader::decode(file.units(0, 1)?)?;
+    see(Piece::Header(&header));
+    let seed = header.seed();
+    let footer_units = SegmentFooter::units(file.units(units - 1, 1)?)?;
+    let footer_unit = units
+        .checked_sub(footer_units)
+        .ok_or("the footer is longer than the file")?;
+    let (footer, _) = SegmentFooter::decode(file.units(footer_unit, footer_units)?, seed, footer_unit)?;
+    see(Piece::Footer(&footer));
+    if footer.header_checksum != fields_checksum(bytes) {
+        return Err("the header is not the one that the footer names".to_owned());
+    }
+    let place = footer.filter;
+    let (filter, padding) = file
+        .units(place.unit, place.units)?
+        .split_at(footer.filter_bytes as usize);
+    if checksum(seed.at(place.unit), filter) != place.checksum || padding.iter().any(|byte| *byte != 0) {
+        return Err("the filter does not verify".to_owned());
+    }
+    Filter::parse(filter)?;
+    let top = file.block(footer.top, BlockKind::Top, seed, &footer)?;
+    let mut key = Vec::new();
+    for place in places(&top) {
+        let leaf = file.block(place, BlockKind::Leaf, seed, &footer)?;
+        for place in places(&leaf) {
+            see(Piece::Block {
+                unit: place.unit,
+                units: place.units,
+            });
+            let block = file.block(place, BlockKind::Data, seed, &footer)?;
+            let view = BlockView::new(&block);
+            for entry in 0..view.len() {
+                view.key_into(entry, &mut key);
+                let version = entry::version_of(&block, view, entry);
+                see(Piece::Version {
+                    key: &key,
+                    version: &version,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn places(block: &[u8]) -> impl Iterator<Item = Place> {
+    let view = BlockView::new(block);
+    (0..view.len()).map(move |at| Place::decode(view.payload(at)))
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn units(&self, unit: u32, units: u32) -> Result<&'a [u8], String> {
+        let start = unit as usize * UNIT_BYTES;
+        let found = self.0.get(start..start + units as usize * UNIT_BYTES);
+        found.ok_or_else(|| format!("unit {unit} lies beyond the end of the file"))
+    }
+
+    fn block(
+        &self,
+        place: Place,
+        kind: BlockKind,
+        seed: FileSeed,
+        footer: &SegmentFooter,
+    ) -> Result<Rc<[u8]>, String> {
+        let checked = check_block(self.units(place.unit, place.units)?, seed, place, kind, footer);
+        checked.map_err(|why| format!("unit {}: {why}", place.unit))
+    }
+}
