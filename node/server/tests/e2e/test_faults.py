@@ -57,7 +57,7 @@ def test_one_mirror_deleted(node):
     node.kill()
     shutil.rmtree(node.drives[1])
     node.start()
-    eventually(lambda: f"{node.drives[1]}: OUT OF SYNC" in "".join(node.output))
+    eventually(lambda: f"{node.drives[1]} is not used" in "".join(node.output))
     all_there(node.client(), 100)
     node.client().put_item(TableName="faults", Item=item(1000, 10))
 
