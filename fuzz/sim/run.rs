@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_engine::volume::{Keeper, VolumeConfig};
-use cairn_engine::{Engine, EngineStats, ids::LogId};
+use cairn_engine::{Engine, EngineStats, check, ids::LogId};
 use cairn_runtime::sim::{DriveControl, FaultConfig, FaultCounters, NodeIndex, SimRuntime, Simulation};
 use cairn_runtime::sync::WaitGroup;
 use cairn_runtime::{Queue, Runtime, ShardIndex};
@@ -200,7 +200,23 @@ impl Run<'_> {
         victim.set_faults(FaultConfig::NONE);
         victim.attach();
         self.sim.restart(NODE);
-        let _ = faulty;
+        let context = Rc::clone(&self.context);
+        let report = self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
+            let volume = volume_config();
+            let options = check::CheckOptions { items: false };
+            check::check(runtime, &volume, options, &mut |_| {}).await
+        });
+        match report {
+            Err(error) => context.fail(format!("check: {error}")),
+            Ok(report) if !report.lost().is_empty() => {
+                context.fail(format!("check: data is lost: {}", report.lost().join("; ")));
+            }
+            // Damage on the mirror that suffers may not have been met yet; what counts is that nothing is lost.
+            Ok(report) if !faulty && !report.is_clean() => {
+                context.fail(format!("check: {}", report.damage().join("; ")));
+            }
+            Ok(_) => {}
+        }
     }
 }
 

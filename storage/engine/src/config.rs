@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::log::LogConfig;
-use crate::tree::{CompactionConfig, TreeConfig};
 use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
+use crate::tree::{CompactionConfig, TreeConfig};
 
 /// Limits of one engine (one log). The defaults suit one shard with 1 GiB.
 #[derive(Debug, Clone)]
@@ -75,7 +75,10 @@ impl EngineConfig {
             level1_bytes_min: default.level1_bytes_min.min(self.segment_bytes.saturating_mul(2)),
             ..default
         };
-        TreeConfig { cache_bytes: self.cache_bytes as u64, compaction }
+        TreeConfig {
+            cache_bytes: self.cache_bytes as u64,
+            compaction,
+        }
     }
 
     /// The log's limits.

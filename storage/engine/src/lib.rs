@@ -16,7 +16,9 @@
 pub mod ids;
 
 pub mod checksum;
+pub mod check;
 pub mod config;
+pub mod dump;
 pub mod engine;
 pub mod error;
 pub mod log;

@@ -17,7 +17,9 @@ use common::*;
 /// the answer given although what it saw is gone?
 fn answers_early(canary: Canary, change: fn(Option<&[u8]>) -> Change) -> bool {
     // Whether a write in flight survives is chance: some of these worlds lose it.
-    let outcomes: Vec<(bool, bool)> = (0..48).map(|seed| answered_and_lost(seed, canary, change)).collect();
+    let outcomes: Vec<(bool, bool)> = (0..48)
+        .map(|seed| answered_and_lost(seed, canary, change))
+        .collect();
     assert!(outcomes.iter().any(|(_, lost)| *lost));
     outcomes.iter().any(|(answered, lost)| *answered && *lost)
 }
@@ -59,7 +61,10 @@ fn answered_and_lost(seed: u64, canary: Canary, change: fn(Option<&[u8]>) -> Cha
 fn a_failed_condition_waits_for_what_it_saw() {
     let keep = |_: Option<&[u8]>| Change::Keep;
     assert!(!answers_early(Canary::None, keep));
-    assert!(answers_early(Canary::AnswerUnchangedAtOnce, keep), "the test would notice");
+    assert!(
+        answers_early(Canary::AnswerUnchangedAtOnce, keep),
+        "the test would notice"
+    );
 }
 
 #[test]
@@ -89,9 +94,15 @@ fn a_delete_of_nothing_waits_for_the_delete_it_saw() {
 
 #[test]
 fn an_old_image_waits_until_it_is_durable() {
-    let overwrite = |_: Option<&[u8]>| Change::Put { item: b"newest".to_vec(), item_bytes: 6 };
+    let overwrite = |_: Option<&[u8]>| Change::Put {
+        item: b"newest".to_vec(),
+        item_bytes: 6,
+    };
     assert!(!answers_early(Canary::None, overwrite));
-    assert!(answers_early(Canary::AcknowledgeBeforeDurable, overwrite), "the test would notice");
+    assert!(
+        answers_early(Canary::AcknowledgeBeforeDurable, overwrite),
+        "the test would notice"
+    );
 }
 
 #[test]
@@ -126,7 +137,13 @@ fn timestamps_over_a_restart(canary: Canary, writes: u64) -> (CommitTimestamp, C
     let before = world.with(&running, async move |engine| fill(&engine, P1, writes, 500).await);
     world.close(running);
     world.sim.jump_clock(NODE, -3_600_000);
-    let world = World { config: EngineConfig { canary, ..world.config.clone() }, ..world };
+    let world = World {
+        config: EngineConfig {
+            canary,
+            ..world.config.clone()
+        },
+        ..world
+    };
     let running = world.open();
     let after = world.with(&running, async |engine| {
         assert!(put(&engine, P2, b"k", b"other").await.unwrap().commit.is_some());
@@ -141,7 +158,10 @@ fn the_timestamp_floor_comes_from_the_log_and_never_from_the_clock() {
     for writes in [1, 2_000] {
         let (before, after) = timestamps_over_a_restart(Canary::None, writes);
         assert!(after > before, "{writes} writes: {after} after {before}");
-        assert!(after.unix_ms() - before.unix_ms() < 1_000, "counted up from the floor");
+        assert!(
+            after.unix_ms() - before.unix_ms() < 1_000,
+            "counted up from the floor"
+        );
     }
     let (before, after) = timestamps_over_a_restart(Canary::ForgetFloor, 1);
     assert!(after < before, "the test would notice");
@@ -160,9 +180,19 @@ fn a_clock_far_ahead_is_not_followed_but_writes_go_on() {
             commits.borrow_mut().push(put.commit.unwrap().unix_ms());
         });
     }
-    let steps: Vec<u64> = commits.borrow().windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!((30_000..31_000).contains(&steps[0]), "a small step is followed: {steps:?}");
-    assert!(steps[1] < 1_000 && steps[2] < 1_000, "a year is not, in either direction: {steps:?}");
+    let steps: Vec<u64> = commits
+        .borrow()
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .collect();
+    assert!(
+        (30_000..31_000).contains(&steps[0]),
+        "a small step is followed: {steps:?}"
+    );
+    assert!(
+        steps[1] < 1_000 && steps[2] < 1_000,
+        "a year is not, in either direction: {steps:?}"
+    );
     assert_eq!(running.engine.stats().clock_refused, 1);
     // An idle year is no step at all.
     world.sim.run_for(Duration::from_secs(3_600));
@@ -188,7 +218,13 @@ fn a_hot_key_is_not_limited_to_one_update_per_commit() {
             runtime.spawn(Queue::Foreground, async move {
                 let add = |old: Option<cairn_engine::StoredRef<'_>>| {
                     let old = old.map_or(0, |old| u64::from_le_bytes(old.item.try_into().unwrap()));
-                    (Change::Put { item: (old + 1).to_le_bytes().to_vec(), item_bytes: 8 }, old)
+                    (
+                        Change::Put {
+                            item: (old + 1).to_le_bytes().to_vec(),
+                            item_bytes: 8,
+                        },
+                        old,
+                    )
                 };
                 engine.update(P1, b"hot", add).await.unwrap();
                 drop(token);
@@ -200,7 +236,11 @@ fn a_hot_key_is_not_limited_to_one_update_per_commit() {
     });
     let stats = running.engine.stats();
     assert_eq!(stats.mutations, 500);
-    assert!(stats.log.batches - batches < 50, "{} batches", stats.log.batches - batches);
+    assert!(
+        stats.log.batches - batches < 50,
+        "{} batches",
+        stats.log.batches - batches
+    );
 }
 
 #[test]
@@ -217,8 +257,17 @@ fn keys_outside_of_a_partition_are_refused() {
         engine.create_partition(range.clone()).await.unwrap();
         engine.create_partition(range).await.unwrap();
         let other = engine.create_partition(descriptor(P1)).await;
-        assert!(matches!(other, Err(EngineError::PartitionConflict(P1))), "{other:?}");
-        for (key, inside) in [("a", false), ("b", true), ("czz", true), ("d", false), ("", false)] {
+        assert!(
+            matches!(other, Err(EngineError::PartitionConflict(P1))),
+            "{other:?}"
+        );
+        for (key, inside) in [
+            ("a", false),
+            ("b", true),
+            ("czz", true),
+            ("d", false),
+            ("", false),
+        ] {
             let put = put(&engine, P1, key.as_bytes(), b"item").await;
             assert_eq!(put.is_ok(), inside, "{key}: {put:?}");
         }

@@ -52,10 +52,7 @@ impl<R: Runtime> Inner<R> {
                 Err(LogError::Full) => {}
                 Err(error) => return Err(self.log_refused(&error)),
             }
-            self.log
-                .ready(payload.len())
-                .await
-                .map_err(|error| self.log_refused(&error))?;
+            self.runtime.sleep(BATCH_WAIT).await;
         }
     }
 
@@ -109,10 +106,7 @@ impl<R: Runtime> Inner<R> {
                 Ok(_) => {}
                 Err(LogError::Full) => {
                     // Others may edit while this waits: begin again.
-                    self.log
-                        .ready(payload.len())
-                        .await
-                        .map_err(|error| self.log_refused(&error))?;
+                    self.runtime.sleep(BATCH_WAIT).await;
                     return Box::pin(self.snapshot()).await;
                 }
                 Err(error) => return Err(self.log_refused(&error)),

@@ -17,10 +17,10 @@ mod edits;
 mod files;
 mod latch;
 mod maintain;
-mod partition;
+pub(crate) mod partition;
 mod pressure;
 mod recovery;
-mod replay;
+pub(crate) mod replay;
 mod scan;
 mod timestamps;
 pub mod types;
@@ -312,7 +312,8 @@ impl<R: Runtime> Engine<R> {
         let _ = inner.applied.wait(proposals).await;
         inner.wake_all();
         inner.tasks.wait().await;
-        inner.log.close().await.map_err(|error| inner.log_stopped(&error))
+        let closed = inner.log.close().await;
+        closed.map_err(|error| EngineError::Stopped(error.to_string().into()))
     }
 }
 

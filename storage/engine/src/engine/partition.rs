@@ -18,12 +18,12 @@ use crate::tree::{Tree, TreeError, Version};
 
 /// Counters and positions at one applied index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Applied {
-    pub(super) index: RaftIndex,
+pub(crate) struct Applied {
+    pub(crate) index: RaftIndex,
     /// Greatest timestamp applied.
-    pub(super) floor: CommitTimestamp,
-    pub(super) item_count: u64,
-    pub(super) item_bytes: u64,
+    pub(crate) floor: CommitTimestamp,
+    pub(crate) item_count: u64,
+    pub(crate) item_bytes: u64,
 }
 
 /// Whether a partition serves.
@@ -218,7 +218,7 @@ fn new_item_bytes(version: &Version) -> Option<u32> {
 
 impl Applied {
     /// Moves the counters by one mutation; none, and nothing changed, when they cannot have stood so before it.
-    pub(super) fn try_advance(
+    pub(crate) fn try_advance(
         &mut self,
         index: RaftIndex,
         commit: CommitTimestamp,

@@ -94,7 +94,6 @@ pub(super) async fn recover<R: Runtime>(
 /// Why a log cannot be opened, as the engine's error.
 fn open_failed(error: LogError) -> EngineError {
     match error {
-        LogError::OutOfSpace(_) => EngineError::OutOfSpace,
         LogError::NoMirror { .. } | LogError::AnchorLost { .. } => {
             EngineError::Corrupt(error.to_string().into())
         }

@@ -21,22 +21,22 @@ use crate::mutation::{Mutation, MutationError, MutationHeader};
 use crate::record::RecordKind;
 
 /// A mutation that no segment holds.
-pub(super) struct Pending {
-    pub(super) sequence: LogSequence,
-    pub(super) index: RaftIndex,
-    pub(super) header: MutationHeader,
-    pub(super) key: Vec<u8>,
-    pub(super) item: Rc<[u8]>,
+pub(crate) struct Pending {
+    pub(crate) sequence: LogSequence,
+    pub(crate) index: RaftIndex,
+    pub(crate) header: MutationHeader,
+    pub(crate) key: Vec<u8>,
+    pub(crate) item: Rc<[u8]>,
 }
 
 /// What a partition was recovered to.
-pub(super) struct Recovered {
-    pub(super) state: PartitionState,
-    pub(super) pending: VecDeque<Pending>,
+pub(crate) struct Recovered {
+    pub(crate) state: PartitionState,
+    pub(crate) pending: VecDeque<Pending>,
     /// Last index of the chain.
-    pub(super) last_index: RaftIndex,
+    pub(crate) last_index: RaftIndex,
     /// What is lost, when that is newly found.
-    pub(super) lost: Option<String>,
+    pub(crate) lost: Option<String>,
 }
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ struct Chain {
 
 /// Collects what the log replays.
 #[derive(Default)]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     manifest: ManifestState,
     chains: BTreeMap<PartitionId, Chain>,
     dropped: BTreeSet<PartitionId>,
@@ -63,15 +63,15 @@ pub(super) struct Replay {
 }
 
 /// The whole log, replayed.
-pub(super) struct Whole {
-    pub(super) partitions: Vec<Recovered>,
-    pub(super) next_segment: u64,
+pub(crate) struct Whole {
+    pub(crate) partitions: Vec<Recovered>,
+    pub(crate) next_segment: u64,
     /// Whether acknowledged batches were lost: nothing may be deleted then.
-    pub(super) losses: u64,
+    pub(crate) losses: u64,
 }
 
 impl Replay {
-    pub(super) fn meet(&mut self, replayed: Replayed<'_>) {
+    pub(crate) fn meet(&mut self, replayed: Replayed<'_>) {
         match replayed {
             Replayed::Record(position, record) => {
                 if let Err(why) = self.record(position.sequence, &record) {
@@ -211,7 +211,7 @@ impl Replay {
     ///
     /// # Errors
     /// A record contradicts the others although nothing is known to be lost: nothing may be served.
-    pub(super) fn finish(mut self) -> Result<Whole, String> {
+    pub(crate) fn finish(mut self) -> Result<Whole, String> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }

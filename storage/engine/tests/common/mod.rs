@@ -1,5 +1,10 @@
 //! A simulated node with two mirrors, and an engine on it.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by test files, each of which uses another part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by test files, each of which uses another part"
+)]
 
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -58,7 +63,16 @@ pub fn small() -> EngineConfig {
 
 impl World {
     pub fn new(seed: u64, config: EngineConfig) -> World {
-        World { sim: Simulation::new(seed, Config { trace_tail: 20, ..Config::default() }), config }
+        World {
+            sim: Simulation::new(
+                seed,
+                Config {
+                    trace_tail: 20,
+                    ..Config::default()
+                },
+            ),
+            config,
+        }
     }
 
     pub fn mirror(&self, at: usize) -> DriveControl {
@@ -72,11 +86,21 @@ impl World {
     pub fn try_open(&self) -> Result<Running, String> {
         let config = self.config.clone();
         self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
-            let keeper = Keeper::open(runtime.clone(), volume_config()).await.map_err(|error| error.to_string())?;
-            let volume = keeper.handle().attach(runtime.clone()).await.map_err(|error| error.to_string())?;
+            let keeper = Keeper::open(runtime.clone(), volume_config())
+                .await
+                .map_err(|error| error.to_string())?;
+            let volume = keeper
+                .handle()
+                .attach(runtime.clone())
+                .await
+                .map_err(|error| error.to_string())?;
             let engine = Engine::open(runtime.clone(), volume, LogId(0), config).await;
             let engine = engine.map_err(|error| error.to_string())?;
-            Ok(Running { engine, runtime, _keeper: keeper })
+            Ok(Running {
+                engine,
+                runtime,
+                _keeper: keeper,
+            })
         })
     }
 
@@ -90,7 +114,10 @@ impl World {
         let engine = running.engine.clone();
         self.run(async move |_| {
             for id in [P1, P2] {
-                engine.create_partition(descriptor(id)).await.expect("partitions can be created");
+                engine
+                    .create_partition(descriptor(id))
+                    .await
+                    .expect("partitions can be created");
             }
             task(engine).await
         })
@@ -112,7 +139,13 @@ impl World {
 }
 
 pub fn descriptor(id: PartitionId) -> PartitionDescriptor {
-    PartitionDescriptor { id, table: TableId(1), index: IndexId(0), lower: Vec::new(), upper: None }
+    PartitionDescriptor {
+        id,
+        table: TableId(1),
+        index: IndexId(0),
+        lower: Vec::new(),
+        upper: None,
+    }
 }
 
 pub fn key(number: u64) -> Vec<u8> {
@@ -125,11 +158,18 @@ pub async fn put(
     key: &[u8],
     item: &[u8],
 ) -> Result<Updated<()>, EngineError> {
-    let change = Change::Put { item: item.to_vec(), item_bytes: item.len() as u32 };
+    let change = Change::Put {
+        item: item.to_vec(),
+        item_bytes: item.len() as u32,
+    };
     engine.update(partition, key, |_| (change, ())).await
 }
 
-pub async fn delete(engine: &SimEngine, partition: PartitionId, key: &[u8]) -> Result<Updated<()>, EngineError> {
+pub async fn delete(
+    engine: &SimEngine,
+    partition: PartitionId,
+    key: &[u8],
+) -> Result<Updated<()>, EngineError> {
     engine.update(partition, key, |_| (Change::Delete, ())).await
 }
 
@@ -138,8 +178,15 @@ pub async fn get(engine: &SimEngine, partition: PartitionId, key: &[u8]) -> Opti
     stored.map(|stored| stored.to_vec())
 }
 
-pub async fn scan_all(engine: &SimEngine, partition: PartitionId, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let range = Range { lower: Bound::Unbounded, upper: Bound::Unbounded };
+pub async fn scan_all(
+    engine: &SimEngine,
+    partition: PartitionId,
+    direction: Direction,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let range = Range {
+        lower: Bound::Unbounded,
+        upper: Bound::Unbounded,
+    };
     let mut scan = engine.scan(partition, range, direction);
     let mut items = Vec::new();
     while let Some((key, stored)) = scan.next().await.expect("the partition serves") {
@@ -158,7 +205,10 @@ pub async fn fill(engine: &SimEngine, partition: PartitionId, count: u64, bytes:
     let mut last = CommitTimestamp(0);
     for number in 0..count {
         let put = put(engine, partition, &key(number % 100), &item(number, bytes)).await;
-        last = put.expect("there is room").commit.expect("a put changes something");
+        last = put
+            .expect("there is room")
+            .commit
+            .expect("a put changes something");
     }
     last
 }

@@ -1,0 +1,378 @@
+//! `check`: every byte of a stopped node, held against every checksum and every claim.
+//!
+//! 1. Every copy of superblock and witness.
+//! 2. Every batch of every log, on every in-sync mirror; whether acknowledged ones are lost.
+//! 3. Every segment, on every mirror by itself: header, footer, filter, index and data blocks. As every byte is
+//!    under a checksum that ends in the manifest, mirrors that verify are identical.
+//! 4. Every item: its archived form and its size; and every partition's counters, against what is there.
+//! 5. Files that nobody refers to.
+//!
+//! Nothing is repaired. Exception: the node is opened as a start would open it, which writes a new in-sync epoch
+//! when a drive is missing or the copies of the epoch differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use cairn_item::ItemView;
+use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
+
+use crate::config::EngineConfig;
+use crate::engine::partition::Applied;
+use crate::engine::replay::{Recovered, Replay};
+use crate::ids::{LogId, SegmentId};
+use crate::log::Log;
+use crate::manifest::SegmentReference;
+use crate::tree::{
+    DriveWatch, Reported, SegmentStore, StoreConfig, Tree, TreeContext, Version, segment_file_name,
+    segment_of_file_name,
+};
+use crate::volume::superblock::{MemberKind, Superblock};
+use crate::volume::{DriveIndex, DriveSet, Keeper, Volume, VolumeConfig, VolumeError};
+use crate::Direction;
+
+/// Distance between the copies in a superblock or witness file, and their number.
+const SUPERBLOCK_STRIDE: u64 = 64 << 10;
+const SUPERBLOCK_COPIES: usize = 4;
+
+/// What to look at besides what must always hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Whether items are DynamoDB items in archived form, as the node stores them.
+    pub items: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Logs looked at.
+    pub logs: u64,
+    /// Batches looked at.
+    pub batches: u64,
+    /// Partitions looked at.
+    pub partitions: u64,
+    /// Segment files verified, each mirror counted.
+    pub segment_files: u64,
+    /// Bytes of them.
+    pub segment_bytes: u64,
+    /// Items counted.
+    pub items: u64,
+    notes: Vec<String>,
+    damage: Vec<String>,
+    lost: Vec<String>,
+}
+
+impl Report {
+    /// What an operator may want to know; nothing is wrong with it.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What is damaged on one mirror and whole on another.
+    #[must_use]
+    pub fn damage(&self) -> &[String] {
+        &self.damage
+    }
+
+    /// What no mirror has any more, or what contradicts itself.
+    #[must_use]
+    pub fn lost(&self) -> &[String] {
+        &self.lost
+    }
+
+    /// Whether nothing at all is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.damage.is_empty() && self.lost.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "logs            {}", self.logs)?;
+        writeln!(formatter, "log batches     {}", self.batches)?;
+        writeln!(formatter, "partitions      {}", self.partitions)?;
+        writeln!(formatter, "segment files   {} ({} bytes)", self.segment_files, self.segment_bytes)?;
+        writeln!(formatter, "items           {}", self.items)?;
+        self.notes.iter().try_for_each(|note| writeln!(formatter, "note: {note}"))?;
+        self.damage.iter().try_for_each(|damage| writeln!(formatter, "damaged on one mirror: {damage}"))?;
+        self.lost.iter().try_for_each(|lost| writeln!(formatter, "LOST: {lost}"))?;
+        match (self.lost.is_empty(), self.damage.is_empty()) {
+            (true, true) => writeln!(formatter, "everything verifies"),
+            (true, false) => writeln!(formatter, "nothing is lost; reads and the next start repair the damage"),
+            (false, _) => writeln!(formatter, "data is lost: restore it from a peer or a backup"),
+        }
+    }
+}
+
+/// Checks the node in these directories. `progress` is told what is being looked at.
+///
+/// # Errors
+/// [`VolumeError`] when there is no node, it is running, or its drives cannot be opened at all.
+pub async fn check<R: Runtime>(
+    runtime: R,
+    config: &VolumeConfig,
+    options: CheckOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, VolumeError> {
+    let mut report = Report::default();
+    progress("superblocks and witness");
+    let places = config.drives.iter().map(|path| (path, MemberKind::Drive));
+    let mut found = 0;
+    for (path, kind) in places.chain([(&config.state, MemberKind::Witness)]) {
+        found += check_superblock(&runtime, path, kind, &mut report).await;
+    }
+    if found == 0 {
+        let path = config.drives.first().cloned().unwrap_or_default();
+        return Err(VolumeError::Unusable { path, why: "there is no node in any of the directories".to_owned() });
+    }
+    let keeper = Keeper::open(runtime.clone(), config.clone()).await?;
+    let volume = keeper.handle().attach(runtime.clone()).await?;
+    let in_sync = volume.in_sync();
+    report.notes.push(format!("in-sync epoch {}, drives {}", in_sync.epoch, in_sync.set));
+    for log in volume.logs().await? {
+        report.logs += 1;
+        check_log(&runtime, &volume, log, options, progress, &mut report).await;
+    }
+    drop(keeper);
+    Ok(report)
+}
+
+/// Looks at the four copies; answers how many are valid.
+async fn check_superblock<R: Runtime>(runtime: &R, path: &Path, kind: MemberKind, report: &mut Report) -> usize {
+    let name = match kind {
+        MemberKind::Drive => "superblock",
+        MemberKind::Witness => "witness",
+    };
+    let opened = match runtime.drive(path, false).await {
+        Ok(drive) => drive.open(name, Open { read_only: true, ..Open::default() }).await,
+        Err(error) => Err(error),
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) => {
+            report.damage.push(format!("{}: its {name} cannot be read: {error}", path.display()));
+            return 0;
+        }
+    };
+    let mut valid = 0;
+    for copy in 0..SUPERBLOCK_COPIES {
+        let read = file.read_at(SUPERBLOCK_STRIDE * copy as u64, BLOCK_BYTES).await;
+        let why = match read.map(|block| Superblock::decode(kind, copy, &block)) {
+            Ok(Ok(_)) => {
+                valid += 1;
+                continue;
+            }
+            Ok(Err(error)) => format!("{error:?}"),
+            Err(error) => error.to_string(),
+        };
+        report.damage.push(format!("{}: copy {copy} of its {name}: {why}", path.display()));
+    }
+    valid
+}
+
+async fn check_log<R: Runtime>(
+    runtime: &R,
+    volume: &Volume<R>,
+    log: LogId,
+    options: CheckOptions,
+    progress: &mut dyn FnMut(&str),
+    report: &mut Report,
+) {
+    progress(&format!("log {log}"));
+    let mut replay = Replay::default();
+    let config = crate::log::LogConfig { recover_all_mirrors: true, ..EngineConfig::default().log() };
+    let inspected =
+        Log::inspect(runtime.clone(), volume.clone(), log, config, |event| replay.meet(event)).await;
+    match inspected {
+        Err(error) => return report.lost.push(error.to_string()),
+        Ok(recovery) => {
+            report.batches += recovery.batches;
+            if recovery.repaired > 0 {
+                let count = recovery.repaired;
+                report.damage.push(format!("log {log}: {count} batches are damaged or missing on a mirror"));
+            }
+            if recovery.dropped > 0 {
+                let count = recovery.dropped;
+                report.notes.push(format!("log {log}: {count} torn batches at the end were never acknowledged"));
+            }
+            for lost in &recovery.lost {
+                let (first, last) = (lost.first, lost.last);
+                report.lost.push(format!("log {log}: acknowledged batches {first} to {last}: {:?}", lost.known));
+            }
+        }
+    }
+    let whole = match replay.finish() {
+        Ok(whole) => whole,
+        Err(why) => return report.lost.push(format!("log {log}: {why}")),
+    };
+    let references: BTreeMap<SegmentId, SegmentReference> =
+        whole.partitions.iter().flat_map(|recovered| recovered.state.segments.clone()).collect();
+    note_orphans(volume, log, &references, report).await;
+    let healthy = check_segments(runtime, volume, &references, progress, report).await;
+    for recovered in whole.partitions {
+        let id = recovered.state.descriptor.id;
+        progress(&format!("items of partition {id}"));
+        report.partitions += 1;
+        if let Some(why) = recovered.lost.as_ref().or(recovered.state.fenced.as_ref()) {
+            report.lost.push(format!("partition {id}: {why}"));
+            continue;
+        }
+        if let Err(why) = check_items(runtime, volume, healthy, recovered, options, report).await {
+            report.lost.push(format!("partition {id}: {why}"));
+        }
+    }
+}
+
+async fn note_orphans<R: Runtime>(
+    volume: &Volume<R>,
+    log: LogId,
+    references: &BTreeMap<SegmentId, SegmentReference>,
+    report: &mut Report,
+) {
+    for index in volume.in_sync().set.iter() {
+        let Some(drive) = volume.drive(index) else { continue };
+        let Ok(entries) = drive.list().await else { continue };
+        for entry in entries {
+            if let Some(segment) = segment_of_file_name(&entry.name)
+                && segment.log() == log
+                && !references.contains_key(&segment)
+            {
+                let path = volume.path(index).join(&entry.name);
+                report.notes.push(format!("{} is not referred to; the next start deletes it", path.display()));
+            }
+        }
+    }
+}
+
+/// Verifies every mirror of every segment by itself. Answers the drives on which everything verified.
+async fn check_segments<R: Runtime>(
+    runtime: &R,
+    volume: &Volume<R>,
+    references: &BTreeMap<SegmentId, SegmentReference>,
+    progress: &mut dyn FnMut(&str),
+    report: &mut Report,
+) -> DriveSet {
+    let in_sync = volume.in_sync().set;
+    // A store of one drive each: what is damaged there cannot be answered, or repaired, from another.
+    let stores: Vec<_> =
+        in_sync.iter().map(|index| (index, store(runtime, volume, DriveSet::EMPTY.with(index)))).collect();
+    let mut healthy = in_sync;
+    for (done, (id, reference)) in references.iter().enumerate() {
+        if done % 16 == 0 {
+            progress(&format!("segments: {done} of {}", references.len()));
+        }
+        // Damaged places by mirror; none is the whole file.
+        let mut bad: Vec<Option<BTreeSet<u64>>> = Vec::new();
+        for (index, store) in stores.iter().filter(|(index, _)| reference.mirrors.contains(*index)) {
+            report.segment_files += 1;
+            report.segment_bytes += reference.bytes;
+            let path = volume.path(*index).join(segment_file_name(*id));
+            match store.open(reference).await {
+                Ok(segment) => {
+                    let damages = segment.verify().await;
+                    for damage in &damages {
+                        report.damage.push(format!("{} at {}: {}", path.display(), damage.offset, damage.why));
+                    }
+                    bad.push(Some(damages.iter().map(|damage| damage.offset).collect()));
+                }
+                Err(error) => {
+                    report.damage.push(format!("{}: {error}", path.display()));
+                    bad.push(None);
+                }
+            }
+            if bad.last().is_some_and(|bad| bad.as_ref().is_none_or(|places| !places.is_empty())) {
+                healthy = healthy.without(*index);
+            }
+        }
+        for place in lost_places(&bad) {
+            report.lost.push(format!("segment-{id}: {place} is damaged on every in-sync mirror"));
+        }
+    }
+    healthy
+}
+
+/// The places that no mirror has whole.
+fn lost_places(bad: &[Option<BTreeSet<u64>>]) -> Vec<String> {
+    let mut places = bad.iter().flatten();
+    let Some(first) = places.next() else { return vec!["the whole file".to_owned()] };
+    let common = places.fold(first.clone(), |common, places| common.intersection(places).copied().collect());
+    common.iter().map(|offset| format!("the place at {offset}")).collect()
+}
+
+/// Some drives of a volume, and nobody to report to: what is damaged stays as it is.
+struct Only(DriveSet);
+
+impl DriveWatch for Only {
+    fn live(&self) -> DriveSet {
+        self.0
+    }
+
+    fn report_failed(&self, _: DriveIndex, why: String) -> Reported {
+        let error = VolumeError::Unusable { path: PathBuf::new(), why };
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
+/// A store of some drives.
+fn store<R: Runtime>(runtime: &R, volume: &Volume<R>, only: DriveSet) -> Rc<SegmentStore<R>> {
+    let drives: Vec<_> = only.iter().filter_map(|index| Some((index, volume.drive(index)?.clone()))).collect();
+    let config = StoreConfig { node: volume.node(), mirrors: volume.mirrors(), cache_bytes: 16 << 20 };
+    SegmentStore::new(runtime.clone(), config, &drives, Only(only))
+}
+
+/// Reads every item and counts.
+async fn check_items<R: Runtime>(
+    runtime: &R,
+    volume: &Volume<R>,
+    healthy: DriveSet,
+    recovered: Recovered,
+    options: CheckOptions,
+    report: &mut Report,
+) -> Result<(), String> {
+    let state = recovered.state;
+    let readable = |reference: &SegmentReference| !reference.mirrors.and(healthy).is_empty();
+    if !state.segments.values().all(readable) {
+        report.notes.push(format!("partition {}: not counted, as no drive is whole", state.descriptor.id));
+        return Ok(());
+    }
+    let context = TreeContext::over(store(runtime, volume, healthy), EngineConfig::default().tree().compaction);
+    let tree = Tree::new(&context, &state.descriptor);
+    tree.open_segments(state.segments.values()).await.map_err(|error| error.to_string())?;
+    let (item_count, item_bytes) = (state.item_count, state.item_bytes);
+    let mut counted = Applied { index: state.flushed_index, floor: state.floor, item_count, item_bytes };
+    for mutation in recovered.pending {
+        let header = mutation.header;
+        counted
+            .try_advance(mutation.index, header.commit, header.old_item_bytes, header.new_item_bytes)
+            .ok_or("a mutation removes what was never counted")?;
+        let version = match header.new_item_bytes {
+            Some(item_bytes) => Version::put(header.commit, item_bytes, mutation.item),
+            None => Version::tombstone(header.commit),
+        };
+        tree.insert(&mutation.key, version, mutation.sequence);
+    }
+    let mut cursor = tree.scan(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    while let Some((key, version)) = cursor.next().await.map_err(|error| error.to_string())? {
+        count += 1;
+        bytes += u64::from(version.item_bytes);
+        if options.items {
+            let view = ItemView::validate(&version.item)
+                .map_err(|error| format!("the item at key {key:02x?} is no item: {error:?}"))?;
+            if view.size_bytes() != version.item_bytes as usize {
+                let size = view.size_bytes();
+                return Err(format!("the item at key {key:02x?} has size {size}, not {}", version.item_bytes));
+            }
+        }
+    }
+    report.items += count;
+    if (count, bytes) != (counted.item_count, counted.item_bytes) {
+        let (items, size) = (counted.item_count, counted.item_bytes);
+        return Err(format!("its counters say {items} items of {size} bytes, there are {count} of {bytes}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `dump`: any file that the engine writes, in text.
+//!
+//! The kind of a file is told by its name, as the engine tells it. What does not verify is said, and what follows
+//! is shown as far as it can be found.
+
+use std::fmt::{self, Write};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cairn_item::{ItemView, json};
+use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
+
+use crate::ids::{LogId, NodeId};
+use crate::log::Record;
+use crate::log::anchor::Anchor;
+use crate::log::batch::{Batch, BatchHeader};
+use crate::log::file::{FileEntry, slot_of_name};
+use crate::manifest::decode_edits;
+use crate::mutation::Mutation;
+use crate::record::RecordKind;
+use crate::tree::segment::reference_of_file;
+use crate::tree::{DriveWatch, Reported, SegmentStore, StoreConfig, segment_of_file_name};
+use crate::volume::superblock::{MemberKind, Superblock};
+use crate::volume::{DriveIndex, DriveSet, VolumeError};
+
+/// Blocks read at once.
+const PIECE_BLOCKS: usize = 256;
+
+/// Distance between the copies of superblock and witness.
+const SUPERBLOCK_STRIDE: usize = 64 << 10;
+/// Distance between the copies of an anchor, and their length.
+const ANCHOR_STRIDE: usize = 16 << 10;
+const ANCHOR_BYTES: usize = 8 << 10;
+
+/// Shows the file at `path`.
+///
+/// # Errors
+/// Why it cannot be read. A file that is not ours, or does not verify, is said to be so in the text.
+pub async fn dump<R: Runtime>(runtime: R, path: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let drive = runtime.drive(directory.unwrap_or(Path::new(".")), false).await?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let written = if segment_of_file_name(name).is_some() {
+        dump_segment(&runtime, &drive, name, out).await
+    } else {
+        let file = drive.open(name, Open { read_only: true, ..Open::default() }).await?;
+        let mut bytes = Vec::new();
+        let blocks = file.bytes()? / BLOCK_BYTES as u64;
+        for block in (0..blocks).step_by(PIECE_BLOCKS) {
+            let count = PIECE_BLOCKS.min(usize::try_from(blocks - block).unwrap_or(PIECE_BLOCKS));
+            bytes.extend_from_slice(&file.read_at(block * BLOCK_BYTES as u64, count * BLOCK_BYTES).await?);
+        }
+        dump_bytes(name, &bytes, out)
+    };
+    written.map_err(io::Error::other)
+}
+
+/// Shows the file `name`, other than a segment, with this content.
+///
+/// # Errors
+/// Only what `out` says.
+pub fn dump_bytes(name: &str, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    if name == "superblock" || name == "witness" {
+        let kind = if name == "witness" { MemberKind::Witness } else { MemberKind::Drive };
+        return dump_superblock(kind, bytes, out);
+    }
+    let anchor = name.strip_prefix("log-").and_then(|rest| rest.strip_suffix(".anchor"));
+    if let Some(log) = anchor.and_then(|log| u32::from_str_radix(log, 16).ok()) {
+        return dump_anchor(LogId(log), bytes, out);
+    }
+    if let Some((log, slot)) = slot_of_name(name) {
+        return dump_log(log, slot, bytes, out);
+    }
+    writeln!(out, "{name} is not the name of a file that the engine writes")
+}
+
+fn dump_superblock(kind: MemberKind, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    for (copy, region) in bytes.chunks(SUPERBLOCK_STRIDE).enumerate() {
+        let block = &region[..BLOCK_BYTES.min(region.len())];
+        match Superblock::decode(kind, copy, block) {
+            Ok(superblock) => writeln!(out, "copy {copy}: {superblock:#?}")?,
+            Err(error) => writeln!(out, "copy {copy}: does not verify: {error:?}")?,
+        }
+    }
+    Ok(())
+}
+
+fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    for (copy, region) in bytes.chunks(ANCHOR_STRIDE).enumerate() {
+        let decoded = region.get(..ANCHOR_BYTES).and_then(|region| Anchor::decode(region, None, log, copy));
+        match decoded {
+            Some(anchor) => writeln!(out, "copy {copy}: {anchor:#?}")?,
+            None => writeln!(out, "copy {copy}: does not verify")?,
+        }
+    }
+    Ok(())
+}
+
+fn dump_log(log: LogId, slot: u32, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    let header = bytes.get(..BLOCK_BYTES).and_then(|block| FileEntry::decode_header(block, None, log, slot));
+    let Some(entry) = header else { return writeln!(out, "the header of the file does not verify") };
+    writeln!(out, "{entry:#?}")?;
+    let mut at = BLOCK_BYTES;
+    while let Some(block) = bytes.get(at..at + BLOCK_BYTES) {
+        let header = BatchHeader::decode(block, log, entry.number, entry.incarnation, at as u64);
+        let batch = header.and_then(|header| {
+            let whole = bytes.get(at..at + header.blocks as usize * BLOCK_BYTES)?;
+            Batch::check(header, whole, at as u64)
+        });
+        match (header, batch) {
+            (_, Some(batch)) => {
+                dump_batch(at, &batch, out)?;
+                at += batch.header.blocks as usize * BLOCK_BYTES;
+            }
+            (Some(header), None) => {
+                writeln!(out, "{at:#010x} batch {}: its body does not verify", header.sequence)?;
+                at += BLOCK_BYTES;
+            }
+            (None, None) => at += BLOCK_BYTES,
+        }
+    }
+    Ok(())
+}
+
+fn dump_batch(at: usize, batch: &Batch<'_>, out: &mut dyn Write) -> fmt::Result {
+    let header = &batch.header;
+    let kind = if header.marker { "marker" } else { "batch" };
+    writeln!(
+        out,
+        "{at:#010x} {kind} {}: acknowledged {}, {} records, {} blocks",
+        header.sequence, header.acknowledged, header.records, header.blocks
+    )?;
+    for record in batch.records() {
+        dump_record(&record, out)?;
+    }
+    Ok(())
+}
+
+fn dump_record(record: &Record<'_>, out: &mut dyn Write) -> fmt::Result {
+    match RecordKind::from_byte(record.kind) {
+        Some(RecordKind::Mutation) => match Mutation::decode(record.payload) {
+            Ok(mutation) => {
+                let (partition, index, header) = (record.partition, record.raft_index, mutation.header);
+                write!(out, "    partition {partition} index {index} {:?} {}", header.kind, header.commit)?;
+                write!(out, " old {:?} new {:?} ", header.old_item_bytes, header.new_item_bytes)?;
+                dump_key_and_item(mutation.key, mutation.item, out)
+            }
+            Err(error) => writeln!(out, "    mutation: {error}"),
+        },
+        Some(RecordKind::Edits) => match decode_edits(record.payload) {
+            Ok(edits) => edits.iter().try_for_each(|edit| writeln!(out, "    {edit:?}")),
+            Err(error) => writeln!(out, "    manifest: {error}"),
+        },
+        None => writeln!(out, "    record of unknown kind {}", record.kind),
+    }
+}
+
+fn dump_key_and_item(key: &[u8], item: &[u8], out: &mut dyn Write) -> fmt::Result {
+    write!(out, "key {} ", key.escape_ascii())?;
+    match ItemView::validate(item) {
+        Ok(view) => {
+            let mut text = Vec::new();
+            json::write_item_view(&mut text, view);
+            writeln!(out, "{}", String::from_utf8_lossy(&text))
+        }
+        Err(_) => writeln!(out, "{} bytes", item.len()),
+    }
+}
+
+async fn dump_segment<R: Runtime>(
+    runtime: &R,
+    drive: &R::Drive,
+    name: &str,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let index = DriveIndex::new(0).expect("0 is a place");
+    let reference = match reference_of_file(drive, index, name).await {
+        Ok(reference) => reference,
+        Err(why) => return writeln!(out, "does not verify: {why}"),
+    };
+    writeln!(out, "{reference:#?}")?;
+    let config = StoreConfig { node: NodeId(0), mirrors: 1, cache_bytes: 0 };
+    let store = SegmentStore::new(runtime.clone(), config, &[(index, drive.clone())], Lone(index));
+    let segment = match store.open(&reference).await {
+        Ok(segment) => segment,
+        Err(error) => return writeln!(out, "does not verify: {error}"),
+    };
+    for damage in segment.verify().await {
+        writeln!(out, "damaged at {}: {}", damage.offset, damage.why)?;
+    }
+    let mut written = Ok(());
+    let shown = segment.for_each_version(|key, version| {
+        written = written.and_then(|()| {
+            write!(out, "    {:?} {} ", version.kind, version.commit)?;
+            dump_key_and_item(key, &version.item, out)
+        });
+    });
+    let shown = shown.await;
+    written?;
+    shown.or_else(|error| writeln!(out, "does not verify: {error}"))
+}
+
+/// The one drive that a file is on.
+struct Lone(DriveIndex);
+
+impl DriveWatch for Lone {
+    fn live(&self) -> DriveSet {
+        DriveSet::EMPTY.with(self.0)
+    }
+
+    fn report_failed(&self, _: DriveIndex, why: String) -> Reported {
+        let error = VolumeError::Unusable { path: PathBuf::new(), why };
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
