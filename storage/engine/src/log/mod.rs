@@ -23,6 +23,8 @@ pub mod anchor;
 pub mod batch;
 #[cfg(test)]
 mod batch_test;
+#[cfg(test)]
+mod chaos_test;
 mod config;
 mod error;
 pub mod file;
