@@ -8,6 +8,7 @@
 //! 5. when no mirror has good bytes: [`TreeError::Unreadable`], with what each of them said.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime};
@@ -201,10 +202,13 @@ impl<R: Runtime> Files<'_, R> {
                     Ok(()) => store.count(|stats| stats.repairs += 1),
                     Err(error) => {
                         store.count(|stats| stats.repair_failures += 1);
-                        // A drive that cannot take its own blocks back must not count as a mirror.
-                        let _ = store
-                            .report_failed(slot.index, format!("repair of {name}: {error}"))
-                            .await;
+                        // The file may have been removed meanwhile, and a full drive is a healthy one; any other
+                        // drive that cannot take its own blocks back must not count as a mirror.
+                        let healthy = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull);
+                        if !healthy {
+                            let why = format!("repair of {name}: {error}");
+                            let _ = store.report_failed(slot.index, why).await;
+                        }
                     }
                 }
             }));

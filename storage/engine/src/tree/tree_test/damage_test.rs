@@ -276,3 +276,38 @@ fn what_a_flush_has_written_survives_a_crash() {
         });
     }
 }
+
+#[test]
+fn a_drive_that_cannot_be_repaired_is_reported_unless_its_file_is_gone() {
+    for (fault, stays) in [(Fault::Error, false), (Fault::NoSpace, true)] {
+        simulate(9, 1 << 20, SMALL, async move |bench, drives, _| {
+            fill(&bench).await;
+            let (name, _) = file_of(&bench);
+            let segment = bench.tree.segments().remove(0);
+            drives[1].flip_bit(&name, 5_000, 3);
+            drives[1].fail_next(Operation::Write, fault);
+            assert_eq!(segment.scrub().await.len(), 1);
+            bench.settle().await;
+            assert_eq!(bench.stats().repair_failures, 1);
+            assert_eq!(
+                bench.watch.0.get().contains(DriveIndex::new(1).unwrap()),
+                stays,
+                "{fault:?}"
+            );
+        });
+    }
+    simulate(10, 1 << 20, SMALL, async |bench, drives, _| {
+        fill(&bench).await;
+        let (name, _) = file_of(&bench);
+        let segment = bench.tree.segments().remove(0);
+        drives[1].flip_bit(&name, 5_000, 3);
+        drives[1].fail_next(
+            Operation::Open,
+            Fault::Slow(std::time::Duration::from_millis(500)),
+        );
+        assert_eq!(segment.scrub().await.len(), 1);
+        drives[1].delete_file(&name);
+        bench.settle().await;
+        assert!(bench.watch.0.get().contains(DriveIndex::new(1).unwrap()));
+    });
+}
