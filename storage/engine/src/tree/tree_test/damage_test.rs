@@ -306,7 +306,7 @@ fn a_drive_that_cannot_be_repaired_is_reported_unless_its_file_is_gone() {
             Fault::Slow(std::time::Duration::from_millis(500)),
         );
         assert_eq!(segment.scrub().await.len(), 1);
-        drives[1].delete_file(&name);
+        assert!(drives[1].delete_file(&name));
         bench.settle().await;
         assert!(bench.watch.0.get().contains(DriveIndex::new(1).unwrap()));
     });
