@@ -63,7 +63,6 @@ fn conforms_with_tiny_queues_and_timers() {
         submission_entries: 4,
         completion_entries: 8,
         receive_buffers: 2,
-        preempt_timer: Duration::from_micros(50),
         slice: Duration::from_micros(1),
         spin: Duration::from_micros(10),
         ..shards(1)
@@ -271,10 +270,6 @@ fn impossible_configurations_are_refused() {
         },
         Config {
             shares: [1, 0, 1],
-            ..shards(1)
-        },
-        Config {
-            preempt_timer: Duration::ZERO,
             ..shards(1)
         },
     ] {

@@ -1,5 +1,5 @@
 //! Stress of the real runtime: drives, network, timers, wakes between shards and busy background tasks at once, with
-//! operations dropped at random, at several preempt timers, each ended in full flight. Then silence, which must cost
+//! operations dropped at random, at several lengths of a slice, each ended in full flight. Then silence, which must cost
 //! nothing.
 //!
 //! `cargo run --release -p cairn-runtime --example soak -- --minutes N [--directory PATH]`. Prints the longest gap
@@ -33,30 +33,13 @@ const STALL_LIMIT: Duration = Duration::from_secs(20);
 const IDLE_PERCENT_MAX: f64 = 1.0;
 const IDLE_CONNECTIONS: usize = 32;
 
-/// glommio's preempt timer, our slice and the spin of each phase. With the shortest timers glommio believes most
-/// often that nothing is runnable.
-const PHASES: [(Duration, Duration, Duration); 5] = [
-    (
-        Duration::from_micros(20),
-        Duration::from_micros(200),
-        Duration::ZERO,
-    ),
-    (
-        Duration::from_micros(50),
-        Duration::from_micros(20),
-        Duration::from_micros(10),
-    ),
-    (
-        Duration::from_micros(200),
-        Duration::from_micros(200),
-        Duration::ZERO,
-    ),
-    (Duration::from_millis(1), Duration::from_millis(1), Duration::ZERO),
-    (
-        Duration::from_millis(100),
-        Duration::from_micros(200),
-        Duration::ZERO,
-    ),
+/// Slice and spin of each phase.
+const PHASES: [(Duration, Duration); 5] = [
+    (Duration::from_micros(200), Duration::ZERO),
+    (Duration::from_micros(1), Duration::ZERO),
+    (Duration::from_micros(20), Duration::from_micros(10)),
+    (Duration::from_millis(1), Duration::from_micros(20)),
+    (Duration::from_millis(20), Duration::ZERO),
 ];
 
 fn main() {
@@ -67,10 +50,9 @@ fn main() {
     let phase = Duration::from_secs_f64(minutes * 60.0 / PHASES.len() as f64).min(Duration::from_secs(20));
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     while Instant::now() < end {
-        for (preempt_timer, slice, spin) in PHASES {
+        for (slice, spin) in PHASES {
             let config = Config {
                 shards: SHARDS,
-                preempt_timer,
                 slice,
                 spin,
                 receive_buffers: 64,
@@ -78,10 +60,7 @@ fn main() {
             };
             watch.begin_phase();
             stress(config, phase, &directory, &watch);
-            println!(
-                "preempt timer {preempt_timer:?}, slice {slice:?}, spin {spin:?}: {}",
-                watch.end_phase()
-            );
+            println!("slice {slice:?}, spin {spin:?}: {}", watch.end_phase());
         }
     }
     println!("all phases: {}", watch.total());

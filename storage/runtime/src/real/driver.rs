@@ -12,10 +12,10 @@
 //!
 //! glommio itself therefore never sleeps while the shard lives. It would like to: when its preempt timer has fired
 //! before it runs the first task (the thread was descheduled between), its `run` believes that nothing is runnable
-//! and parks until some event of its own, of which a shard that does its I/O elsewhere has none. Two things keep
-//! that from mattering: its preempt timer is long (queues are left after our own slice instead), and a ladder of
-//! guard timers registered with glommio is renewed while the driver turns, so a park ends after about a
-//! millisecond, and if that wake-up should meet the same fate, after the next step of the ladder.
+//! and parks until some event of its own, of which a shard that does its I/O elsewhere has none. So that timer is
+//! set out of reach ([`super::start`]); queues are left after a slice of our own instead
+//! ([`Scheduler::leave_queue_after_slice`]). Should glommio park for a reason not known to us, two guard timers
+//! registered with it and renewed while the driver turns end that after 10 ms, or after a second.
 
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
@@ -31,16 +31,8 @@ use crate::real::clock;
 use crate::real::ring::Operation;
 use crate::real::scheduler::Scheduler;
 
-/// Steps of the ladder of guards: each is three times the one before, so that a burst of descheduling that outlives
-/// one seldom outlives the next, and renewing them costs little more than renewing the first.
-const GUARD_STEPS: [Duration; 6] = [
-    Duration::from_millis(1),
-    Duration::from_millis(3),
-    Duration::from_millis(9),
-    Duration::from_millis(27),
-    Duration::from_millis(81),
-    Duration::from_millis(243),
-];
+/// Periods of the guards.
+const GUARD_PERIODS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// What the driver does after a turn.
 enum Next {
@@ -54,7 +46,7 @@ pub(super) struct Driver {
     eventfd: Rc<OwnedFd>,
     /// The read of the eventfd; always armed.
     wakeup: Option<Operation>,
-    guards: [Guard; GUARD_STEPS.len()],
+    guards: [Guard; GUARD_PERIODS.len()],
     /// Spin this long for a completion before sleeping.
     spin: Duration,
     stopped: bool,
@@ -204,20 +196,20 @@ impl Driver {
 
     /// Registers each guard again once half of its time has passed.
     fn renew_guards(&mut self, now: Moment, waker: &Waker) {
-        for (guard, step) in self.guards.iter_mut().zip(GUARD_STEPS) {
-            if guard.due.since(now) >= step / 2 {
+        for (guard, period) in self.guards.iter_mut().zip(GUARD_PERIODS) {
+            if guard.due.since(now) >= period / 2 {
                 continue;
             }
             // The old one is dropped first, and with it its registration.
             guard.timer = None;
-            let mut timer = Timer::new(step);
+            let mut timer = Timer::new(period);
             if Pin::new(&mut timer)
                 .poll(&mut Context::from_waker(waker))
                 .is_pending()
             {
                 guard.timer = Some(timer);
             }
-            guard.due = now + step;
+            guard.due = now + period;
         }
     }
 }

@@ -17,6 +17,10 @@ use crate::real::shard::{RealRuntime, TaskQueues};
 use crate::real::signal::Signal;
 use crate::real::task;
 
+/// glommio's preempt timer, out of reach on purpose: when it fires at the wrong moment glommio parks with runnable
+/// tasks and would hang a shard (see [`super::driver`]); what it is for is done by [`Config::slice`].
+const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+
 /// How many shards there are and how each is set up. The defaults are those of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,9 +30,6 @@ pub struct Config {
     pub pin: bool,
     /// How long one task queue runs while another has runnable tasks. Default: 200 us.
     pub slice: Duration,
-    /// glommio's preempt timer. Queues are left after `slice` whatever it is; a short one only makes glommio's
-    /// own loop turn more often, and park by mistake more often (see the driver). Default: 100 ms.
-    pub preempt_timer: Duration,
     /// How long an idle shard spins for a completion before it sleeps. More than 20 us starves the kernel's own
     /// workers on the core. Default: 0.
     pub spin: Duration,
@@ -50,7 +51,6 @@ impl Default for Config {
             shards: processors().len().max(1),
             pin: true,
             slice: Duration::from_micros(200),
-            preempt_timer: Duration::from_millis(100),
             spin: Duration::ZERO,
             shares: [1000, 400, 100],
             submission_entries: 1024,
@@ -152,7 +152,7 @@ where
         };
         let spawned = LocalExecutorBuilder::new(placement)
             .name("shard")
-            .preempt_timer(config.preempt_timer)
+            .preempt_timer(PREEMPT_TIMER)
             // Unused: files and sockets go through the shard ring.
             .io_memory(64 << 10)
             .ring_depth(32)
@@ -274,9 +274,6 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.shares.contains(&0) {
         return Err(Error::Config("every task queue has a share of at least 1"));
-    }
-    if config.preempt_timer.is_zero() {
-        return Err(Error::Config("the preempt timer is longer than zero"));
     }
     Ok(())
 }

@@ -94,7 +94,8 @@ impl Header {
 
     /// Takes a wake that came through the signal.
     pub(super) fn receive(&self, scheduler: &Scheduler) {
-        self.sent.store(false, Ordering::Release);
+        // Acquires what every waker that found the mark set did before.
+        self.sent.swap(false, Ordering::AcqRel);
         self.wake_here(scheduler);
     }
 
