@@ -3,7 +3,7 @@
 //! Binding an expression marks the placeholders it uses; once all expressions of the request are bound, those that no
 //! expression used are an error.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_item::{NAME_BYTES_MAX, Value};
 
@@ -15,11 +15,23 @@ const KEY_BYTES_MAX: usize = 255;
 /// Most bytes of all names, of all values, and of both together.
 pub const PLACEHOLDER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-#[derive(Debug, Clone)]
+/// `used` is atomic only so that a request's values can be shared with the shard that evaluates on them; it is never
+/// contended.
+#[derive(Debug)]
 struct Entry<T> {
     key: String,
     value: T,
-    used: Cell<bool>,
+    used: AtomicBool,
+}
+
+impl<T: Clone> Clone for Entry<T> {
+    fn clone(&self) -> Entry<T> {
+        Entry {
+            key: self.key.clone(),
+            value: self.value.clone(),
+            used: AtomicBool::new(self.used.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 /// Sorted by key.
@@ -33,7 +45,7 @@ impl<T> Entries<T> {
             .map(|(key, value)| Entry {
                 key,
                 value,
-                used: Cell::new(false),
+                used: AtomicBool::new(false),
             })
             .collect();
         // Of a key given twice the later wins, as in the rest of the request.
@@ -72,7 +84,7 @@ impl<T> Entries<T> {
 
     fn use_of(&self, key: &str) -> Option<&T> {
         let entry = self.find(key)?;
-        entry.used.set(true);
+        entry.used.store(true, Ordering::Relaxed);
         Some(&entry.value)
     }
 
@@ -80,7 +92,7 @@ impl<T> Entries<T> {
         let unused: Vec<&str> = self
             .0
             .iter()
-            .filter(|entry| !entry.used.get())
+            .filter(|entry| !entry.used.load(Ordering::Relaxed))
             .map(|entry| entry.key.as_str())
             .collect();
         if unused.is_empty() {
