@@ -124,12 +124,13 @@ impl<'b, 'a> Checker<'b, 'a> {
         }
         for step in steps {
             let Step::Placeholder(slot) = step else { continue };
+            let placeholder = &tree.names[usize::from(*slot)];
             match self.bound.names[usize::from(*slot)] {
-                Some(name) => self.bytes += name.len(),
-                None => {
-                    let name = tree.names[usize::from(*slot)].to_string();
-                    return self.error(Problem::UndefinedName(name), span);
+                _ if placeholder.starts_with(':') => {
+                    return self.error(Problem::ValueInPath(placeholder.to_string()), span);
                 }
+                Some(name) => self.bytes += name.len(),
+                None => return self.error(Problem::UndefinedName(placeholder.to_string()), span),
             }
         }
         Ok(())

@@ -148,6 +148,8 @@ pub enum Problem {
     // Of the text with the request's names and values.
     #[error("The document path has too many nesting levels; nesting levels: {0}")]
     PathTooDeep(usize),
+    #[error("The document path cannot contain attribute value parameters; attribute value: {0}")]
+    ValueInPath(String),
     #[error("An expression attribute name used in the document path is not defined; attribute name: {0}")]
     UndefinedName(String),
     #[error("An expression attribute value used in expression is not defined; attribute value: {0}")]

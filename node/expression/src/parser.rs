@@ -96,8 +96,10 @@ pub(crate) struct Parser<'t> {
     tokens: Vec<Token>,
     position: usize,
     pub(crate) tree: Tree,
-    /// Redundant parentheses that are reported unless the next token is an error.
+    /// Redundant parentheses that have been seen.
     redundant: Option<Span>,
+    /// How many frames there were where it became undecided which rule is read; see [`Parser::decide`].
+    undecided: Option<usize>,
     /// The leftmost problem of the second pass, with its token.
     noted: Option<(usize, Problem, Span)>,
 }
@@ -120,6 +122,7 @@ impl<'t> Parser<'t> {
                 ..Tree::default()
             },
             redundant: None,
+            undecided: None,
             noted: None,
         })
     }
@@ -136,7 +139,6 @@ impl<'t> Parser<'t> {
 
     /// Takes the next token, which must be one that may stand here.
     pub(crate) fn advance(&mut self) -> Result<Token, ExpressionError> {
-        self.check_redundant()?;
         let token = self.tokens[self.position];
         self.position += 1;
         Ok(token)
@@ -156,7 +158,11 @@ impl<'t> Parser<'t> {
         ExpressionError::at(self.parameter, problem, span)
     }
 
-    fn check_redundant(&self) -> Result<(), ExpressionError> {
+    /// DynamoDB's parser looks ahead until it knows which rule it is in, and finds redundant parentheses only when it then
+    /// reads what it has looked at: a syntax error on the way comes first. At the beginning of a condition, `(` may begin an
+    /// operand or a condition, and a function may be either; an operator after it, or its end, decides.
+    fn decide(&mut self) -> Result<(), ExpressionError> {
+        self.undecided = None;
         match self.redundant {
             Some(span) => Err(ExpressionError::at(
                 self.parameter,
@@ -183,7 +189,6 @@ impl<'t> Parser<'t> {
         if self.kind() != TokenKind::End {
             return Err(self.unexpected());
         }
-        self.check_redundant()?;
         match self.noted {
             Some((_, problem, span)) => Err(ExpressionError::at(self.parameter, problem, span)),
             None => Ok(self.tree),
@@ -204,7 +209,13 @@ impl<'t> Parser<'t> {
                 TokenKind::Dot => {
                     self.advance()?;
                     end = self.span_here();
-                    steps.push(self.name()?);
+                    // DynamoDB's grammar takes a value here, to refuse it when it is bound.
+                    if self.kind() == TokenKind::Value {
+                        let token = self.advance()?;
+                        steps.push(Step::Placeholder(self.tree.name_slot(token.span.of(self.text))));
+                    } else {
+                        steps.push(self.name()?);
+                    }
                 }
                 TokenKind::OpenBracket => {
                     self.advance()?;
@@ -262,11 +273,15 @@ impl<'t> Parser<'t> {
             let node = match self.kind() {
                 TokenKind::Open => {
                     self.advance()?;
+                    if whole {
+                        self.undecided.get_or_insert(frames.len());
+                    }
                     frames.push(Frame::Group { open: span, whole });
                     continue;
                 }
                 TokenKind::Not if whole && grammar == Grammar::Condition => {
                     self.advance()?;
+                    self.decide()?;
                     frames.push(Frame::Not { span });
                     continue;
                 }
@@ -275,6 +290,9 @@ impl<'t> Parser<'t> {
                     let operator = self.function(grammar, name);
                     self.advance()?;
                     self.advance()?;
+                    if whole {
+                        self.undecided.get_or_insert(frames.len());
+                    }
                     frames.push(Frame::Call {
                         name,
                         operator,
@@ -320,6 +338,10 @@ impl<'t> Parser<'t> {
                 }
                 continue;
             }
+            let complete = part.class != Class::Operand || grammar == Grammar::Value;
+            if complete && self.undecided == Some(frames.len()) {
+                self.decide()?;
+            }
             if part.class != Class::Whole
                 && let Some(frame) = self.begin_operator(grammar, part)?
             {
@@ -331,7 +353,7 @@ impl<'t> Parser<'t> {
                 let Some(Frame::Group { open, .. }) = frames.pop() else {
                     unreachable!("just seen")
                 };
-                part = self.close(open, true, part)?;
+                part = self.close(open, part)?;
                 continue;
             }
             if grammar == Grammar::Value {
@@ -365,6 +387,7 @@ impl<'t> Parser<'t> {
                     part = self.logical(frame, part);
                 }
                 (_, TokenKind::And | TokenKind::Or) => {
+                    self.decide()?;
                     self.advance()?;
                     self.settle(part, false, true);
                     let operator = if kind == TokenKind::And {
@@ -417,7 +440,7 @@ impl<'t> Parser<'t> {
         };
         match &mut frame {
             Frame::Group { open, .. } if kind == TokenKind::Close => {
-                return self.close(*open, false, part).map(Some);
+                return self.close(*open, part).map(Some);
             }
             Frame::Group { .. } => return Err(self.unexpected()),
             Frame::Binary { operator, left } => {
@@ -480,6 +503,7 @@ impl<'t> Parser<'t> {
             (Grammar::Value, TokenKind::Minus) => Operator::Subtract,
             _ => return Ok(None),
         };
+        self.decide()?;
         self.advance()?;
         self.settle(part, true, false);
         let left = Part { call: None, ..part };
@@ -499,14 +523,13 @@ impl<'t> Parser<'t> {
         }))
     }
 
-    /// Closes a group. Parentheses around parentheses are refused: at once where DynamoDB's parser knows by then which
-    /// rule it is in, else once the next token has decided it.
-    fn close(&mut self, open: Span, undecided: bool, part: Part) -> Result<Part, ExpressionError> {
+    /// Closes a group; parentheses around nothing but parentheses are refused.
+    fn close(&mut self, open: Span, part: Part) -> Result<Part, ExpressionError> {
         let span = open.to(self.advance()?.span);
         if part.grouped {
             self.redundant = Some(span);
-            if !undecided || part.class == Class::Whole {
-                self.check_redundant()?;
+            if self.undecided.is_none() {
+                self.decide()?;
             }
         }
         Ok(Part {
