@@ -326,6 +326,8 @@ pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
         (counter("cairn_checksum_mismatches_total", "Blocks whose content did not verify."), stats.segments.mismatches),
         (counter("cairn_read_errors_total", "Reads that a drive failed."), stats.segments.read_errors),
         (counter("cairn_repairs_total", "Places rewritten from another mirror."), stats.segments.repairs),
+        (counter("cairn_log_repairs_total", "Batches of logs that a mirror lacked at the start, written again."), stats.log_repaired),
+        (counter("cairn_log_dropped_total", "Torn batches at the end of logs, never acknowledged, dropped at the start."), stats.log_dropped),
         (counter("cairn_repair_failures_total", "Repairs that failed."), stats.segments.repair_failures),
         (counter("cairn_segments_missing_mirrors_total", "Mirrors of segments that could not be opened."), stats.segments.mirrors_missing),
         (counter("cairn_flushed_bytes_total", "Bytes of segments written by flushes, per mirror."), stats.segments.flushed_bytes),

@@ -32,6 +32,10 @@ pub struct EngineStats {
     pub orphans: u64,
     /// Segment files that an in-sync mirror lacked, copied from another at the start.
     pub restored: u64,
+    /// Batches and file headers of the log that one mirror had lost or damaged, written again at the start.
+    pub log_repaired: u64,
+    /// Torn batches that were never acknowledged, dropped at the start.
+    pub log_dropped: u64,
     /// Clock readings that were too far ahead to be followed.
     pub clock_refused: u64,
     /// Partitions on this engine.

@@ -433,6 +433,8 @@ impl<R: Runtime> Inner<R> {
             background_failures: counts.background_failures.get(),
             orphans: counts.orphans.get(),
             restored: counts.restored.get(),
+            log_repaired: self.recovery.repaired,
+            log_dropped: self.recovery.dropped,
             clock_refused: self.clock.borrow().refused(),
             partitions: partitions.len() as u64,
             partitions_fenced: partitions.values().filter(fenced).count() as u64,
