@@ -47,14 +47,8 @@ fn parts_of_an_item() {
         "m.n.o, m.k, pk",
         expect![[r#"{"m":{"M":{"k":{"N":"1"},"n":{"M":{"o":{"S":"deep"}}}}},"pk":{"S":"p"}}"#]],
     );
-    check(
-        "m.hollow",
-        expect![[r#"{"m":{"M":{"hollow":{"M":{}}}}}"#]],
-    );
-    check(
-        "m.hollow.k",
-        expect!["{}"],
-    );
+    check("m.hollow", expect![[r#"{"m":{"M":{"hollow":{"M":{}}}}}"#]]);
+    check("m.hollow.k", expect!["{}"]);
     check(
         "m.gone, m.n.gone, a.b, l[9], l[0].x, l[2][0]",
         expect![
