@@ -19,6 +19,7 @@ pub struct Cli {
 
 /// What the binary can do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, and clap wants the options unboxed")]
 pub enum Command {
     /// Run a node until SIGTERM or SIGINT.
     Serve(ServeOptions),

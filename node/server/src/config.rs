@@ -67,7 +67,7 @@ impl fmt::Display for Size {
         let binary = UNITS[..4]
             .iter()
             .rev()
-            .find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match binary {
             Some((unit, factor)) => write!(formatter, "{}{unit}", self.0 / factor),
             None if self.0 >= 1 << 20 => write!(formatter, "{:.1}MiB", self.0 as f64 / f64::from(1 << 20)),

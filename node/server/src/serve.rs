@@ -115,6 +115,8 @@ impl<R: Runtime> NodeFacts for Facts<R> {
     }
 }
 
+type AdminServer<R> = Server<R, Admin<R, Facts<R>>>;
+
 /// The servers of one shard's clients.
 struct ShardServers<R: Runtime> {
     http: Server<R, Dynamodb<R, Service<R>>>,
@@ -229,7 +231,7 @@ impl Fronts {
         runtime: &R,
         readiness: Rc<Cell<Readiness>>,
         facts: Facts<R>,
-    ) -> Result<(Server<R, Admin<R, Facts<R>>>, SocketAddr), NodeError> {
+    ) -> Result<(AdminServer<R>, SocketAddr), NodeError> {
         let plan = &self.shared.plan;
         let listener = bind(runtime, plan.addresses.admin)?;
         let address = listener.address();

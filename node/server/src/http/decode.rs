@@ -218,7 +218,8 @@ impl Decoder {
     ) -> Result<Progress<'h, 'b>, Malformed> {
         match &mut self.phase {
             Phase::Head { searched } => {
-                if !head_may_be_complete(input, searched)? {
+                let may_be_complete = head_may_be_complete(input, searched)?;
+                if !may_be_complete {
                     return Ok(INCOMPLETE);
                 }
             }

@@ -96,10 +96,10 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
 
     fn decide<'a>(&self, request: &Request<'_, 'a>, exchange: Exchange, out: &mut Vec<u8>) -> Decision<'a> {
         let head = &request.head;
-        if head.origin.is_some() || head.method != "POST" {
-            if let Some(decision) = self.decide_unusual(head, exchange, out) {
-                return decision;
-            }
+        if (head.origin.is_some() || head.method != "POST")
+            && let Some(decision) = self.decide_unusual(head, exchange, out)
+        {
+            return decision;
         }
         let content = match head.content_type {
             Some(b"application/x-amz-json-1.0") => Content::AmzJson,
@@ -154,7 +154,7 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
             "POST" => return None,
             "GET" | "HEAD" => {
                 let body = if head.method == "GET" { HEALTHY } else { b"" };
-                let headers = identity(exchange, HEALTHY);
+                let headers = identity(exchange, body);
                 encode::plain(out, (200, "OK"), "text/plain", &headers, exchange.after, body);
             }
             "OPTIONS" if head.origin.is_some() => {

@@ -6,8 +6,8 @@
 //!   task per server shuts down those that take too long. A request that is being executed has no limit here.
 //! - Everything is bounded: connections, bytes of a head and body, bytes of all large bodies together, bytes of
 //!   answers gathered before they are sent.
-//! - An answer after which the connection is closed is followed by reading and discarding for a while, so that
-//!   the client gets to read it before its own unread bytes reset the connection.
+//! - Where the client may still be sending when its connection is closed, the last answer is followed by reading
+//!   and discarding for a while: unread bytes would reset the connection before the answer is read.
 //! - Draining: nobody is accepted, idle connections end at once, the others with their next answer.
 
 use std::cell::{Cell, RefCell};
@@ -153,7 +153,8 @@ struct Shared<R: Runtime, A> {
     limits: Limits,
     /// Open connections; closed when the server drains.
     gate: Gate,
-    places: RefCell<Vec<Option<Rc<Place<R::Connection>>>>>,
+    /// By number; the numbers of connections that have ended are in `free`.
+    places: RefCell<Vec<Taken<R::Connection>>>,
     free: RefCell<Vec<usize>>,
     large_bodies_bytes: Cell<usize>,
     stats: Cell<ServerStats>,
@@ -178,6 +179,9 @@ struct Place<C> {
     /// Bytes of the request that is being received.
     received: Cell<usize>,
 }
+
+/// A place, unless its connection has ended.
+type Taken<C> = Option<Rc<Place<C>>>;
 
 impl<C> Place<C> {
     fn now_doing(&self, doing: Doing, since: Moment) {
@@ -436,7 +440,7 @@ async fn converse<R: Runtime, A: Application>(
                 Advance::Answered { consumed } => {
                     start += consumed;
                     if start == input.len() {
-                        break false;
+                        break None;
                     }
                     received = shared.runtime.now();
                     if output.len() >= BATCH_BYTES {
@@ -449,17 +453,17 @@ async fn converse<R: Runtime, A: Application>(
                 Advance::Waiting { total } => {
                     // A known length is reserved at once, not grown into.
                     input.reserve((start + total).saturating_sub(input.len()));
-                    break false;
+                    break None;
                 }
-                Advance::Last => break true,
+                Advance::Last { linger } => break Some(linger),
             }
         };
         if !output.is_empty() {
             place.now_doing(Doing::Sending, received);
             output = connection.send(output).await?;
         }
-        if close {
-            return Ok(true);
+        if let Some(linger) = close {
+            return Ok(linger);
         }
         input.drain(..start);
         if decoder.is_within() || !input.is_empty() {
@@ -488,8 +492,8 @@ enum Advance {
     Answered { consumed: usize },
     /// More bytes are needed.
     Waiting { total: usize },
-    /// The last answer was given.
-    Last,
+    /// The last answer was given; whether the client may still be sending.
+    Last { linger: bool },
 }
 
 /// Takes one step with what has arrived.
@@ -531,7 +535,7 @@ async fn advance<R: Runtime, A: Application>(
             Ok(Progress::Incomplete { total, send_continue }) => {
                 if !seat.reserve_body(total.max(input.len())) {
                     application.overloaded(shared.exchange(After::Close, received), output);
-                    return Advance::Last;
+                    return Advance::Last { linger: true };
                 }
                 if send_continue {
                     output.extend_from_slice(CONTINUE);
@@ -541,14 +545,16 @@ async fn advance<R: Runtime, A: Application>(
             Err(malformed) => {
                 shared.count(|stats| stats.malformed += 1);
                 application.refuse(malformed, shared.exchange(After::Close, received), output);
-                return Advance::Last;
+                return Advance::Last { linger: true };
             }
         }
     };
     answer.await;
     seat.release_body();
     if after == After::Close {
-        Advance::Last
+        Advance::Last {
+            linger: consumed < input.len(),
+        }
     } else {
         Advance::Answered { consumed }
     }

@@ -1,0 +1,247 @@
+//! The real binary, started as an operator would and spoken to over TCP.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test; its helpers are not marked as such"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const CAIRN: &str = env!("CARGO_BIN_EXE_cairn");
+
+/// A running node and what it said at its start.
+struct Node {
+    child: Child,
+    addresses: BTreeMap<String, String>,
+}
+
+fn command(home: &Path) -> Command {
+    let mut command = Command::new(CAIRN);
+    command
+        .args(["serve", "--shards", "2", "--memory", "128MiB"])
+        .current_dir(home)
+        .stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// On free ports.
+fn anywhere(command: &mut Command) -> &mut Command {
+    command.args([
+        "--http",
+        "127.0.0.1:0",
+        "--native",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ])
+}
+
+fn start(command: &mut Command) -> Node {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut addresses = BTreeMap::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some(url), None) = (words.next(), words.next(), words.next())
+            && let Some((_, address)) = url.split_once("://")
+        {
+            addresses.insert(name.to_owned(), address.to_owned());
+        }
+        if addresses.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(addresses.len(), 3, "the node says where it listens");
+    Node { child, addresses }
+}
+
+impl Node {
+    fn ask(&self, listener: &str, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.addresses[listener]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, listener: &str, path: &str) -> String {
+        self.ask(
+            listener,
+            &format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"),
+        )
+    }
+
+    fn call(&self, operation: &str, body: &str) -> String {
+        let answer = self.ask(
+            "http",
+            &format!(
+                "POST / HTTP/1.1\r\nHost: node\r\nConnection: close\r\nX-Amz-Target: DynamoDB_20120810.{operation}\r\n\
+                 Content-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn serves_stops_and_serves_again() {
+    let home = tempfile::tempdir().unwrap();
+    let node = start(anywhere(&mut command(home.path())));
+    assert!(node.get("http", "/").ends_with("healthy: dynamodb.cairn.local "));
+    assert!(node.get("admin", "/livez").starts_with("HTTP/1.1 200 OK"));
+    assert!(node.get("admin", "/readyz").starts_with("HTTP/1.1 200 OK"));
+    assert!(node.get("admin", "/other").starts_with("HTTP/1.1 404 "));
+    let table = "{\"TableName\":\"orders\",\"KeySchema\":[{\"AttributeName\":\"id\",\"KeyType\":\"HASH\"}],\
+                 \"AttributeDefinitions\":[{\"AttributeName\":\"id\",\"AttributeType\":\"S\"}],\
+                 \"BillingMode\":\"PAY_PER_REQUEST\"}";
+    let created = node.call("CreateTable", table);
+    assert!(created.contains("\"TableName\":\"orders\""), "{created}");
+    for id in 0..20 {
+        let item = format!(
+            "{{\"TableName\":\"orders\",\"Item\":{{\"id\":{{\"S\":\"{id}\"}},\"n\":{{\"N\":\"{id}\"}}}}}}"
+        );
+        assert_eq!(node.call("PutItem", &item), "{}");
+    }
+    let metrics = node.get("admin", "/metrics");
+    let puts = "cairn_request_duration_seconds_count{protocol=\"http\",operation=\"PutItem\"} 20";
+    assert!(metrics.lines().any(|line| line == puts), "{metrics}");
+    assert!(
+        metrics.lines().any(|line| line == "cairn_drives_in_sync 2"),
+        "{metrics}"
+    );
+    assert!(metrics.lines().any(|line| line == "cairn_shards 2"), "{metrics}");
+
+    // Another node on the same directories or the same port is refused.
+    let second = anywhere(&mut command(home.path())).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another process"));
+    let other_home = tempfile::tempdir().unwrap();
+    let taken = command(other_home.path())
+        .args(["--http", &node.addresses["http"]])
+        .output()
+        .unwrap();
+    assert_eq!(taken.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(
+        said.contains(&format!("cannot listen on {}", node.addresses["http"])),
+        "{said}"
+    );
+
+    assert_eq!(node.stop("-TERM"), Some(0));
+    let again = start(anywhere(&mut command(home.path())));
+    let item = again.call(
+        "GetItem",
+        "{\"TableName\":\"orders\",\"Key\":{\"id\":{\"S\":\"7\"}}}",
+    );
+    assert_eq!(item, "{\"Item\":{\"id\":{\"S\":\"7\"},\"n\":{\"N\":\"7\"}}}");
+    assert_eq!(again.stop("-INT"), Some(0));
+}
+
+#[test]
+fn options_come_from_flags_then_variables_then_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(
+        home.path().join("cairn.toml"),
+        "drives = ['file-a', 'file-b']\nstate = 'file-state'\nhttp = '127.0.0.1:0'\nlog_format = 'json'\n",
+    )
+    .unwrap();
+    let mut configured = command(home.path());
+    configured.args([
+        "--config",
+        "cairn.toml",
+        "--native",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    configured
+        .env("CAIRN_STATE", "variable-state")
+        .env("CAIRN_ADMIN", "127.0.0.1:1");
+    let node = start(&mut configured);
+    for name in ["file-a", "file-b", "variable-state"] {
+        assert!(home.path().join(name).is_dir(), "{name}");
+    }
+    assert!(!home.path().join("file-state").exists());
+    assert_eq!(node.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn credentials_are_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let keys = home.path().join("keys.toml");
+    std::fs::write(
+        &keys,
+        "[[key]]\naccess_key_id = 'AKID'\nsecret_access_key = 'secret'\n",
+    )
+    .unwrap();
+    let node = start(anywhere(command(home.path()).arg("--credentials").arg(&keys)));
+    assert!(
+        node.call("ListTables", "{}")
+            .contains("MissingAuthenticationTokenException")
+    );
+    assert!(node.get("http", "/").contains("healthy"));
+    assert_eq!(node.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn wrong_use_is_said_and_exits_with_two() {
+    let home = tempfile::tempdir().unwrap();
+    let wrong_key = home.path().join("wrong.toml");
+    std::fs::write(&wrong_key, "htpp = '127.0.0.1:1'\n").unwrap();
+    for (arguments, expected) in [
+        (vec!["--bogus"], "--bogus"),
+        (vec!["--memory", "lots"], "512MiB"),
+        (vec!["--http", "0.0.0.0:0"], "--credentials"),
+        (vec!["--mirrors", "3"], "--mirrors 3"),
+        (vec!["--credentials", "/nonexistent"], "/nonexistent"),
+        (vec!["--config", wrong_key.to_str().unwrap()], "htpp"),
+    ] {
+        let output = Command::new(CAIRN)
+            .arg("serve")
+            .args(&arguments)
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    let version = Command::new(CAIRN).arg("--version").output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&version.stdout),
+        format!("cairn {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
