@@ -19,22 +19,33 @@ pub struct Cli {
 
 /// What the binary can do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of them, and clap wants the options unboxed")]
 pub enum Command {
     /// Run a node until SIGTERM or SIGINT.
     Serve(ServeOptions),
-    /// Verify every byte of a stopped node, given all its drive directories.
-    Check {
-        /// Drive directories of the node.
-        #[arg(required = true, value_name = "DIR")]
-        drives: Vec<PathBuf>,
-    },
+    /// Verify every byte of a stopped node, given all its directories.
+    Check(CheckOptions),
     /// Show what any file written by a node holds.
     Dump {
         /// The file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// Options of `cairn check`.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Drive directories of the node
+    #[arg(required = true, value_name = "DIR")]
+    pub drives: Vec<PathBuf>,
+
+    /// Directory of the witness [default: ./cairn-data/state]
+    #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// Drives that hold a copy of every byte [default: 2, or 1 with one drive]
+    #[arg(long, env = "CAIRN_MIRRORS", value_name = "N")]
+    pub mirrors: Option<usize>,
 }
 
 /// Options of `cairn serve`. Each can also be given as the environment variable shown, or in the configuration

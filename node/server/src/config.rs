@@ -18,6 +18,9 @@ pub const SHARD_BYTES_MIN: u64 = 64 << 20;
 /// Most shards of a node.
 pub const SHARDS_MAX: usize = 256;
 
+/// The state directory where none is configured.
+pub const STATE_DIRECTORY: &str = "./cairn-data/state";
+
 const HTTP: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
 const NATIVE: SocketAddr = SocketAddr::new(LOOPBACK, 7600);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
@@ -250,7 +253,7 @@ impl Config {
             state: options
                 .state
                 .or(file.state)
-                .unwrap_or_else(|| PathBuf::from("./cairn-data/state")),
+                .unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
             http: options.http.or(file.http).unwrap_or(HTTP),
             native: options.native.or(file.native).unwrap_or(NATIVE),
             admin: options.admin.or(file.admin).unwrap_or(ADMIN),

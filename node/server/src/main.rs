@@ -11,14 +11,15 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cairn::cli::{Cli, Command, ServeOptions};
-use cairn::config::{Config, ConfigError, File, Machine, Size};
+use cairn::cli::{CheckOptions, Cli, Command, ServeOptions};
+use cairn::config::{Config, ConfigError, File, Machine, STATE_DIRECTORY, Size};
 use cairn::credentials::Credentials;
 use cairn::http::Limits;
 use cairn::logging::{Level, Logger, write_lines};
 use cairn::node::{Node, NodeConfig};
 use cairn::serve::{Addresses, Fronts, Plan, Stopper};
-use cairn_engine::volume::VolumeStatus;
+use cairn_engine::volume::{VolumeConfig, VolumeStatus};
+use cairn_engine::{check, dump};
 use cairn_runtime::Runtime;
 use cairn_runtime::real;
 use clap::Parser;
@@ -36,8 +37,8 @@ fn main() -> ExitCode {
             Ok((config, credentials)) => (serve(&config, credentials), FAILED),
             Err(error) => (Err(error.to_string()), USAGE),
         },
-        Command::Check { drives } => (check(&drives), FAILED),
-        Command::Dump { file } => (dump(&file), FAILED),
+        Command::Check(options) => (check(options), FAILED),
+        Command::Dump { file } => (dump(file), FAILED),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -213,9 +214,7 @@ fn announce(config: &Config, addresses: Addresses, status: &VolumeStatus, logger
         "  try      aws dynamodb list-tables --endpoint-url http://{}\n",
         addresses.http
     );
-    let mut stdout = std::io::stdout().lock();
-    // A closed standard output is no reason not to serve.
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    say(&text);
     let fields: [(&'static str, &dyn std::fmt::Display); 4] = [
         ("http", &addresses.http),
         ("native", &addresses.native),
@@ -235,10 +234,73 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn check(drives: &[PathBuf]) -> Result<(), String> {
-    Err(format!("cannot verify {} drives: not built yet", drives.len()))
+fn check(options: CheckOptions) -> Result<(), String> {
+    let config = VolumeConfig {
+        mirrors: options.mirrors.unwrap_or(options.drives.len().min(2)),
+        drives: options.drives,
+        state: options.state.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
+        accept_epoch: None,
+    };
+    let report = on_one_shard(async move |runtime| {
+        let items = check::CheckOptions { items: true };
+        let mut progress = |what: &str| eprintln!("checking {what}");
+        check::check(runtime, &config, items, &mut progress)
+            .await
+            .map_err(|error| error.to_string())
+    })??;
+    say(&report.to_string());
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err("the node is damaged".to_owned())
+    }
 }
 
-fn dump(file: &std::path::Path) -> Result<(), String> {
-    Err(format!("cannot show {}: not built yet", file.display()))
+fn dump(file: PathBuf) -> Result<(), String> {
+    let text = on_one_shard(async move |runtime| {
+        let mut text = String::new();
+        let dumped = dump::dump(runtime, &file, &mut text).await;
+        dumped
+            .map(|()| text)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+    })??;
+    say(&text);
+    Ok(())
+}
+
+/// Whoever reads the standard output may stop when they have seen enough.
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Runs `work` on a shard and gives what came out.
+fn on_one_shard<T: Send + 'static>(
+    work: impl AsyncFnOnce(real::RealRuntime) -> T + Send + 'static,
+) -> Result<T, String> {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let result = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&result);
+    let config = real::Config {
+        shards: 1,
+        ..real::Config::default()
+    };
+    real::run(config, move |runtime| {
+        let work = work
+            .lock()
+            .expect("nobody panics with it")
+            .take()
+            .expect("there is one shard");
+        let slot = Arc::clone(&slot);
+        async move {
+            let value = work(runtime).await;
+            *slot.lock().expect("nobody panics with it") = Some(value);
+        }
+    })
+    .map_err(|error| error.to_string())?;
+    result
+        .lock()
+        .expect("nobody panics with it")
+        .take()
+        .ok_or_else(|| "the shard ended early".to_owned())
 }

@@ -161,6 +161,27 @@ fn serves_stops_and_serves_again() {
     );
 
     assert_eq!(node.stop("-TERM"), Some(0));
+    let data = home.path().join("cairn-data");
+    let checked = tool(
+        home.path(),
+        &["check", "cairn-data/drive-a", "cairn-data/drive-b"],
+    );
+    assert!(checked.contains("everything verifies"), "{checked}");
+    let mut files = 0;
+    for directory in ["drive-a", "drive-b", "state"] {
+        for entry in std::fs::read_dir(data.join(directory))
+            .unwrap()
+            .map(Result::unwrap)
+        {
+            // The lock is no file of ours to show.
+            if entry.metadata().unwrap().len() > 0 {
+                let text = tool(home.path(), &["dump", entry.path().to_str().unwrap()]);
+                assert!(!text.is_empty());
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 5, "{files} files");
     let again = start(anywhere(&mut command(home.path())));
     let item = again.call(
         "GetItem",
@@ -168,6 +189,18 @@ fn serves_stops_and_serves_again() {
     );
     assert_eq!(item, "{\"Item\":{\"id\":{\"S\":\"7\"},\"n\":{\"N\":\"7\"}}}");
     assert_eq!(again.stop("-INT"), Some(0));
+}
+
+/// Runs another command of the binary, which succeeds.
+fn tool(home: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(CAIRN)
+        .args(arguments)
+        .current_dir(home)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
