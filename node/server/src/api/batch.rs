@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_item::json::{Reader, write_item, write_item_view, write_string};
 use cairn_item::{Item, ItemBytes};
@@ -15,10 +16,13 @@ use super::capacity::{Capacity, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text, Unsupported};
 use super::error::THROUGHPUT_EXCEEDED;
+use super::expressions::{Placeholders, Style, check_used, present};
 use super::item::Members;
+use super::legacy::Legacy;
+use super::projection::{Projection, check_projection};
 use super::{ApiError, Service};
 use crate::catalog::{PrimaryKey, Table};
-use crate::route::{Action, Write};
+use crate::route::{Action, Operands, Returns, Write};
 
 /// Keys of one BatchGetItem.
 const GETS_MAX: usize = 100;
@@ -33,10 +37,13 @@ const DUPLICATES: &str = "Provided list of item keys contains duplicates";
 
 /// What is asked of one table.
 #[derive(Default)]
-struct Keys {
+struct Keys<'a> {
     table: String,
     keys: Option<Vec<CheckedItem>>,
     consistent: Option<bool>,
+    projection: Text<'a>,
+    placeholders: Placeholders,
+    legacy: Legacy,
 }
 
 fn table_name(name: &str) -> Result<(), ApiError> {
@@ -64,11 +71,11 @@ fn decode_tables<'a, T>(
     Ok(true)
 }
 
-fn decode_keys(
+fn decode_keys<'a>(
     table: String,
-    reader: &mut Reader<'_>,
+    reader: &mut Reader<'a>,
     unsupported: &mut Unsupported,
-) -> Result<Keys, ApiError> {
+) -> Result<Keys<'a>, ApiError> {
     let mut asked = Keys {
         table,
         ..Keys::default()
@@ -86,7 +93,8 @@ fn decode_keys(
             Ok(true)
         }
         "ConsistentRead" => decode::boolean(reader, &mut asked.consistent),
-        _ => Ok(false),
+        "ProjectionExpression" => decode::text(reader, &mut asked.projection),
+        _ => Ok(asked.placeholders.names_member(name, reader)? || asked.legacy.get_member(name, reader)?),
     })?;
     unsupported.merge(other);
     Ok(asked)
@@ -115,11 +123,22 @@ fn check_duplicates<'a>(keys: impl Iterator<Item = &'a PrimaryKey>) -> Result<()
 struct Gets {
     table: Rc<Table>,
     consistent: bool,
+    projection: Option<Projection>,
+    /// The parameters that ask for it as they are given back with unprocessed keys: `,"Name":value` for each.
+    chosen: Vec<u8>,
     /// As the client wrote them, and resolved.
     keys: Vec<(Item, PrimaryKey)>,
 }
 
-fn check_gets(asked: Vec<Keys>) -> Result<Vec<(String, bool, Vec<Item>)>, ApiError> {
+/// A table's part of a request whose parameters are all allowed.
+struct CheckedKeys<'a> {
+    asked: Keys<'a>,
+    keys: Vec<Item>,
+    operands: Option<Arc<Operands>>,
+    chosen: Vec<u8>,
+}
+
+fn check_gets(asked: Vec<Keys<'_>>) -> Result<Vec<CheckedKeys<'_>>, ApiError> {
     for Keys { table, keys, .. } in &asked {
         table_name(table)?;
         let Some(keys) = keys else {
@@ -150,22 +169,53 @@ fn check_gets(asked: Vec<Keys>) -> Result<Vec<(String, bool, Vec<Item>)>, ApiErr
             "Too many items requested for the BatchGetItem call",
         ));
     }
-    asked
-        .into_iter()
-        .map(
-            |Keys {
-                 table,
-                 keys,
-                 consistent,
-             }| {
-                Ok((
-                    table,
-                    consistent.unwrap_or(false),
-                    allowed(keys.expect("checked above"))?,
-                ))
+    asked.into_iter().map(check_asked).collect()
+}
+
+fn check_asked(mut asked: Keys<'_>) -> Result<CheckedKeys<'_>, ApiError> {
+    let mut chosen = Vec::new();
+    let mut operands = None;
+    if asked.projection.is_some() || !asked.placeholders.none() || !asked.legacy.none() {
+        write_chosen(&mut chosen, &asked);
+        let expressions = [present("ProjectionExpression", &asked.projection)];
+        let placeholders = std::mem::take(&mut asked.placeholders);
+        let operands_given = placeholders.resolve(Style::Bare, &expressions, &asked.legacy.given())?;
+        operands = Some(Arc::new(operands_given));
+    }
+    asked.legacy.check()?;
+    Ok(CheckedKeys {
+        keys: allowed(asked.keys.take().expect("checked above"))?,
+        asked,
+        operands,
+        chosen,
+    })
+}
+
+fn write_chosen(out: &mut Vec<u8>, asked: &Keys<'_>) {
+    let mut begun = Vec::new();
+    let mut members = Members::begin(&mut begun);
+    if let Some(projection) = &asked.projection {
+        members.string("ProjectionExpression", projection);
+    }
+    if let Some(names) = asked.placeholders.names() {
+        let mut map = Members::begin(members.member("ExpressionAttributeNames"));
+        for (placeholder, name) in names {
+            map.string(placeholder, name);
+        }
+        map.end();
+    }
+    if let Some(attributes) = asked.legacy.attributes() {
+        write_list(
+            members.member("AttributesToGet"),
+            attributes.iter(),
+            |out, name| {
+                write_string(out, name);
             },
-        )
-        .collect()
+        );
+    }
+    // The object's opening brace becomes the comma behind the keys.
+    out.push(b',');
+    out.extend_from_slice(&begun[1..]);
 }
 
 pub(super) async fn batch_get_item<R: Runtime>(
@@ -173,7 +223,7 @@ pub(super) async fn batch_get_item<R: Runtime>(
     body: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
-    let mut asked: Option<Vec<Keys>> = None;
+    let mut asked: Option<Vec<Keys<'_>>> = None;
     let mut capacity: Text<'_> = None;
     let mut inner = Unsupported::default();
     let mut unsupported = decode::members(body, |name, reader| match name {
@@ -200,17 +250,30 @@ pub(super) async fn batch_get_item<R: Runtime>(
     unsupported.check()?;
 
     let mut gets = Vec::with_capacity(asked.len());
-    for (name, consistent, items) in asked {
-        let table = service.table(&name)?;
-        let mut keys = Vec::with_capacity(items.len());
-        for item in items {
+    for part in asked {
+        let table = service.table(&part.asked.table)?;
+        let mut keys = Vec::with_capacity(part.keys.len());
+        for item in part.keys {
             let key = table.key_of_key(&item)?;
             keys.push((item, key));
         }
         check_duplicates(keys.iter().map(|(_, key)| key))?;
+        let mut projection = None;
+        if let Some(operands) = &part.operands {
+            let Keys {
+                projection: text,
+                legacy,
+                ..
+            } = &part.asked;
+            projection = Projection::of(service, text.as_deref(), legacy, operands)?;
+            check_used(Style::Bare, operands)?;
+            check_projection(&table, projection.as_ref())?;
+        }
         gets.push(Gets {
             table,
-            consistent,
+            consistent: part.asked.consistent.unwrap_or(false),
+            projection,
+            chosen: part.chosen,
             keys,
         });
     }
@@ -272,8 +335,10 @@ fn write_gets(out: &mut Vec<u8>, answers: &[(&Gets, Answer<'_>)], wanted: Return
     let mut responses = Members::begin(members.member("Responses"));
     for (gets, answer) in answers {
         let list = responses.member(&gets.table.definition().name);
-        write_list(list, answer.items.iter(), |out, item| {
-            write_item_view(out, item.view())
+        let projection = gets.projection.as_ref().map(Projection::bound);
+        write_list(list, answer.items.iter(), |out, item| match &projection {
+            Some(projection) => projection.write_json(out, item.view()),
+            None => write_item_view(out, item.view()),
         });
     }
     responses.end();
@@ -286,6 +351,7 @@ fn write_gets(out: &mut Vec<u8>, answers: &[(&Gets, Answer<'_>)], wanted: Return
         write_list(table.member("Keys"), answer.unprocessed.iter(), |out, key| {
             write_item(out, key)
         });
+        table.raw(&gets.chosen);
         if gets.consistent {
             table.member("ConsistentRead").extend_from_slice(b"true");
         }
@@ -503,7 +569,7 @@ pub(super) async fn batch_write_item<R: Runtime>(
                 Write {
                     action,
                     condition: None,
-                    return_old: false,
+                    returns: Returns::default(),
                 },
             )
         })

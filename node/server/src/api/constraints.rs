@@ -2,6 +2,9 @@
 
 use super::ApiError;
 
+const EMPTY_TABLE_NAME: &str =
+    "Value at 'TableName' failed to satisfy constraint: Member must have length greater than or equal to 1";
+
 /// DynamoDB reports no more than this many at once.
 const ERRORS_MAX: usize = 10;
 
@@ -81,6 +84,10 @@ impl Constraints {
                 "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+",
             );
         }
+        self.length(value, path, shortest);
+    }
+
+    fn length(&mut self, value: &str, path: &str, shortest: usize) {
         if value.len() < shortest {
             let constraint = format!("Member must have length greater than or equal to {shortest}");
             self.add(value, path, &constraint);
@@ -91,10 +98,72 @@ impl Constraints {
         }
     }
 
-    /// The `TableName` of a read or write.
+    /// A violation in words of its own.
+    pub(crate) fn add_text(&mut self, text: &str) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(text.to_owned());
+        }
+    }
+
+    /// Between `least` and `most`, or absent, in the words of the newer layer, which does not repeat the value.
+    pub(crate) fn within(&mut self, value: Option<i64>, name: &str, least: i64, most: i64) {
+        let Some(value) = value else { return };
+        let bound = if value < least {
+            format!("greater than or equal to {least}")
+        } else if value > most {
+            format!("less than or equal to {most}")
+        } else {
+            return;
+        };
+        self.add_text(&format!(
+            "Value at '{name}' failed to satisfy constraint: Member must have value {bound}"
+        ));
+    }
+
+    pub(crate) fn no_empty_table_name(&mut self, value: Option<&str>) {
+        if value == Some("") {
+            self.add_text(EMPTY_TABLE_NAME);
+        }
+    }
+
+    /// An empty `TableName` is reported before anything else, in the words of another layer.
+    pub(crate) fn table_name_given(value: Option<&str>) -> Result<(), ApiError> {
+        let mut constraints = Constraints::new();
+        constraints.no_empty_table_name(value);
+        constraints.finish()
+    }
+
+    /// The `TableName` of an operation on items: the first of its violations.
+    pub(crate) fn item_table_name(&mut self, value: Option<&str>) {
+        let mut all = Constraints::new();
+        if value.is_some_and(|value| (NAME_BYTES_MIN..=NAME_BYTES_MAX).contains(&value.len())) {
+            all.name(value, "tableName", NAME_BYTES_MIN);
+        } else if let Some(value) = value {
+            all.length(value, "tableName", NAME_BYTES_MIN);
+        } else {
+            all.missing("tableName");
+        }
+        self.errors.append(&mut all.errors);
+    }
+
+    /// The `TableName` of UpdateItem: all of its violations.
+    pub(crate) fn whole_table_name(&mut self, value: Option<&str>) {
+        self.required(value.as_ref(), "tableName");
+        self.name(value, "tableName", NAME_BYTES_MIN);
+    }
+
+    /// The `TableName` of a batch.
     pub(crate) fn table_name(&mut self, value: Option<&str>) {
         self.required(value.as_ref(), "tableName");
         self.name(value, "tableName", 1);
+    }
+
+    /// The first of them, without the envelope.
+    pub(crate) fn finish_bare(mut self) -> Result<(), ApiError> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::validation(self.errors.swap_remove(0)))
     }
 
     /// All of them as one error.

@@ -2,18 +2,68 @@
 //!
 //! Order of the checks, as DynamoDB has it: expression and non-expression parameters in one request; names or values
 //! without an expression; the maps of names and values; each expression; names and values that none used.
+//!
+//! Writes of single items report all of these but a malformed placeholder in an envelope; reads report them bare.
 
-use cairn_expression::{ExpressionError, Names, Values};
+use std::fmt;
+
+use cairn_expression::{ExpressionError, Names, Problem, Values};
 use cairn_item::json::Reader;
 use cairn_item::{ItemError, Value};
 
 use super::ApiError;
 use super::decode::Text;
+use crate::route::Operands;
 
 impl From<ExpressionError> for ApiError {
     fn from(error: ExpressionError) -> ApiError {
         ApiError::validation(error.to_string())
     }
+}
+
+/// How an operation reports what is wrong with its expressions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// GetItem, BatchGetItem, Query, Scan.
+    Bare,
+    /// PutItem, DeleteItem, UpdateItem.
+    Enveloped,
+}
+
+impl Style {
+    pub(super) fn refuse(self, problem: impl fmt::Display) -> ApiError {
+        match self {
+            Style::Bare => ApiError::validation(problem.to_string()),
+            Style::Enveloped => envelope(problem),
+        }
+    }
+
+    /// Of the map of names or values.
+    fn refuse_map(self, error: &ExpressionError) -> ApiError {
+        match error.problem {
+            Problem::MapKey { .. } | Problem::MapKeyEmpty(_) | Problem::MapKeyTooLong(_) => {
+                Style::Bare.refuse(error)
+            }
+            _ => self.refuse(error),
+        }
+    }
+
+    fn refuse_value(self, key: &str, error: &ItemError) -> ApiError {
+        let named = format_args!("ExpressionAttributeValues contains invalid value: {error} for key {key}");
+        match (error, self) {
+            (ItemError::StringSetEmpty | ItemError::NumberSetEmpty | ItemError::BinarySetEmpty, _)
+            | (ItemError::ValueEmpty | ItemError::ValueAmbiguous, Style::Bare) => self.refuse(named),
+            (ItemError::ValueEmpty | ItemError::ValueAmbiguous, Style::Enveloped) => {
+                Style::Bare.refuse(error)
+            }
+            _ => self.refuse(error),
+        }
+    }
+}
+
+/// The form of a single refusal by the validation that comes before everything else.
+pub(super) fn envelope(problem: impl fmt::Display) -> ApiError {
+    ApiError::validation(format!("1 validation error detected: {problem}"))
 }
 
 /// `ExpressionAttributeNames` and `ExpressionAttributeValues` as they stand in the request.
@@ -24,80 +74,131 @@ pub(super) struct Placeholders {
 }
 
 impl Placeholders {
-    pub(super) fn member(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, ApiError> {
-        match name {
-            "ExpressionAttributeNames" => {
-                let mut names = Vec::new();
-                reader.begin_object()?;
-                while let Some(key) = reader.next_key()? {
-                    names.push((key.into_owned(), reader.string()?.into_owned()));
-                }
-                self.names = Some(names);
-                Ok(true)
-            }
-            "ExpressionAttributeValues" => {
-                let mut values = Vec::new();
-                reader.begin_object()?;
-                while let Some(key) = reader.next_key()? {
-                    values.push((key.into_owned(), reader.checked_value()?));
-                }
-                self.values = Some(values);
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+    pub(super) fn none(&self) -> bool {
+        self.names.is_none() && self.values.is_none()
     }
 
-    /// Checks them against the expressions of the request. `valued` are the expression parameters of the operation
-    /// that may use values, by name, with what the request gave; `given` is whether it has any expression at all.
+    /// The names as given.
+    pub(super) fn names(&self) -> Option<&[(String, String)]> {
+        self.names.as_deref()
+    }
+
+    pub(super) fn member(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, ApiError> {
+        Ok(self.names_member(name, reader)? || self.values_member(name, reader)?)
+    }
+
+    /// For operations whose expressions use no values.
+    pub(super) fn names_member(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, ApiError> {
+        if name != "ExpressionAttributeNames" {
+            return Ok(false);
+        }
+        let mut names = Vec::new();
+        reader.begin_object()?;
+        while let Some(key) = reader.next_key()? {
+            names.push((key.into_owned(), reader.string()?.into_owned()));
+        }
+        self.names = Some(names);
+        Ok(true)
+    }
+
+    fn values_member(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, ApiError> {
+        if name != "ExpressionAttributeValues" {
+            return Ok(false);
+        }
+        let mut values = Vec::new();
+        reader.begin_object()?;
+        while let Some(key) = reader.next_key()? {
+            values.push((key.into_owned(), reader.checked_value()?));
+        }
+        self.values = Some(values);
+        Ok(true)
+    }
+
+    /// Checks them beside the other parameters of the request. `expressions` and `others` are its parameters that carry
+    /// expressions and those that expressions replaced, in DynamoDB's order, each with whether it is there.
     pub(super) fn resolve(
         self,
-        given: bool,
-        valued: &[(&str, &Text<'_>)],
-    ) -> Result<(Names, Values), ApiError> {
-        if self.names.is_some() && !given {
-            return Err(ApiError::validation(
-                "ExpressionAttributeNames can only be specified when using expressions",
-            ));
-        }
-        if self.values.is_some() && valued.iter().all(|(_, expression)| expression.is_none()) {
-            let names: Vec<&str> = valued.iter().map(|(name, _)| *name).collect();
-            let are = if names.len() > 1 { "are" } else { "is" };
-            return Err(ApiError::validation(format!(
-                "ExpressionAttributeValues can only be specified when using expressions: {} {are} null",
-                names.join(" and ")
+        style: Style,
+        expressions: &[(&'static str, bool)],
+        others: &[(&'static str, bool)],
+    ) -> Result<Operands, ApiError> {
+        let given = names_of(expressions, true);
+        let others = names_of(others, true);
+        if !given.is_empty() && !others.is_empty() {
+            return Err(style.refuse(format_args!(
+                "Can not use both expression and non-expression parameters in the same request: Non-expression \
+                 parameters: {{{}}} Expression parameters: {{{}}}",
+                others.join(", "),
+                given.join(", ")
             )));
         }
-        let names = self.names.map_or_else(|| Ok(Names::none()), Names::new)?;
-        let mut checked = Vec::new();
-        let present = self.values.is_some();
-        for (key, value) in self.values.into_iter().flatten() {
-            let value = value.map_err(|error| {
-                ApiError::validation(format!(
-                    "ExpressionAttributeValues contains invalid value: {error} for key {key}"
-                ))
-            })?;
-            checked.push((key, value));
+        if self.names.is_some() && given.is_empty() {
+            return Err(style.refuse("ExpressionAttributeNames can only be specified when using expressions"));
         }
-        let values = if present {
-            Values::new(checked)?
-        } else {
-            Values::none()
+        let without = names_of(expressions, false);
+        let valued = |name: &&str| *name != "ProjectionExpression";
+        if self.values.is_some() && !given.iter().any(valued) {
+            let missing: Vec<&str> = without.into_iter().filter(valued).collect();
+            let are = if missing.len() > 1 { "are" } else { "is" };
+            let which = match style {
+                Style::Bare => format!(": {} {are} null", missing.join(" and ")),
+                Style::Enveloped => String::new(),
+            };
+            return Err(style.refuse(format_args!(
+                "ExpressionAttributeValues can only be specified when using expressions{which}"
+            )));
+        }
+        let names = match self.names {
+            Some(names) => Names::new(names).map_err(|error| style.refuse_map(&error))?,
+            None => Names::none(),
         };
-        values.check_size(&names)?;
-        Ok((names, values))
+        let values = match self.values {
+            Some(values) => check_values(style, values)?,
+            None => Values::none(),
+        };
+        values.check_size(&names).map_err(|error| style.refuse(error))?;
+        Ok(Operands { names, values })
     }
 }
 
-/// Refuses a request that has parameters of both kinds; each list holds the names of those present.
-pub(super) fn check_not_mixed(expressions: &[&str], others: &[&str]) -> Result<(), ApiError> {
-    if expressions.is_empty() || others.is_empty() {
-        return Ok(());
+/// The keys are checked before the values.
+fn check_values(style: Style, values: Vec<(String, Result<Value, ItemError>)>) -> Result<Values, ApiError> {
+    let mut wrong: Option<(String, ItemError)> = None;
+    let mut checked = Vec::with_capacity(values.len());
+    for (key, value) in values {
+        match value {
+            Ok(value) => checked.push((key, value)),
+            Err(error) => {
+                checked.push((key.clone(), Value::Null));
+                // Of several the one is reported that comes first in the order of the keys.
+                if wrong.as_ref().is_none_or(|(first, _)| key < *first) {
+                    wrong = Some((key, error));
+                }
+            }
+        }
     }
-    Err(ApiError::validation(format!(
-        "Can not use both expression and non-expression parameters in the same request: Non-expression parameters: \
-         {{{}}} Expression parameters: {{{}}}",
-        others.join(", "),
-        expressions.join(", ")
-    )))
+    let values = Values::new(checked).map_err(|error| style.refuse_map(&error))?;
+    match wrong {
+        Some((key, error)) => Err(style.refuse_value(&key, &error)),
+        None => Ok(values),
+    }
+}
+
+fn names_of(parameters: &[(&'static str, bool)], given: bool) -> Vec<&'static str> {
+    let wanted = parameters.iter().filter(|(_, present)| *present == given);
+    wanted.map(|(name, _)| *name).collect()
+}
+
+/// The last check of a request's expressions, once all of them are bound.
+pub(super) fn check_used(style: Style, operands: &Operands) -> Result<(), ApiError> {
+    let used = operands
+        .names
+        .check_used()
+        .and_then(|()| operands.values.check_used());
+    used.map_err(|error| style.refuse(error))
+}
+
+/// Whether a parameter is there, by its name.
+pub(super) fn present(name: &'static str, text: &Text<'_>) -> (&'static str, bool) {
+    (name, text.is_some())
 }

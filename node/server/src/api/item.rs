@@ -1,14 +1,17 @@
-//! GetItem, PutItem, DeleteItem.
+//! GetItem, and writing answers.
+
+use std::sync::Arc;
 
 use cairn_item::json::{write_item_view, write_string};
-use cairn_item::{ItemBytes, ItemError};
 use cairn_runtime::Runtime;
 
 use super::capacity::{Capacity, ReturnCapacity};
 use super::constraints::Constraints;
-use super::decode::{self, CheckedItem, Text, Unsupported};
+use super::decode::{self, CheckedItem, Text};
+use super::expressions::{Placeholders, Style, check_used, present};
+use super::legacy::Legacy;
+use super::projection::{Projection, check_projection};
 use super::{ApiError, Service};
-use crate::route::{Action, Write};
 
 /// Writes the members of a response object, with the commas between them.
 pub(super) struct Members<'a> {
@@ -40,6 +43,15 @@ impl<'a> Members<'a> {
         self.member(name).extend_from_slice(value.to_string().as_bytes());
     }
 
+    /// Members after the first one, written elsewhere with the commas before them.
+    pub(super) fn raw(&mut self, members: &[u8]) {
+        assert!(
+            !self.empty || members.is_empty(),
+            "a comma needs a member before it"
+        );
+        self.out.extend_from_slice(members);
+    }
+
     pub(super) fn capacity(&mut self, wanted: ReturnCapacity, table: &str, capacity: Capacity) {
         if wanted != ReturnCapacity::None {
             capacity.write_json(self.member("ConsumedCapacity"), table, wanted);
@@ -57,6 +69,9 @@ struct GetItem<'a> {
     key: CheckedItem,
     consistent: Option<bool>,
     capacity: Text<'a>,
+    projection: Text<'a>,
+    placeholders: Placeholders,
+    legacy: Legacy,
 }
 
 pub(super) async fn get_item<R: Runtime>(
@@ -70,198 +85,65 @@ pub(super) async fn get_item<R: Runtime>(
         "Key" => decode::item(reader, &mut request.key),
         "ConsistentRead" => decode::boolean(reader, &mut request.consistent),
         "ReturnConsumedCapacity" => decode::text(reader, &mut request.capacity),
-        _ => Ok(false),
+        "ProjectionExpression" => decode::text(reader, &mut request.projection),
+        _ => Ok(request.placeholders.names_member(name, reader)? || request.legacy.get_member(name, reader)?),
     })?;
     let GetItem {
         table,
         key,
         consistent,
         capacity,
+        projection,
+        placeholders,
+        legacy,
     } = request;
 
+    Constraints::table_name_given(table.as_deref())?;
     let mut constraints = Constraints::new();
     constraints.required(key.as_ref(), "key");
-    constraints.table_name(table.as_deref());
+    constraints.item_table_name(table.as_deref());
     constraints.one_of(
         capacity.as_deref(),
         "returnConsumedCapacity",
         &ReturnCapacity::ALLOWED,
     );
+    legacy.constraints(&mut constraints);
     constraints.finish()?;
     unsupported.check()?;
+    let mut operands = None;
+    if projection.is_some() || !placeholders.none() || !legacy.none() {
+        let expressions = [present("ProjectionExpression", &projection)];
+        operands = Some(Arc::new(placeholders.resolve(
+            Style::Bare,
+            &expressions,
+            &legacy.given(),
+        )?));
+    }
+    legacy.check()?;
     let (table, key) = (table.expect("required"), key.expect("required")?);
 
     let wanted = ReturnCapacity::parse(capacity.as_deref());
     let table = service.table(&table)?;
     let key = table.key_from_key(key)?;
+    let mut chosen = None;
+    if let Some(operands) = &operands {
+        chosen = Projection::of(service, projection.as_deref(), &legacy, operands)?;
+        check_used(Style::Bare, operands)?;
+    }
+    check_projection(&table, chosen.as_ref())?;
     let item = service.get(&table, &key).await?;
 
     let mut members = Members::begin(out);
     if let Some(item) = &item {
-        write_item_view(members.member("Item"), item.view());
+        let out = members.member("Item");
+        match &chosen {
+            Some(chosen) => chosen.bound().write_json(out, item.view()),
+            None => write_item_view(out, item.view()),
+        }
     }
     let bytes = item.as_ref().map_or(0, |item| u64::from(item.item_bytes()));
     let capacity = Capacity::of_read(bytes, consistent.unwrap_or(false));
     members.capacity(wanted, &table.definition().name, capacity);
-    members.end();
-    Ok(())
-}
-
-/// What PutItem and DeleteItem have in common.
-#[derive(Default)]
-struct WriteItem<'a> {
-    table: Text<'a>,
-    /// The item, or the key.
-    item: CheckedItem,
-    return_values: Text<'a>,
-    capacity: Text<'a>,
-    metrics: Text<'a>,
-    on_failure: Text<'a>,
-}
-
-const RETURN_VALUES: [&str; 5] = ["ALL_NEW", "UPDATED_OLD", "ALL_OLD", "NONE", "UPDATED_NEW"];
-
-impl<'a> WriteItem<'a> {
-    fn decode(body: &'a [u8], item: &str) -> Result<(WriteItem<'a>, Unsupported), ApiError> {
-        let mut request = WriteItem::default();
-        let unsupported = decode::members(body, |name, reader| match name {
-            "TableName" => decode::text(reader, &mut request.table),
-            "ReturnValues" => decode::text(reader, &mut request.return_values),
-            "ReturnConsumedCapacity" => decode::text(reader, &mut request.capacity),
-            "ReturnItemCollectionMetrics" => decode::text(reader, &mut request.metrics),
-            "ReturnValuesOnConditionCheckFailure" => decode::text(reader, &mut request.on_failure),
-            _ if name == item => decode::item(reader, &mut request.item),
-            _ => Ok(false),
-        })?;
-        Ok((request, unsupported))
-    }
-
-    /// `item` is the path of the item or key.
-    fn check(&self, item: &str) -> Result<(), ApiError> {
-        let mut name = Constraints::new();
-        name.table_name(self.table.as_deref());
-        name.finish()?;
-        let mut constraints = Constraints::new();
-        constraints.required(self.item.as_ref(), item);
-        constraints.one_of(
-            self.capacity.as_deref(),
-            "returnConsumedCapacity",
-            &ReturnCapacity::ALLOWED,
-        );
-        constraints.one_of(self.return_values.as_deref(), "returnValues", &RETURN_VALUES);
-        constraints.one_of(
-            self.metrics.as_deref(),
-            "returnItemCollectionMetrics",
-            &["SIZE", "NONE"],
-        );
-        constraints.one_of(
-            self.on_failure.as_deref(),
-            "returnValuesOnConditionCheckFailure",
-            &["ALL_OLD", "NONE"],
-        );
-        constraints.finish()
-    }
-
-    /// Whether the old item is wanted; on a whole item nothing else can be.
-    fn return_old(&self) -> Result<bool, ApiError> {
-        match self.return_values.as_deref() {
-            None | Some("NONE") => Ok(false),
-            Some("ALL_OLD") => Ok(true),
-            Some(_) => Err(ApiError::validation("ReturnValues can only be ALL_OLD or NONE")),
-        }
-    }
-}
-
-/// DynamoDB wraps these refusals of PutItem the way it does constraints, and no others.
-fn put_refusal(error: ItemError) -> ApiError {
-    let wrapped = matches!(
-        error,
-        ItemError::StringSetEmpty
-            | ItemError::NumberSetEmpty
-            | ItemError::BinarySetEmpty
-            | ItemError::StringSetDuplicates(_)
-            | ItemError::NumberSetDuplicates
-            | ItemError::BinarySetDuplicates(_)
-    );
-    if wrapped { wrap(error.into()) } else { error.into() }
-}
-
-fn wrap(mut error: ApiError) -> ApiError {
-    error.message = format!("1 validation error detected: {}", error.message);
-    error
-}
-
-pub(super) async fn put_item<R: Runtime>(
-    service: &Service<R>,
-    body: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), ApiError> {
-    let (request, unsupported) = WriteItem::decode(body, "Item")?;
-    request.check("item")?;
-    unsupported.check()?;
-    let return_old = request.return_old().map_err(wrap);
-    let item = request.item.expect("required").map_err(put_refusal)?;
-    let return_old = return_old?;
-
-    let table = service.table(&request.table.expect("required"))?;
-    let key = table.key_of_item(&item)?;
-    let item_bytes = u32::try_from(item.size()).expect("item sizes are limited");
-    let action = Action::Put {
-        item: ItemBytes::from_item(&item).into_vec(),
-        item_bytes,
-    };
-    let written = service
-        .write(
-            &table,
-            &key,
-            Write {
-                action,
-                condition: None,
-                return_old,
-            },
-        )
-        .await?;
-
-    let mut members = Members::begin(out);
-    if let Some(old) = &written.old {
-        write_item_view(members.member("Attributes"), old.view());
-    }
-    let capacity = Capacity::of_write(written.old_item_bytes.unwrap_or(0), item_bytes);
-    members.capacity(
-        ReturnCapacity::parse(request.capacity.as_deref()),
-        &table.definition().name,
-        capacity,
-    );
-    members.end();
-    Ok(())
-}
-
-pub(super) async fn delete_item<R: Runtime>(
-    service: &Service<R>,
-    body: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), ApiError> {
-    let (request, unsupported) = WriteItem::decode(body, "Key")?;
-    request.check("key")?;
-    unsupported.check()?;
-    let return_old = request.return_old();
-    let key = request.item.expect("required")?;
-    let return_old = return_old?;
-
-    let table = service.table(&request.table.expect("required"))?;
-    let key = table.key_from_key(key)?;
-    let written = service.delete(&table, &key, None, return_old).await?;
-
-    let mut members = Members::begin(out);
-    if let Some(old) = &written.old {
-        write_item_view(members.member("Attributes"), old.view());
-    }
-    let capacity = Capacity::of_write(written.old_item_bytes.unwrap_or(0), 0);
-    members.capacity(
-        ReturnCapacity::parse(request.capacity.as_deref()),
-        &table.definition().name,
-        capacity,
-    );
     members.end();
     Ok(())
 }

@@ -19,8 +19,15 @@ mod capacity;
 mod item;
 mod table;
 
-mod batch;
 mod expressions;
+mod legacy;
+mod parsed;
+mod projection;
+
+mod update;
+mod write;
+
+mod batch;
 mod key_condition;
 mod query;
 mod scan;

@@ -1,12 +1,14 @@
 //! Query.
 
-use cairn_expression::KeyCondition;
+use std::sync::Arc;
+
 use cairn_item::Item;
 use cairn_runtime::Runtime;
 
 use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
-use super::expressions::{Placeholders, check_not_mixed};
+use super::expressions::{Style, check_used, present};
+use super::projection::check_projection;
 use super::scan::{PageParameters, resolve_start};
 use super::{ApiError, Query, Service, key_condition};
 use crate::catalog::{PrimaryKey, Table};
@@ -20,44 +22,43 @@ pub(super) async fn query<R: Runtime>(
     let mut forward = None;
     let mut conditions = None;
     let mut expression: Text<'_> = None;
-    let mut placeholders = Placeholders::default();
     let mut inner = Unsupported::default();
     let mut unsupported = decode::members(body, |name, reader| match name {
         "ScanIndexForward" => decode::boolean(reader, &mut forward),
         "KeyConditions" => key_condition::decode(reader, &mut inner, &mut conditions),
         "KeyConditionExpression" => decode::text(reader, &mut expression),
-        _ => Ok(placeholders.member(name, reader)? || common.member(name, reader)?),
+        _ => common.member(name, "QueryFilter", reader),
     })?;
     unsupported.merge(inner);
-    let mut constraints = Constraints::new();
-    common.constraints(&mut constraints);
-    key_condition::constraints(&mut constraints, conditions.as_deref().unwrap_or_default());
-    constraints.finish()?;
-    if common.limit.is_some_and(|limit| limit < 1) {
-        // Query words this one differently from Scan.
-        return Err(ApiError::validation(
-            "1 validation error detected: Value at 'Limit' failed to satisfy constraint: Member must have value \
-             greater than or equal to 1",
-        ));
-    }
+    check(&common, conditions.as_deref().unwrap_or_default())?;
     unsupported.check()?;
-    if expression.is_some() && conditions.is_some() {
-        check_not_mixed(&["KeyConditionExpression"], &["KeyConditions"])?;
-    }
-    let valued = [
-        ("FilterExpression", &None),
-        ("KeyConditionExpression", &expression),
+    let expressions = [
+        present("ProjectionExpression", &common.projection),
+        present("FilterExpression", &common.filter),
+        present("KeyConditionExpression", &expression),
     ];
-    let (names, values) = placeholders.resolve(expression.is_some(), &valued)?;
+    let mut others = common.legacy.given().to_vec();
+    others.push(("KeyConditions", conditions.is_some()));
+    let placeholders = std::mem::take(&mut common.placeholders);
+    let operands = Arc::new(placeholders.resolve(Style::Bare, &expressions, &others)?);
+    let mut constraints = Constraints::new();
+    common.check_select(&mut constraints);
+    constraints.finish()?;
+    common.legacy.check()?;
     let start = common.take_start()?;
-    // What an expression says is found without the table; what a table makes of it comes after the table.
-    let parsed = expression.as_deref().map(KeyCondition::parse).transpose()?;
+    // What expressions say is found without the table; what a table makes of it comes after the table.
+    let filter = common.filter(service, &operands)?;
+    let projection = common.projection(service, &operands)?;
+    common.check_select_use()?;
+    let parsed = expression
+        .as_deref()
+        .map(|text| service.parsed().key_condition(text))
+        .transpose()?;
     let clauses = parsed
         .as_ref()
-        .map(|parsed| parsed.bind(&names, &values))
+        .map(|parsed| parsed.bind(&operands.names, &operands.values))
         .transpose()?;
-    names.check_used()?;
-    values.check_used()?;
+    check_used(Style::Bare, &operands)?;
     let conditions = match (&clauses, conditions) {
         (Some(_), _) => Vec::new(),
         (None, Some(conditions)) => key_condition::check(conditions)?,
@@ -67,26 +68,54 @@ pub(super) async fn query<R: Runtime>(
             ));
         }
     };
-    let count_only = common.count_only()?;
 
     let table = service.table(common.table.as_deref().expect("required"))?;
     let start = query_start(&table, start)?;
+    if let Some(filter) = &filter {
+        filter.bound().check_key_scalar("Key", &table.key_names())?;
+    }
+    check_projection(&table, projection.as_ref())?;
     let (partition, condition) = match clauses {
         Some(clauses) => key_condition::of_expression(&table, &clauses)?,
         None => key_condition::resolve(&table, &conditions)?,
     };
+    if let Some(filter) = &filter {
+        filter.bound().check_not_on_key(&table.key_names())?;
+    }
     let query = Query {
         partition,
         condition,
         forward: forward.unwrap_or(true),
         start,
         limit: common.limit(),
-        filter: None,
-        count_only,
+        filter,
+        count_only: common.count_only(),
     };
     let page = service.query(&table, query).await?;
-    common.respond(out, &table, &page, count_only);
+    common.respond(out, &table, &page, projection.as_ref());
     Ok(())
+}
+
+/// The constraints of a Query. Without a table's name it is judged by an older layer, which reports all of them together.
+fn check(common: &PageParameters<'_>, conditions: &[key_condition::Written]) -> Result<(), ApiError> {
+    let mut constraints = Constraints::new();
+    if common.table.is_none() {
+        common.check_select(&mut constraints);
+        common.check_capacity(&mut constraints);
+        constraints.missing("tableName");
+        key_condition::constraints(&mut constraints, conditions);
+        constraints.at_least(common.limit, "limit", 1);
+        return constraints.finish();
+    }
+    constraints.within(common.limit, "Limit", 1, i64::MAX);
+    constraints.no_empty_table_name(common.table.as_deref());
+    constraints.finish()?;
+    let mut constraints = Constraints::new();
+    constraints.item_table_name(common.table.as_deref());
+    common.check_capacity(&mut constraints);
+    key_condition::constraints(&mut constraints, conditions);
+    common.legacy.constraints(&mut constraints);
+    constraints.finish()
 }
 
 /// The starting key of a query: unlike Scan, it does not say what about the key's attributes is wrong.

@@ -1,5 +1,7 @@
 //! Scan, and what Query has in common with it.
 
+use std::sync::Arc;
+
 use cairn_item::json::write_item_view;
 use cairn_item::{Item, ItemError};
 use cairn_runtime::Runtime;
@@ -7,10 +9,14 @@ use cairn_runtime::Runtime;
 use super::capacity::{Capacity, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text};
+use super::expressions::{Placeholders, Style, check_used, envelope, present};
 use super::item::Members;
+use super::legacy::Legacy;
+use super::projection::{Projection, check_projection};
 use super::service::{Page, start_key, write_key_of};
 use super::{ApiError, Scan, Service};
 use crate::catalog::{PrimaryKey, Table};
+use crate::route::{Filter, Operands};
 
 /// Segments that a table may be scanned in.
 const SEGMENTS_MAX: i64 = 1_000_000;
@@ -31,12 +37,18 @@ pub(super) struct PageParameters<'a> {
     pub start: CheckedItem,
     pub consistent: Option<bool>,
     pub capacity: Text<'a>,
+    pub filter: Text<'a>,
+    pub projection: Text<'a>,
+    pub placeholders: Placeholders,
+    pub legacy: Legacy,
 }
 
 impl<'a> PageParameters<'a> {
+    /// `legacy_filter` is the operation's name for what filters replaced.
     pub(super) fn member(
         &mut self,
         name: &str,
+        legacy_filter: &str,
         reader: &mut cairn_item::json::Reader<'a>,
     ) -> Result<bool, ApiError> {
         match name {
@@ -46,13 +58,18 @@ impl<'a> PageParameters<'a> {
             "ExclusiveStartKey" => decode::item(reader, &mut self.start),
             "ConsistentRead" => decode::boolean(reader, &mut self.consistent),
             "ReturnConsumedCapacity" => decode::text(reader, &mut self.capacity),
-            _ => Ok(false),
+            "FilterExpression" => decode::text(reader, &mut self.filter),
+            "ProjectionExpression" => decode::text(reader, &mut self.projection),
+            _ => Ok(self.placeholders.member(name, reader)?
+                || self.legacy.page_member(name, legacy_filter, reader)?),
         }
     }
 
-    pub(super) fn constraints(&self, constraints: &mut Constraints) {
-        constraints.table_name(self.table.as_deref());
+    pub(super) fn check_select(&self, constraints: &mut Constraints) {
         constraints.one_of(self.select.as_deref(), "select", &SELECT);
+    }
+
+    pub(super) fn check_capacity(&self, constraints: &mut Constraints) {
         constraints.one_of(
             self.capacity.as_deref(),
             "returnConsumedCapacity",
@@ -60,19 +77,64 @@ impl<'a> PageParameters<'a> {
         );
     }
 
-    /// Whether only the count is wanted. Indexes and projections, which the other values are about, do not exist.
-    pub(super) fn count_only(&self) -> Result<bool, ApiError> {
-        match self.select.as_deref() {
-            Some("COUNT") => Ok(true),
-            Some("SPECIFIC_ATTRIBUTES") => Err(ApiError::validation(
-                "Must specify the AttributesToGet or ProjectionExpression when choosing to get \
-                 SPECIFIC_ATTRIBUTES",
+    /// Whether `Select` goes with what else is asked for. There are no indexes yet.
+    pub(super) fn check_select_use(&self) -> Result<(), ApiError> {
+        let Some(select) = self.select.as_deref() else {
+            return Ok(());
+        };
+        let projected = if self.legacy.attributes().is_some() {
+            Some("AttributesToGet")
+        } else if self.projection.is_some() {
+            Some("ProjectionExpression")
+        } else {
+            None
+        };
+        match (select, projected) {
+            ("SPECIFIC_ATTRIBUTES", None) => Err(envelope(
+                "Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES",
             )),
-            Some("ALL_PROJECTED_ATTRIBUTES") => Err(ApiError::validation(
+            ("SPECIFIC_ATTRIBUTES", Some(_)) => Ok(()),
+            (select, Some(projected)) => {
+                let select = if select == "COUNT" {
+                    "only the Count"
+                } else {
+                    select
+                };
+                Err(envelope(format_args!(
+                    "Cannot specify the {projected} when choosing to get {select}"
+                )))
+            }
+            ("ALL_PROJECTED_ATTRIBUTES", None) => Err(envelope(
                 "ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName",
             )),
-            _ => Ok(false),
+            _ => Ok(()),
         }
+    }
+
+    pub(super) fn count_only(&self) -> bool {
+        self.select.as_deref() == Some("COUNT")
+    }
+
+    /// The filter, checked as far as it can be without the table.
+    pub(super) fn filter<R: Runtime>(
+        &self,
+        service: &Service<R>,
+        operands: &Arc<Operands>,
+    ) -> Result<Option<Filter>, ApiError> {
+        let Some(text) = &self.filter else {
+            return Ok(None);
+        };
+        let parsed = service.parsed().filter(text)?;
+        parsed.bind(&operands.names, &operands.values)?;
+        Ok(Some(Filter::new(parsed, Arc::clone(operands))))
+    }
+
+    pub(super) fn projection<R: Runtime>(
+        &self,
+        service: &Service<R>,
+        operands: &Arc<Operands>,
+    ) -> Result<Option<Projection>, ApiError> {
+        Projection::of(service, self.projection.as_deref(), &self.legacy, operands)
     }
 
     /// The starting key, if its values are allowed.
@@ -89,7 +151,13 @@ impl<'a> PageParameters<'a> {
     }
 
     /// Writes the answer.
-    pub(super) fn respond(&self, out: &mut Vec<u8>, table: &Table, page: &Page, count_only: bool) {
+    pub(super) fn respond(
+        &self,
+        out: &mut Vec<u8>,
+        table: &Table,
+        page: &Page,
+        projection: Option<&Projection>,
+    ) {
         let mut members = Members::begin(out);
         let bytes = page.scanned_bytes;
         members.capacity(
@@ -98,14 +166,18 @@ impl<'a> PageParameters<'a> {
             Capacity::of_read(bytes, self.consistent.unwrap_or(false)),
         );
         members.number("Count", page.count);
-        if !count_only {
+        if !self.count_only() {
+            let projection = projection.map(Projection::bound);
             let list = members.member("Items");
             list.push(b'[');
             for (index, item) in page.items.iter().enumerate() {
                 if index > 0 {
                     list.push(b',');
                 }
-                write_item_view(list, item.view());
+                match &projection {
+                    Some(projection) => projection.write_json(list, item.view()),
+                    None => write_item_view(list, item.view()),
+                }
             }
             list.push(b']');
         }
@@ -154,17 +226,25 @@ pub(super) async fn scan<R: Runtime>(
     let unsupported = decode::members(body, |name, reader| match name {
         "Segment" => decode::integer(reader, &mut segment),
         "TotalSegments" => decode::integer(reader, &mut total),
-        _ => common.member(name, reader),
+        _ => common.member(name, "ScanFilter", reader),
     })?;
-    let mut constraints = Constraints::new();
-    common.constraints(&mut constraints);
-    constraints.at_least(common.limit, "limit", 1);
-    constraints.at_least(segment, "segment", 0);
-    constraints.at_least(total, "totalSegments", 1);
-    constraints.at_most(total, "totalSegments", SEGMENTS_MAX);
-    constraints.finish()?;
+    check(&common, segment, total)?;
     unsupported.check()?;
+    let expressions = [
+        present("ProjectionExpression", &common.projection),
+        present("FilterExpression", &common.filter),
+    ];
+    let placeholders = std::mem::take(&mut common.placeholders);
+    let operands = Arc::new(placeholders.resolve(Style::Bare, &expressions, &common.legacy.given())?);
+    common.legacy.check()?;
     let start = common.take_start()?;
+    let filter = common.filter(service, &operands)?;
+    let projection = common.projection(service, &operands)?;
+    check_used(Style::Bare, &operands)?;
+    let mut constraints = Constraints::new();
+    common.check_select(&mut constraints);
+    constraints.finish()?;
+    common.check_select_use()?;
     let segment = match (segment, total) {
         (None, None) => None,
         (Some(_), None) => {
@@ -180,28 +260,56 @@ pub(super) async fn scan<R: Runtime>(
             ));
         }
         (Some(segment), Some(total)) if segment >= total => {
-            return Err(ApiError::validation(format!(
-                "The Segment parameter is zero-based and must be less than parameter TotalSegments: Segment: \
-                 {segment} is not less than TotalSegments: {total}"
-            )));
+            return Err(ApiError::validation(
+                "The Segment parameter is zero-based and must be less than parameter TotalSegments",
+            ));
         }
         (Some(segment), Some(total)) => {
             let small = |number: i64| u32::try_from(number).expect("at most a million");
             Some((small(segment), small(total)))
         }
     };
-    let count_only = common.count_only()?;
 
     let table = service.table(common.table.as_deref().expect("required"))?;
     let start = resolve_start(&table, start)?;
+    if let Some(filter) = &filter {
+        filter.bound().check_key_scalar("Key", &table.key_names())?;
+    }
+    check_projection(&table, projection.as_ref())?;
     let scan = Scan {
         segment,
         start,
         limit: common.limit(),
-        filter: None,
-        count_only,
+        filter,
+        count_only: common.count_only(),
     };
     let page = service.scan(&table, scan).await?;
-    common.respond(out, &table, &page, count_only);
+    common.respond(out, &table, &page, projection.as_ref());
     Ok(())
+}
+
+/// The constraints of a Scan. Without a table's name it is judged by an older layer, which reports all of them together.
+fn check(common: &PageParameters<'_>, segment: Option<i64>, total: Option<i64>) -> Result<(), ApiError> {
+    let mut constraints = Constraints::new();
+    if common.table.is_none() {
+        common.check_select(&mut constraints);
+        constraints.at_least(total, "totalSegments", 1);
+        constraints.at_most(total, "totalSegments", SEGMENTS_MAX);
+        common.check_capacity(&mut constraints);
+        constraints.missing("tableName");
+        constraints.at_least(segment, "segment", 0);
+        constraints.at_most(segment, "segment", SEGMENTS_MAX - 1);
+        constraints.at_least(common.limit, "limit", 1);
+        return constraints.finish();
+    }
+    constraints.within(common.limit, "Limit", 1, i64::MAX);
+    constraints.within(segment, "Segment", 0, SEGMENTS_MAX - 1);
+    constraints.within(total, "TotalSegments", 1, SEGMENTS_MAX);
+    constraints.no_empty_table_name(common.table.as_deref());
+    constraints.finish()?;
+    let mut constraints = Constraints::new();
+    constraints.item_table_name(common.table.as_deref());
+    common.check_capacity(&mut constraints);
+    common.legacy.constraints(&mut constraints);
+    constraints.finish()
 }

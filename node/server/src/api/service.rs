@@ -12,10 +12,11 @@ use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
 
 use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNAVAILABLE, UNKNOWN_OPERATION};
-use super::{ApiError, batch, item, query, scan, table};
+use super::parsed::Parsed;
+use super::{ApiError, batch, item, query, scan, table, update, write};
 use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDefinition, TableStatus, Usage, hash_of};
 use crate::node::Control;
-use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Router, Write, Written};
+use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Write, Written};
 
 /// A page of Query or Scan ends with the item that makes it reach this size.
 pub const PAGE_BYTES_MAX: u64 = 1 << 20;
@@ -32,6 +33,7 @@ struct Inner<R: Runtime> {
     region: String,
     account: String,
     node: NodeId,
+    parsed: Parsed,
 }
 
 impl<R: Runtime> Clone for Service<R> {
@@ -106,6 +108,7 @@ impl<R: Runtime> Service<R> {
                 region,
                 account,
                 node,
+                parsed: Parsed::default(),
             }),
         }
     }
@@ -119,8 +122,9 @@ impl<R: Runtime> Service<R> {
         let before = out.len();
         let result = match operation {
             "GetItem" => item::get_item(self, body, out).await,
-            "PutItem" => item::put_item(self, body, out).await,
-            "DeleteItem" => item::delete_item(self, body, out).await,
+            "PutItem" => write::put_item(self, body, out).await,
+            "DeleteItem" => write::delete_item(self, body, out).await,
+            "UpdateItem" => update::update_item(self, body, out).await,
             // The rarer ones are boxed, so that their state does not make every request's future larger.
             "BatchGetItem" => Box::pin(batch::batch_get_item(self, body, out)).await,
             "BatchWriteItem" => Box::pin(batch::batch_write_item(self, body, out)).await,
@@ -182,6 +186,11 @@ impl<R: Runtime> Service<R> {
         self.inner.catalog.borrow()
     }
 
+    /// The expressions that this shard has parsed.
+    pub(super) fn parsed(&self) -> &Parsed {
+        &self.inner.parsed
+    }
+
     pub(super) fn region(&self) -> &str {
         &self.inner.region
     }
@@ -237,7 +246,10 @@ impl<R: Runtime> Service<R> {
             Write {
                 action,
                 condition,
-                return_old,
+                returns: Returns {
+                    old: return_old,
+                    ..Returns::default()
+                },
             },
         )
         .await
@@ -260,7 +272,10 @@ impl<R: Runtime> Service<R> {
             Write {
                 action: Action::Delete,
                 condition,
-                return_old,
+                returns: Returns {
+                    old: return_old,
+                    ..Returns::default()
+                },
             },
         )
         .await

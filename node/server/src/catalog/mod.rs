@@ -103,6 +103,13 @@ impl Table {
         )
     }
 
+    /// The names of the key attributes, the partition key's first.
+    #[must_use]
+    pub fn key_names(&self) -> Vec<&str> {
+        let keys = std::iter::once(&self.definition.partition_key).chain(&self.definition.sort_key);
+        keys.map(|key| key.name.as_str()).collect()
+    }
+
     /// The primary key of a whole item.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use super::{
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE};
 use crate::node::Control;
-use crate::route::{Action, Router, Write, stored_view};
+use crate::route::{Action, Returns, Router, Write, stored_view};
 
 /// Tables of a node. DynamoDB's default limit per account and region.
 pub(crate) const TABLES_MAX: usize = 2500;
@@ -337,7 +337,7 @@ impl<R: Runtime> Store<R> {
         let write = Write {
             action,
             condition: None,
-            return_old: false,
+            returns: Returns::default(),
         };
         self.router.write(target, storage_key.as_bytes(), write).await?;
         Ok(())

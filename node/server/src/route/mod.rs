@@ -10,6 +10,7 @@
 //!    stops receiving, and its mailbox fills. Nothing it does for them waits for another shard, so two full mailboxes
 //!    cannot wait for each other.
 
+mod evaluate;
 mod handle;
 mod request;
 
@@ -23,8 +24,9 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, Refused, reply};
 use cairn_runtime::sync::{Semaphore, timeout};
 use cairn_runtime::{Queue, Runtime};
 
+pub use evaluate::{Condition, Filter, Operands, Update};
 pub use handle::ItemHandle;
-pub use request::{Action, Condition, Filter, Write};
+pub use request::{Action, Returns, Write};
 
 pub(crate) use handle::{ItemCopy, stored_view};
 pub(crate) use request::{PageDone, PageRequest, Request};
@@ -93,8 +95,12 @@ pub(crate) struct Target {
 pub struct Written {
     /// The item that was there, when it was asked for.
     pub old: Option<ItemHandle>,
+    /// The item that is there now, when it was asked for.
+    pub new: Option<ItemHandle>,
     /// DynamoDB size of the item that was there.
     pub old_item_bytes: Option<u32>,
+    /// DynamoDB size of the item that is there now.
+    pub new_item_bytes: Option<u32>,
 }
 
 /// One shard's way to every partition.
@@ -179,7 +185,9 @@ impl<R: Runtime> Router<R> {
         };
         Ok(Written {
             old: done.old.map(ItemHandle::from_copy),
+            new: done.new.map(ItemHandle::from_copy),
             old_item_bytes: done.old_item_bytes,
+            new_item_bytes: done.new_item_bytes,
         })
     }
 

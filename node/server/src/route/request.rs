@@ -3,35 +3,40 @@
 //! The same functions serve a request of the own shard and one that came through the mailbox; only the form of
 //! the items in the answer differs (handles at home, copies abroad).
 
-use std::sync::Arc;
-
 use cairn_engine::ids::PartitionId;
 use cairn_engine::{Change, Direction, Engine, Range, Stored, StoredRef};
-use cairn_item::ItemView;
+use cairn_item::ItemBytes;
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::ReplySender;
 
+use super::evaluate::{Condition, Filter, Update, condition_failed};
 use super::handle::{ItemCopy, stored_view};
 use crate::api::ApiError;
 
-/// Decides whether an item of a page is given out. Filters are made once per request and shared by its shards.
-pub type Filter = Arc<dyn Fn(ItemView<'_>) -> Result<bool, ApiError> + Send + Sync>;
-
-/// Decides whether a write may happen, given the newest proposed state of its item.
-pub type Condition = Box<dyn FnOnce(Option<ItemView<'_>>) -> Result<(), ApiError> + Send>;
-
 /// A write of one item.
+#[derive(Debug)]
 pub struct Write {
     /// What to do.
     pub action: Action,
     /// When to do it; none is always.
     pub condition: Option<Condition>,
-    /// Give the item back that was there.
-    pub return_old: bool,
+    /// What to give back.
+    pub returns: Returns,
+}
+
+/// Items that a write gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Returns {
+    /// The item that was there.
+    pub old: bool,
+    /// The item that is there now; of an update only.
+    pub new: bool,
+    /// The item of which the condition was false, in the error.
+    pub refused: bool,
 }
 
 /// What a write does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Action {
     /// Replace the whole item.
     Put {
@@ -42,13 +47,17 @@ pub enum Action {
     },
     /// Remove the item.
     Delete,
+    /// Make the new item of the old one.
+    Update(Box<Update>),
 }
 
 /// What a write did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct WriteDone {
     pub old: Option<ItemCopy>,
+    pub new: Option<ItemCopy>,
     pub old_item_bytes: Option<u32>,
+    pub new_item_bytes: Option<u32>,
 }
 
 /// A stretch of a partition to read.
@@ -111,33 +120,57 @@ pub(crate) async fn write<R: Runtime>(
     key: &[u8],
     write: Write,
 ) -> Result<WriteDone, ApiError> {
+    let decide = |old: Option<StoredRef<'_>>| match decide(write, old) {
+        Ok((change, done)) => (change, Ok(done)),
+        Err(error) => (Change::Keep, Err(error)),
+    };
+    let updated = engine.update(partition, key, decide).await?;
+    let mut done = updated.outcome?;
+    done.old_item_bytes = updated.old_item_bytes;
+    Ok(done)
+}
+
+/// What becomes of an item, given its newest proposed state.
+fn decide(write: Write, old: Option<StoredRef<'_>>) -> Result<(Change, WriteDone), ApiError> {
     let Write {
         action,
         condition,
-        return_old,
+        returns,
     } = write;
-    let decide = |old: Option<StoredRef<'_>>| {
-        let copy = |old: StoredRef<'_>| ItemCopy {
+    let old_view = old.map(|old| stored_view(old.item));
+    if let Some(condition) = condition
+        && !condition.bound().matches(old_view)
+    {
+        return Err(condition_failed(old_view.filter(|_| returns.refused)));
+    }
+    let mut done = WriteDone::default();
+    if returns.old {
+        done.old = old.map(|old| ItemCopy {
             item: old.item.to_vec(),
             item_bytes: old.item_bytes,
-        };
-        let old_item = if return_old { old.map(copy) } else { None };
-        if let Some(condition) = condition
-            && let Err(error) = condition(old.map(|old| stored_view(old.item)))
-        {
-            return (Change::Keep, Err(error));
+        });
+    }
+    let change = match action {
+        Action::Put { item, item_bytes } => Change::Put { item, item_bytes },
+        Action::Delete => Change::Delete,
+        Action::Update(update) => {
+            let new = update.apply(old_view)?;
+            let item_bytes = u32::try_from(new.size()).expect("item sizes are limited");
+            let item = ItemBytes::from_item(&new).into_vec();
+            if returns.new {
+                done.new = Some(ItemCopy {
+                    item: item.clone(),
+                    item_bytes,
+                });
+            }
+            Change::Put { item, item_bytes }
         }
-        let change = match action {
-            Action::Put { item, item_bytes } => Change::Put { item, item_bytes },
-            Action::Delete => Change::Delete,
-        };
-        (change, Ok(old_item))
     };
-    let updated = engine.update(partition, key, decide).await?;
-    Ok(WriteDone {
-        old: updated.outcome?,
-        old_item_bytes: updated.old_item_bytes,
-    })
+    done.new_item_bytes = match &change {
+        Change::Put { item_bytes, .. } => Some(*item_bytes),
+        Change::Keep | Change::Delete => None,
+    };
+    Ok((change, done))
 }
 
 /// Reads a stretch of a partition; `form` makes of each stored item what the caller needs.
@@ -154,12 +187,13 @@ pub(crate) async fn page<R: Runtime, T>(
         scanned_bytes: 0,
         last: None,
     };
+    let filter = page.filter.as_ref().map(Filter::bound);
     let mut scan = engine.scan(partition, page.range, page.direction);
     while let Some((_, stored)) = scan.next().await? {
         done.scanned_count += 1;
         done.scanned_bytes += u64::from(stored.item_bytes());
-        let passes = match &page.filter {
-            Some(filter) => filter(stored_view(&stored))?,
+        let passes = match &filter {
+            Some(filter) => filter.matches(Some(stored_view(&stored))),
             None => true,
         };
         let full = done.scanned_count >= page.items_max || done.scanned_bytes >= page.bytes_max;
