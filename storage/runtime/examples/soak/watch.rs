@@ -49,13 +49,16 @@ pub(crate) struct Watch {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gaps {
     longest: Duration,
+    /// The longest without the time for which the thread was runnable but had no processor.
+    longest_own: Duration,
     /// By class; the last is longer than all.
     counts: [u64; CLASSES.len() + 1],
 }
 
 impl Gaps {
-    fn add(&mut self, gap: Duration) {
+    fn add(&mut self, gap: Duration, own: Duration) {
         self.longest = self.longest.max(gap);
+        self.longest_own = self.longest_own.max(own);
         let class = CLASSES
             .iter()
             .position(|&class| gap <= class)
@@ -66,7 +69,11 @@ impl Gaps {
 
 impl fmt::Display for Gaps {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "longest gap {:?};", self.longest)?;
+        write!(
+            formatter,
+            "longest gap {:?}, {:?} of its own;",
+            self.longest, self.longest_own
+        )?;
         for (class, count) in CLASSES.iter().zip(&self.counts) {
             write!(formatter, " {count} up to {class:?},")?;
         }
@@ -79,8 +86,9 @@ impl Watch {
         self.done[shard][work as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn gap(&self, gap: Duration) {
-        self.gaps.lock().unwrap().0.add(gap);
+    /// How late a task ran, in all and by the runtime's own doing.
+    pub(crate) fn gap(&self, gap: Duration, own: Duration) {
+        self.gaps.lock().unwrap().0.add(gap, own);
     }
 
     pub(crate) fn begin_phase(&self) {
@@ -93,6 +101,7 @@ impl Watch {
         let mut gaps = self.gaps.lock().unwrap();
         let phase = gaps.0;
         gaps.1.longest = gaps.1.longest.max(phase.longest);
+        gaps.1.longest_own = gaps.1.longest_own.max(phase.longest_own);
         for (total, count) in gaps.1.counts.iter_mut().zip(phase.counts) {
             *total += count;
         }
@@ -140,4 +149,14 @@ impl Watch {
 pub(crate) fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap())
+}
+
+/// How long this thread has been runnable without a processor so far.
+pub(crate) fn processor_wait() -> Duration {
+    let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = status
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
