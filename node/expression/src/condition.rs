@@ -24,6 +24,8 @@ use crate::tree::{Node, NodeId, Operator, PathId, Tree, Types};
 pub struct Condition {
     parameter: Parameter,
     tree: Tree,
+    root: NodeId,
+    legacy: bool,
 }
 
 impl Condition {
@@ -33,15 +35,23 @@ impl Condition {
     /// The text is no condition.
     pub fn parse(parameter: Parameter, text: &str) -> Result<Condition, ExpressionError> {
         let mut parser = Parser::new(parameter, text)?;
-        parser.expression(Grammar::Condition)?;
+        let root = parser.expression(Grammar::Condition)?;
         Ok(Condition {
             parameter,
             tree: parser.finish()?,
+            root,
+            legacy: false,
         })
     }
 
-    pub(crate) fn from_tree(parameter: Parameter, tree: Tree) -> Condition {
-        Condition { parameter, tree }
+    /// A condition that is not an expression, and is not held to the rules for them.
+    pub(crate) fn from_legacy(parameter: Parameter, tree: Tree, root: NodeId) -> Condition {
+        Condition {
+            parameter,
+            tree,
+            root,
+            legacy: true,
+        }
     }
 
     /// Fills in names and values and checks them.
@@ -54,23 +64,29 @@ impl Condition {
         values: &'a Values,
     ) -> Result<BoundCondition<'a>, ExpressionError> {
         let bound = Bound::new(&self.tree, names, Some(values));
-        let mut checker = Checker::new(self.parameter, &bound);
-        checker.nodes(0..self.tree.nodes.len())?;
-        checker.finish()?;
-        Ok(BoundCondition { bound })
+        if !self.legacy {
+            let mut checker = Checker::new(self.parameter, &bound);
+            checker.nodes(0..self.tree.nodes.len())?;
+            checker.finish()?;
+        }
+        Ok(BoundCondition {
+            bound,
+            root: self.root,
+        })
     }
 }
 
 impl std::fmt::Display for Condition {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.tree.write(formatter, self.tree.root())
+        self.tree.write(formatter, self.root)
     }
 }
 
 /// A condition with the names and values of one request, to be evaluated on any number of items.
 #[derive(Debug, Clone)]
 pub struct BoundCondition<'a> {
-    pub(crate) bound: Bound<'a>,
+    bound: Bound<'a>,
+    root: NodeId,
 }
 
 impl<'a> BoundCondition<'a> {
@@ -81,7 +97,7 @@ impl<'a> BoundCondition<'a> {
             bound: &self.bound,
             item,
         }
-        .truth(self.bound.tree.root())
+        .truth(self.root)
     }
 
     /// The attributes that the condition's paths begin with, from left to right, each as often as it is there.
@@ -305,6 +321,7 @@ impl<'e: 'i, 'i> Evaluation<'e, 'i> {
         }
     }
 
+    /// Kept small, for it is what recurs.
     fn truth(&self, node: NodeId) -> bool {
         let Node::Operator {
             operator,
@@ -315,6 +332,17 @@ impl<'e: 'i, 'i> Evaluation<'e, 'i> {
             unreachable!("the grammar makes operators of all conditions");
         };
         let operands = self.bound.tree.operands(first, count);
+        match operator {
+            Operator::And => self.truth(operands[0]) && self.truth(operands[1]),
+            Operator::Or => self.truth(operands[0]) || self.truth(operands[1]),
+            Operator::Not => !self.truth(operands[0]),
+            _ => self.holds(operator, operands),
+        }
+    }
+
+    /// A comparison or a function.
+    #[inline(never)]
+    fn holds(&self, operator: Operator, operands: &[NodeId]) -> bool {
         let operand = |index: usize| self.operand(operands[index]);
         let ordered = |accept: fn(Ordering) -> bool| match (operand(0), operand(1)) {
             (Some(left), Some(right)) => left.order(right).is_some_and(accept),
@@ -325,9 +353,6 @@ impl<'e: 'i, 'i> Evaluation<'e, 'i> {
             _ => false,
         };
         match operator {
-            Operator::And => self.truth(operands[0]) && self.truth(operands[1]),
-            Operator::Or => self.truth(operands[0]) || self.truth(operands[1]),
-            Operator::Not => !self.truth(operands[0]),
             Operator::Equal => equal(),
             Operator::NotEqual => !equal(),
             Operator::Less => ordered(Ordering::is_lt),
@@ -360,12 +385,15 @@ impl<'e: 'i, 'i> Evaluation<'e, 'i> {
                 (Some(value), Some(part)) => value.contains(part),
                 _ => false,
             },
-            Operator::Size
+            Operator::And
+            | Operator::Or
+            | Operator::Not
+            | Operator::Size
             | Operator::Add
             | Operator::Subtract
             | Operator::IfNotExists
             | Operator::ListAppend => {
-                unreachable!("the parser refuses them as conditions")
+                unreachable!("the caller has the first, the parser refuses the others as conditions")
             }
         }
     }

@@ -209,8 +209,10 @@ pub enum Problem {
     MapKey { map: &'static str, key: String },
     #[error("{0} contains invalid key: The expression attribute map contains an empty key;")]
     MapKeyEmpty(&'static str),
-    #[error("{0} contains invalid key: The expression attribute map contains a key that is too long;")]
-    MapKeyTooLong(&'static str),
+    #[error(
+        "{map} contains invalid key: The expression attribute map contains a key that is too long;{detail}"
+    )]
+    MapKeyTooLong { map: &'static str, detail: String },
     #[error("ExpressionAttributeValues contains invalid value: {error} for key {key}")]
     MapValue { error: ItemError, key: String },
     #[error("ExpressionAttributeNames contains invalid value: {error} for key {key}")]
@@ -275,6 +277,8 @@ pub enum Problem {
     IncorrectDataType,
     #[error("The document path provided in the update expression is invalid for update")]
     InvalidPathForUpdate,
+    #[error("Nesting Levels have exceeded supported limits")]
+    NestingTooDeep,
     #[error("Type mismatch for attribute to update")]
     LegacyTypeMismatch,
 

@@ -14,6 +14,7 @@ mod bind;
 mod condition;
 mod error;
 pub mod key_condition;
+pub mod legacy;
 mod parser;
 mod paths;
 mod placeholder;

@@ -67,7 +67,15 @@ impl<T> Entries<T> {
                     map,
                     key: entry.key.clone(),
                 },
-                _ => Problem::MapKeyTooLong(map),
+                // DynamoDB says how long for names only.
+                length if map == NAMES => Problem::MapKeyTooLong {
+                    map,
+                    detail: format!(" size of key: {length}"),
+                },
+                _ => Problem::MapKeyTooLong {
+                    map,
+                    detail: String::new(),
+                },
             };
             return Err(ExpressionError::bare(problem));
         }
@@ -191,6 +199,24 @@ impl Values {
             return Err(ExpressionError::bare(Problem::MapTooLarge(VALUES)));
         }
         Ok(Values { entries, bytes })
+    }
+
+    /// The placeholder of value `index` of [`Values::numbered`].
+    pub(crate) fn number(index: usize) -> String {
+        format!(":{index:08}")
+    }
+
+    /// Values without placeholders of their own.
+    pub(crate) fn numbered(values: Vec<Value>) -> Values {
+        let entries = values.into_iter().enumerate();
+        Values {
+            entries: Entries::new(
+                entries
+                    .map(|(index, value)| (Values::number(index), value))
+                    .collect(),
+            ),
+            bytes: 0,
+        }
     }
 
     /// Checks names and values together.

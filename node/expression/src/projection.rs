@@ -39,6 +39,11 @@ impl Projection {
         })
     }
 
+    /// A projection on these paths, each of one attribute.
+    pub(crate) fn from_legacy(tree: Tree, paths: Vec<PathId>) -> Projection {
+        Projection { tree, paths }
+    }
+
     /// Fills in names and checks them.
     ///
     /// # Errors

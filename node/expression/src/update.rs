@@ -10,10 +10,10 @@
 //! Of several problems the first in this order is reported.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 
 use cairn_item::{
-    Attribute, ITEM_BYTES_MAX, Item, ItemBytes, ItemError, ItemView, ListView, MapView, Number, Value,
-    ValueView,
+    Attribute, ITEM_BYTES_MAX, Item, ItemBytes, ItemError, ItemView, ListView, MapView, Value, ValueView,
 };
 
 use crate::bind::{Bound, Checker, Place};
@@ -62,6 +62,7 @@ pub struct Update {
     actions: Vec<Action>,
     /// The paths of the actions.
     paths: Vec<PathId>,
+    legacy: bool,
 }
 
 impl Update {
@@ -96,12 +97,22 @@ impl Update {
             }
             seen.push(kind);
         }
-        Ok(Update::from_tree(parser.finish()?, actions))
+        Ok(Update::new(parser.finish()?, actions, false))
     }
 
-    pub(crate) fn from_tree(tree: Tree, actions: Vec<Action>) -> Update {
+    fn new(tree: Tree, actions: Vec<Action>, legacy: bool) -> Update {
         let paths = actions.iter().map(|action| action.path).collect();
-        Update { tree, actions, paths }
+        Update {
+            tree,
+            actions,
+            paths,
+            legacy,
+        }
+    }
+
+    /// An update that is not an expression, and is not held to the rules for them.
+    pub(crate) fn from_legacy(tree: Tree, actions: Vec<Action>) -> Update {
+        Update::new(tree, actions, true)
     }
 
     /// Fills in names and values and checks them.
@@ -117,12 +128,14 @@ impl Update {
         let mut checker = Checker::new(Parameter::Update, &bound);
         let paths = Paths::new(Parameter::Update, &mut checker, &self.paths)?;
         // From the last to the first, as DynamoDB does.
-        for action in self.actions.iter().rev() {
+        for action in self.actions.iter().rev().filter(|_| !self.legacy) {
             let Some(value) = action.value else { continue };
             checker.nodes(usize::from(action.first_node)..usize::from(value) + 1)?;
             check_operand(&bound, action.kind, value)?;
         }
-        checker.finish()?;
+        if !self.legacy {
+            checker.finish()?;
+        }
         Ok(BoundUpdate {
             bound,
             paths,
@@ -250,7 +263,9 @@ impl<'a> BoundUpdate<'a> {
         let charge = |action: &Action| {
             let target = self.target_bytes(action.path);
             match (action.kind, action.value) {
-                (ActionKind::Set | ActionKind::Add, Some(value)) => 19 + target + self.operand_bytes(value),
+                (ActionKind::Set | ActionKind::Add, Some(value)) => {
+                    19 + target + self.operand_bytes(action.first_node..=value)
+                }
                 _ => 1 + target,
             }
         };
@@ -266,8 +281,8 @@ impl<'a> BoundUpdate<'a> {
             - 4
     }
 
-    fn operand_bytes(&self, root: NodeId) -> usize {
-        match self.bound.node(root) {
+    fn operand_bytes(&self, nodes: RangeInclusive<NodeId>) -> usize {
+        let charge = |node| match self.bound.node(node) {
             Node::Path(path) => {
                 1 + self
                     .bound
@@ -277,24 +292,16 @@ impl<'a> BoundUpdate<'a> {
             }
             Node::Value(slot) => self.bound.value(slot).size(),
             Node::Operator {
-                operator,
-                first,
-                count,
-            } => {
-                let own = match operator {
-                    Operator::Add => 34,
-                    Operator::IfNotExists => 39,
-                    _ => 37,
-                };
-                own + self
-                    .bound
-                    .tree
-                    .operands(first, count)
-                    .iter()
-                    .map(|node| self.operand_bytes(*node))
-                    .sum::<usize>()
-            }
-        }
+                operator: Operator::Add,
+                ..
+            } => 34,
+            Node::Operator {
+                operator: Operator::IfNotExists,
+                ..
+            } => 39,
+            Node::Operator { .. } => 37,
+        };
+        nodes.map(charge).sum()
     }
 
     /// The item after the update of one that exists.
@@ -312,6 +319,7 @@ impl<'a> BoundUpdate<'a> {
         match item.validate() {
             Ok(()) => Ok(item),
             Err(ItemError::ItemTooLarge) => Err(ItemError::UpdatedItemTooLarge.into()),
+            Err(ItemError::NestingTooDeep) => Err(ExpressionError::bare(Problem::NestingTooDeep)),
             Err(error) => Err(error.into()),
         }
     }
@@ -346,7 +354,7 @@ impl<'a> BoundUpdate<'a> {
                     unreachable!("the grammar wants a value")
                 };
                 let stored = follow(old, self.bound.places(action.path));
-                *result = combine(action.kind, stored, self.bound.value(slot))?;
+                *result = combine(action.kind, self.update.legacy, stored, self.bound.value(slot))?;
             }
         }
         for (action, result) in actions.iter().zip(&mut results) {
@@ -355,7 +363,7 @@ impl<'a> BoundUpdate<'a> {
                     bound: &self.bound,
                     item: Some(old),
                 };
-                *result = Some(evaluate(&evaluation, value)?.into_value());
+                *result = Some(evaluate(&evaluation, value).map_err(ExpressionError::bare)?);
             }
         }
         Ok(results)
@@ -370,8 +378,9 @@ fn place_bytes(place: Place<'_>) -> usize {
 }
 
 /// What ADD or DELETE makes of what is stored; `None` removes it.
-pub(crate) fn combine(
+fn combine(
     kind: ActionKind,
+    legacy: bool,
     stored: Option<ValueView<'_>>,
     operand: &Value,
 ) -> Result<Option<Value>, ExpressionError> {
@@ -388,6 +397,13 @@ pub(crate) fn combine(
         (ValueView::Bs(left), Value::Bs(right)) => {
             merge(adds, left.iter().map(<[u8]>::to_vec), right).map(Value::Bs)
         }
+        (ValueView::L(left), Value::L(right)) if adds && legacy => Some(Value::L(
+            left.iter()
+                .map(ValueView::to_value)
+                .chain(right.iter().cloned())
+                .collect(),
+        )),
+        _ if legacy => return Err(ExpressionError::bare(Problem::LegacyTypeMismatch)),
         _ => return Err(ExpressionError::bare(Problem::IncorrectDataType)),
     })
 }
@@ -405,81 +421,74 @@ fn merge<T: Ord + Clone>(union: bool, left: impl Iterator<Item = T>, right: &[T]
     (!merged.is_empty()).then_some(merged)
 }
 
-/// A value that is still where it was, or one that was computed.
-enum Computed<'i> {
-    Kept(Operand<'i>),
-    New(Value),
-}
-
-impl Computed<'_> {
-    fn into_value(self) -> Value {
-        match self {
-            Computed::Kept(operand) => operand.to_value(),
-            Computed::New(value) => value,
-        }
-    }
-
-    fn number(&self) -> Result<Number, ExpressionError> {
-        match self {
-            Computed::Kept(Operand::View(ValueView::N(number))) | Computed::New(Value::N(number)) => {
-                Ok(*number)
-            }
-            _ => Err(ExpressionError::bare(Problem::IncorrectDataType)),
-        }
-    }
-
-    fn into_list(self) -> Result<Vec<Value>, ExpressionError> {
-        match self.into_value() {
-            Value::L(elements) => Ok(elements),
-            _ => Err(ExpressionError::bare(Problem::IncorrectDataType)),
-        }
-    }
-
-    fn is_list(&self) -> bool {
-        match self {
-            Computed::Kept(operand) => operand.types() == Types::LIST,
-            Computed::New(value) => Types::of(value) == Types::LIST,
-        }
-    }
-}
-
-/// The value of a SET action. Binding has counted the operators that the recursion follows.
-fn evaluate<'e: 'i, 'i>(
-    evaluation: &Evaluation<'e, 'i>,
-    node: NodeId,
-) -> Result<Computed<'i>, ExpressionError> {
-    let missing = || ExpressionError::bare(Problem::AttributeMissing);
-    let (operator, operands) = match evaluation.bound.node(node) {
-        Node::Path(path) => return evaluation.path(path).map(Computed::Kept).ok_or_else(missing),
-        Node::Value(slot) => return Ok(Computed::Kept(Operand::of(evaluation.bound.value(slot)))),
-        Node::Operator {
-            operator,
-            first,
-            count,
-        } => (operator, evaluation.bound.tree.operands(first, count)),
+/// The value of a SET action.
+fn evaluate(evaluation: &Evaluation<'_, '_>, root: NodeId) -> Result<Value, Problem> {
+    let Node::Operator {
+        operator,
+        first,
+        count,
+    } = evaluation.bound.node(root)
+    else {
+        return operand(evaluation, root)?
+            .map(Operand::to_value)
+            .ok_or(Problem::AttributeMissing);
     };
     if operator == Operator::IfNotExists {
-        let Node::Path(path) = evaluation.bound.node(operands[0]) else {
-            unreachable!("binding wants a path")
-        };
-        // The second operand must be there even when it is not needed.
-        let second = evaluate(evaluation, operands[1])?;
-        return Ok(evaluation.path(path).map_or(second, Computed::Kept));
+        return operand(evaluation, root)?
+            .map(Operand::to_value)
+            .ok_or(Problem::AttributeMissing);
     }
-    let left = evaluate(evaluation, operands[0])?;
-    let right = evaluate(evaluation, operands[1])?;
-    Ok(Computed::New(match operator {
-        Operator::Add => Value::N(left.number()?.checked_add(right.number()?)?),
-        Operator::Subtract => Value::N(left.number()?.checked_sub(right.number()?)?),
-        _ => {
-            if !right.is_list() {
-                return Err(ExpressionError::bare(Problem::IncorrectDataType));
-            }
-            let mut elements = left.into_list()?;
-            elements.append(&mut right.into_list()?);
-            Value::L(elements)
+    let operands = evaluation.bound.tree.operands(first, count);
+    let (left, right) = (
+        operand(evaluation, operands[0])?,
+        operand(evaluation, operands[1])?,
+    );
+    let fit = |operand: Option<Operand<'_>>| match operand {
+        None => Err(Problem::AttributeMissing),
+        Some(operand) if !operator.operand_types().meets(operand.types()) => Err(Problem::IncorrectDataType),
+        Some(operand) => Ok(operand.to_value()),
+    };
+    match (operator, fit(left)?, fit(right)?) {
+        (Operator::Add, Value::N(left), Value::N(right)) => left.checked_add(right).map(Value::N),
+        (Operator::Subtract, Value::N(left), Value::N(right)) => left.checked_sub(right).map(Value::N),
+        (_, Value::L(mut left), Value::L(mut right)) => {
+            left.append(&mut right);
+            Ok(Value::L(left))
         }
-    }))
+        _ => unreachable!("the types were checked"),
+    }
+    .map_err(Problem::Item)
+}
+
+/// What an operand of SET stands for. Only `if_not_exists` nests, and only in its last operand, so a chain of them is walked.
+fn operand<'e: 'i, 'i>(
+    evaluation: &Evaluation<'e, 'i>,
+    mut node: NodeId,
+) -> Result<Option<Operand<'i>>, Problem> {
+    let mut chained = false;
+    let mut found = None;
+    loop {
+        let last = match evaluation.bound.node(node) {
+            Node::Path(path) => evaluation.path(path),
+            Node::Value(slot) => Some(Operand::of(evaluation.bound.value(slot))),
+            Node::Operator { first, count, .. } => {
+                let operands = evaluation.bound.tree.operands(first, count);
+                let Node::Path(path) = evaluation.bound.node(operands[0]) else {
+                    unreachable!("binding wants a path")
+                };
+                found = found.or_else(|| evaluation.path(path));
+                chained = true;
+                node = operands[1];
+                continue;
+            }
+        };
+        // What it all falls back on must be there even when it is not needed.
+        return if chained && last.is_none() {
+            Err(Problem::AttributeMissing)
+        } else {
+            Ok(found.or(last))
+        };
+    }
 }
 
 /// Builds the new item.

@@ -1,5 +1,7 @@
 //! Conditions and filters: what is refused in which words, and what is true of an item.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use cairn_expression::{Condition, Parameter};

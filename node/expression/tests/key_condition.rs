@@ -1,5 +1,7 @@
 //! Key conditions: what they compile to, and what is refused in which words.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use cairn_expression::{KeyAttribute, KeyCondition, KeySchema, key_condition};

@@ -1,5 +1,7 @@
 //! Projections: what is refused in which words, and what is left of an item.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use cairn_expression::Projection;
@@ -49,12 +51,7 @@ fn parts_of_an_item() {
     );
     check("m.hollow", expect![[r#"{"m":{"M":{"hollow":{"M":{}}}}}"#]]);
     check("m.hollow.k", expect!["{}"]);
-    check(
-        "m.gone, m.n.gone, a.b, l[9], l[0].x, l[2][0]",
-        expect![
-            "Two document paths conflict with each other; must remove or rewrite one of these paths; path one: [l, x], path two: [l, [9]]"
-        ],
-    );
+    check("m.gone, m.n.gone, a.b, l[9], l[0].x, l[2][0]", expect!["{}"]);
     check(
         "l[2], l[0]",
         expect![[r#"{"l":{"L":[{"S":"zero"},{"S":"two"}]}}"#]],

@@ -37,3 +37,8 @@ pub(crate) fn names(text: &str) -> Names {
     });
     Names::new(entries.collect()).unwrap()
 }
+
+/// A value of DynamoDB's JSON.
+pub(crate) fn value(json: &str) -> Value {
+    Reader::new(json.as_bytes()).unwrap().value().unwrap()
+}
