@@ -209,10 +209,8 @@ pub enum Problem {
     MapKey { map: &'static str, key: String },
     #[error("{0} contains invalid key: The expression attribute map contains an empty key;")]
     MapKeyEmpty(&'static str),
-    #[error(
-        "{map} contains invalid key: The expression attribute map contains a key that is too long;{detail}"
-    )]
-    MapKeyTooLong { map: &'static str, detail: String },
+    #[error("{0}")]
+    MapKeyTooLong(LongKey),
     #[error("ExpressionAttributeValues contains invalid value: {error} for key {key}")]
     MapValue { error: ItemError, key: String },
     #[error("ExpressionAttributeNames contains invalid value: {error} for key {key}")]
@@ -290,4 +288,25 @@ pub enum Problem {
 
     #[error(transparent)]
     Item(ItemError),
+}
+
+/// A placeholder that is too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongKey {
+    /// The parameter.
+    pub map: &'static str,
+    /// How long it is, where DynamoDB says so.
+    pub bytes: Option<usize>,
+}
+
+impl fmt::Display for LongKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let map = self.map;
+        write!(
+            formatter,
+            "{map} contains invalid key: The expression attribute map contains a key that is too long;"
+        )?;
+        self.bytes
+            .map_or(Ok(()), |bytes| write!(formatter, " size of key: {bytes}"))
+    }
 }

@@ -26,7 +26,7 @@ mod update;
 
 pub use bind::{IN_OPERANDS_MAX, OPERATORS_MAX, PATH_STEPS_MAX};
 pub use condition::{BoundCondition, Condition};
-pub use error::{ExpressionError, Parameter, Problem, Span};
+pub use error::{ExpressionError, LongKey, Parameter, Problem, Span};
 pub use key_condition::{KeyAttribute, KeyClauses, KeyCondition, KeyConditions, KeySchema};
 pub use parser::EXPRESSION_BYTES_MAX;
 pub use placeholder::{Names, PLACEHOLDER_BYTES_MAX, Values};

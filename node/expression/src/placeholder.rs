@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_item::{NAME_BYTES_MAX, Value};
 
-use crate::error::{ExpressionError, Problem};
+use crate::error::{ExpressionError, LongKey, Problem};
 use crate::token::is_placeholder;
 
 /// Longest placeholder in bytes, with its `#` or `:`.
@@ -68,14 +68,10 @@ impl<T> Entries<T> {
                     key: entry.key.clone(),
                 },
                 // DynamoDB says how long for names only.
-                length if map == NAMES => Problem::MapKeyTooLong {
+                length => Problem::MapKeyTooLong(LongKey {
                     map,
-                    detail: format!(" size of key: {length}"),
-                },
-                _ => Problem::MapKeyTooLong {
-                    map,
-                    detail: String::new(),
-                },
+                    bytes: (map == NAMES).then_some(length),
+                }),
             };
             return Err(ExpressionError::bare(problem));
         }
