@@ -10,7 +10,7 @@
 //! The region may be any, as clients have to be configured with one and a node is in none.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use aws_lc_rs::{constant_time, digest, hmac};
@@ -51,6 +51,8 @@ pub struct Authority {
     /// that strangers cannot push them out.
     keys: RefCell<BTreeMap<Box<[u8]>, hmac::Key>>,
     scratch: RefCell<Vec<u8>>,
+    /// The last date that was read and what it said: all requests of a second have the same.
+    last_date: Cell<([u8; 16], u64)>,
 }
 
 /// What a request says about its signature.
@@ -76,6 +78,7 @@ impl Authority {
             service,
             keys: RefCell::new(BTreeMap::new()),
             scratch: RefCell::new(Vec::with_capacity(2048)),
+            last_date: Cell::new(([0; 16], 0)),
         }
     }
 
@@ -98,7 +101,7 @@ impl Authority {
             (None, true) => claim_of_query(query)?,
             _ => return Err(ApiError::new(MISSING, "Request is missing Authentication Token")),
         };
-        check_date(&claim, unix_ms)?;
+        check_date(&claim, self.date_ms(&claim.date), unix_ms)?;
         check_signed_headers(&claim, head)?;
         if *claim.algorithm != *ALGORITHM {
             let algorithm = String::from_utf8_lossy(&claim.algorithm);
@@ -116,6 +119,17 @@ impl Authority {
             return Err(unrecognized());
         }
         Ok(())
+    }
+
+    /// What a date says; None for what is none.
+    fn date_ms(&self, date: &[u8]) -> Option<u64> {
+        let (last, last_ms) = self.last_date.get();
+        if *date == last {
+            return Some(last_ms);
+        }
+        let date_ms = Utc::parse_basic(date)?.unix_ms()?;
+        self.last_date.set((date.try_into().ok()?, date_ms));
+        Some(date_ms)
     }
 
     /// The access key id, when the rest of the credential is as it must be.
@@ -183,7 +197,7 @@ impl Authority {
         scratch.push(b'\n');
         scratch.extend_from_slice(&claim.credential[id_bytes + 1..]);
         scratch.push(b'\n');
-        write_hex(&mut scratch, hash.as_ref());
+        write_hex(&mut scratch, &hash);
         let (canonical, to_sign) = scratch.split_at(canonical_bytes);
 
         let mut keys = self.keys.borrow_mut();
@@ -340,8 +354,8 @@ fn claim_of_query(query: &str) -> Result<Claim<'_>, ApiError> {
     })
 }
 
-fn check_date(claim: &Claim<'_>, now_ms: u64) -> Result<(), ApiError> {
-    let Some(date_ms) = Utc::parse_basic(&claim.date).and_then(|utc| utc.unix_ms()) else {
+fn check_date(claim: &Claim<'_>, date_ms: Option<u64>, now_ms: u64) -> Result<(), ApiError> {
+    let Some(date_ms) = date_ms else {
         let date = String::from_utf8_lossy(&claim.date);
         return Err(incomplete(format!(
             "Date must be in ISO-8601 'basic format'. Got '{date}'. See http://en.wikipedia.org/wiki/ISO_8601"
@@ -443,7 +457,7 @@ fn write_canonical_request(out: &mut Vec<u8>, request: &Request<'_, '_>, signed_
     out.push(b'\n');
     out.extend(signed_headers.iter().map(u8::to_ascii_lowercase));
     out.push(b'\n');
-    write_hex(out, digest::digest(&digest::SHA256, request.body).as_ref());
+    write_hex(out, &digest::digest(&digest::SHA256, request.body));
 }
 
 /// Trimmed, and runs of spaces made one.
@@ -545,11 +559,14 @@ fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+fn write_hex(out: &mut Vec<u8>, hash: &digest::Digest) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for &byte in bytes {
-        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let mut text = [0; 64];
+    for (pair, &byte) in text.chunks_exact_mut(2).zip(hash.as_ref()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
+    out.extend_from_slice(&text);
 }
 
 fn nibble(digit: u8) -> Option<u8> {

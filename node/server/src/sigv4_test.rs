@@ -333,7 +333,7 @@ fn hex_and_percent() {
     assert_eq!(parse_hex(&[b'g'; 64]), None);
     assert_eq!(parse_hex(&[b'a'; 63]), None);
     assert_eq!(
-        parse_hex("0aF".repeat(22)[..64].as_bytes()).map(|bytes| bytes[0]),
+        parse_hex(&"0aF".repeat(22).as_bytes()[..64]).map(|bytes| bytes[0]),
         Some(0x0a)
     );
 }
