@@ -267,7 +267,8 @@ async fn check_segments<R: Runtime>(
         }
         // Damaged places by mirror; none is the whole file.
         let mut bad: Vec<Option<BTreeSet<u64>>> = Vec::new();
-        for (index, store) in stores.iter().filter(|(index, _)| reference.mirrors.contains(*index)) {
+        let holders = volume.holders(reference.mirrors);
+        for (index, store) in stores.iter().filter(|(index, _)| holders.contains(*index)) {
             report.segment_files += 1;
             report.segment_bytes += reference.bytes;
             let path = volume.path(*index).join(segment_file_name(*id));
@@ -334,7 +335,7 @@ async fn check_items<R: Runtime>(
     report: &mut Report,
 ) -> Result<(), String> {
     let state = recovered.state;
-    let readable = |reference: &SegmentReference| !reference.mirrors.and(healthy).is_empty();
+    let readable = |reference: &SegmentReference| !volume.holders(reference.mirrors).and(healthy).is_empty();
     if !state.segments.values().all(readable) {
         report.notes.push(format!("partition {}: not counted, as no drive is whole", state.descriptor.id));
         return Ok(());

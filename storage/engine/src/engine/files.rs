@@ -53,11 +53,8 @@ pub(super) async fn tidy<R: Runtime>(
     }
     for (id, reference) in references {
         let on = |index: &DriveIndex| present.get(index).is_some_and(|found| found.contains(id));
-        let (have, lack): (Vec<_>, Vec<_>) = reference
-            .mirrors
-            .and(volume.in_sync().set)
-            .iter()
-            .partition(|index| on(index));
+        let holders = volume.holders(reference.mirrors);
+        let (have, lack): (Vec<_>, Vec<_>) = holders.iter().partition(|index| on(index));
         for to in lack {
             let Some(from) = have.first() else { break };
             match copy(volume, *from, to, *id, reference.bytes).await {

@@ -44,7 +44,8 @@ pub(super) const COPY_BYTES: usize = 2 * BLOCK_BYTES;
 /// Copies in the file.
 pub(super) const COPIES: usize = 4;
 const COPY_STRIDE: u64 = 16 << 10;
-const FILE_BYTES: usize = COPIES * COPY_STRIDE as usize;
+/// Length of the file.
+pub(crate) const FILE_BYTES: usize = COPIES * COPY_STRIDE as usize;
 const LIST_AT: usize = 128;
 const _: () = assert!(LIST_AT + FILES_MAX * ENTRY_BYTES <= COPY_BYTES);
 
@@ -166,7 +167,7 @@ impl Anchor {
 pub(super) type AnchorFiles<R> = BTreeMap<DriveIndex, <<R as Runtime>::Drive as Drive>::File>;
 
 /// Opens a drive's anchor and reads its newest valid version; `NotFound` when there is no file.
-pub(super) async fn open<R: Runtime>(
+pub(crate) async fn open<R: Runtime>(
     drive: &R::Drive,
     node: NodeId,
     log: LogId,

@@ -40,6 +40,7 @@ pub use error::LogError;
 
 use config::FILES_MAX;
 use recovery::Context;
+pub(crate) use recovery::LogFiles;
 use writer::{Begin, Inner, Prepared, State};
 
 /// What is appended and replayed.
@@ -263,6 +264,41 @@ impl<R: Runtime> Log<R> {
         recovery::recover(&context, replay)
             .await
             .map(|recovered| recovered.report)
+    }
+
+    /// As [`Log::inspect`], and writes what a mirror lacks to it, as [`Log::open`] would; but opens no incarnation.
+    pub(crate) async fn mend(
+        runtime: R,
+        volume: Volume<R>,
+        id: LogId,
+        config: LogConfig,
+    ) -> Result<Recovery, LogError> {
+        let context = Context {
+            runtime,
+            volume,
+            log: id,
+            config,
+            repair: true,
+        };
+        let recovered = recovery::recover(&context, |_| {}).await?;
+        Ok(recovered.report)
+    }
+
+    /// The newest anchor and the files that it lists.
+    pub(crate) async fn files(
+        runtime: R,
+        volume: Volume<R>,
+        id: LogId,
+        config: LogConfig,
+    ) -> Result<LogFiles, LogError> {
+        let context = Context {
+            runtime,
+            volume,
+            log: id,
+            config,
+            repair: false,
+        };
+        recovery::files(&context).await
     }
 
     /// The log's id.

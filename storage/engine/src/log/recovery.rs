@@ -1,6 +1,6 @@
 //! What a start makes of the log's files: decided once, then made so on every mirror.
 //!
-//! 1. The newest anchor on any in-sync drive says which files there are. A file header that the anchor cannot know
+//! 1. The newest anchor on any in-sync drive says which files there are; on which drives, see [`DriveSet::holders`]. A file header that the anchor cannot know
 //!    proves that the anchor is lost; nothing is guessed then.
 //! 2. The files are walked in order. At each place the expected batch (next sequence, chained to the batch before) is
 //!    looked for on every in-sync mirror of the file; found on one, it is replayed and written, identically, to those
@@ -187,6 +187,48 @@ async fn locate<R: Runtime>(context: &Context<R>) -> Result<Located<R>, LogError
         files,
         slots,
         stale,
+    })
+}
+
+/// The files a log is made of, as the newest anchor names them.
+pub(crate) struct LogFiles {
+    /// The newest anchor; version 0 when none was ever written.
+    pub(crate) anchor: Anchor,
+    /// Drives that hold it.
+    pub(crate) anchor_on: DriveSet,
+    /// Name and length of every file, the mirror set recorded for it, and the in-sync drives that have it in full.
+    pub(crate) files: Vec<(String, u64, DriveSet, DriveSet)>,
+}
+
+/// See [`super::Log::files`].
+pub(super) async fn files<R: Runtime>(context: &Context<R>) -> Result<LogFiles, LogError> {
+    let Located {
+        anchor,
+        files,
+        slots,
+        stale,
+    } = locate(context).await?;
+    let file = |entry: &FileEntry| {
+        let there = slots.get(&entry.slot).map(|slot| &slot.bytes);
+        let long: BTreeMap<DriveIndex, u64> = there
+            .into_iter()
+            .flatten()
+            .filter(|(_, bytes)| **bytes >= entry.bytes())
+            .map(|(index, bytes)| (*index, *bytes))
+            .collect();
+        let on = context
+            .volume
+            .holders(entry.mirrors)
+            .iter()
+            .filter(|index| long.contains_key(index))
+            .collect();
+        let bytes = long.values().min().copied().unwrap_or(entry.bytes());
+        (slot_name(context.log, entry.slot), bytes, entry.mirrors, on)
+    };
+    Ok(LogFiles {
+        files: anchor.files.iter().map(file).collect(),
+        anchor_on: files.keys().copied().collect::<DriveSet>().minus(stale),
+        anchor,
     })
 }
 
@@ -540,7 +582,7 @@ async fn open_mirrors<R: Runtime>(
     entry: &FileEntry,
     slots: &BTreeMap<u32, Slot>,
 ) -> Result<Vec<Mirror<R>>, LogError> {
-    let set = entry.mirrors.and(context.volume.in_sync().set);
+    let set = context.volume.holders(entry.mirrors);
     if set.is_empty() {
         return Err(LogError::NoMirror {
             log: context.log,
@@ -625,12 +667,14 @@ async fn walk<R: Runtime, F: FnMut(Replayed<'_>)>(
     if sealed {
         scan.lose(entry.last);
     }
-    if walked.first.is_some() && context.repair {
+    if walked.first.is_some() {
         let block = entry.encode_header(context.volume.node(), context.log);
         let lacking = lacking_header(&mut walk, &block).await;
         if !lacking.is_empty() {
             scan.report.repaired += lacking.len() as u64;
-            walk.repair(&lacking, 0, block).await?;
+            if context.repair {
+                walk.repair(&lacking, 0, block).await?;
+            }
         }
     }
     for mirror in &walk.mirrors {

@@ -257,6 +257,11 @@ impl<R: Runtime> SegmentStore<R> {
         self.drives.iter().filter(|slot| self.is_live(slot.index))
     }
 
+    /// The live drives that hold a segment whose recorded mirror set is `named`.
+    pub(crate) fn holders(&self, named: DriveSet) -> DriveSet {
+        named.holders(self.config.mirrors, self.watch.live())
+    }
+
     /// The drives for a new segment: live ones, by turns when there are more than mirrors.
     pub(crate) fn drives_for(&self, segment: SegmentId) -> Vec<Rc<DriveSlot<R::Drive>>> {
         let chosen = self.watch.live().choose(self.config.mirrors, segment.counter());
@@ -320,6 +325,11 @@ impl<R: Runtime> SegmentStore<R> {
             // What cannot be removed now is not referred to and goes at the next start.
             let _ = slot.drive.remove(&name).await;
         }
+    }
+
+    /// Whether a repair is in flight.
+    pub(crate) fn is_repairing(&self) -> bool {
+        !self.repairing.borrow().is_empty()
     }
 
     /// Runs `work` as a background task of its own, which ends even if nobody waits for it.

@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use cairn_runtime::mailbox::{MailboxReceiver, ReplySender};
 use cairn_runtime::{Queue, Runtime, sync};
@@ -21,6 +22,9 @@ use super::shared::Shared;
 use super::superblock::{MemberKind, Superblock};
 use super::{DriveIndex, DriveSet, DriveStatus, InSync, VolumeError, VolumeStatus};
 use crate::ids::{DriveId, Epoch};
+
+/// How long to sleep between looks at writes in flight.
+const WRITTEN_WAIT: Duration = Duration::from_millis(1);
 
 /// What shards ask of the keeper.
 pub(super) enum Request {
@@ -127,11 +131,21 @@ impl<R: Runtime> Task<R> {
         removed: DriveSet,
         jump: u64,
     ) -> Result<(), VolumeError> {
+        let next = Superblock {
+            in_sync: set,
+            removed,
+            ..self.content.clone()
+        };
+        self.change_to(next, jump).await
+    }
+
+    /// As [`Task::change`], for a new list of drives too.
+    pub(super) async fn change_to(&mut self, next: Superblock, jump: u64) -> Result<(), VolumeError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         self.shared.begin_change();
-        let written = self.write_change(set, removed, jump).await;
+        let written = self.write_change(next, jump).await;
         match written {
             Ok(()) => {
                 self.shared.publish(InSync {
@@ -148,16 +162,15 @@ impl<R: Runtime> Task<R> {
         }
     }
 
-    async fn write_change(&mut self, set: DriveSet, removed: DriveSet, jump: u64) -> Result<(), String> {
-        assert!(!set.is_empty() && jump > 0);
+    async fn write_change(&mut self, next: Superblock, jump: u64) -> Result<(), String> {
+        assert!(!next.in_sync.is_empty() && jump > 0);
         self.content.promised = Epoch(self.content.promised.0 + jump);
         let mut next = Superblock {
             epoch: self.content.promised,
-            in_sync: set,
-            removed,
-            ..self.content.clone()
+            promised: self.content.promised,
+            ..next
         };
-        for drive in set.minus(self.content.in_sync).iter() {
+        for drive in next.in_sync.minus(self.content.in_sync).iter() {
             next.drives[drive.get()].joined = next.epoch;
         }
         // The promise repeats the old set under the old epoch: one epoch never names two sets.
@@ -232,6 +245,20 @@ impl<R: Runtime> Task<R> {
             }
             writer.borrow_mut().member = Some(member);
         });
+    }
+
+    /// Waits until every copy has been written or has failed, but no longer than `limit`: the majority is durable
+    /// without the rest.
+    pub(super) async fn all_written(&self, limit: Duration) {
+        let end = self.runtime.now() + limit;
+        while self
+            .copies
+            .iter()
+            .any(|copy| copy.writer.borrow().member.is_none())
+            && self.runtime.now() < end
+        {
+            self.runtime.sleep(WRITTEN_WAIT).await;
+        }
     }
 
     pub(super) async fn serve(mut self, requests: MailboxReceiver<Request>) {

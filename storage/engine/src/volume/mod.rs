@@ -8,7 +8,7 @@
 //! 2. A new epoch becomes visible to the shards only after the second round. While a change is being written
 //!    nothing is acknowledged on any shard; if it cannot be written, nothing ever is.
 //! 3. Every drive of the in-sync set of the highest epoch holds everything that was acknowledged. A drive leaves
-//!    the set online; it does not come back online.
+//!    the set online; it comes back only while the node is stopped, through a rebuild ([`crate::rebuild`]).
 //! 4. Superblock and witness have one writer, the [`Keeper`].
 //!
 //! **Start** ([`Keeper::open`]): lock and read every directory; refuse what is not ours; take the highest epoch
@@ -20,6 +20,7 @@ mod error;
 mod keeper;
 mod member;
 mod open;
+pub(crate) mod rejoin;
 mod set;
 mod shared;
 pub mod superblock;
@@ -260,6 +261,12 @@ impl<R: Runtime> Volume<R> {
     #[must_use]
     pub fn choose(&self, salt: u64) -> DriveSet {
         self.in_sync().set.choose(self.mirrors(), salt)
+    }
+
+    /// The in-sync drives that hold a file whose recorded mirror set is `named`; see [`DriveSet::holders`].
+    #[must_use]
+    pub fn holders(&self, named: DriveSet) -> DriveSet {
+        named.holders(self.mirrors(), self.in_sync().set)
     }
 
     /// Waits until no epoch change is being written. To be awaited between "durable on all in-sync mirrors" and

@@ -24,6 +24,9 @@ use crate::ids::{DriveId, Epoch, NodeId};
 const REQUESTS_MAX: usize = 256;
 /// How far an accepted epoch jumps: further than what the drives given up can have reached unseen.
 const ACCEPTED_JUMP: u64 = 1024;
+/// Ends the warning about a drive that is not used.
+const REBUILD: &str =
+    "can be made a mirror again: stop the node and run `cairn rebuild` with the same options";
 
 /// What a directory turned out to be.
 enum Found<R: Runtime> {
@@ -54,7 +57,7 @@ impl<R: Runtime> Found<R> {
     }
 }
 
-fn unusable(path: &Path, error: &io::Error) -> VolumeError {
+pub(super) fn unusable(path: &Path, error: &io::Error) -> VolumeError {
     VolumeError::Unusable {
         path: path.to_owned(),
         why: error.to_string(),
@@ -148,17 +151,63 @@ fn check_config(config: &VolumeConfig) -> Result<(), VolumeError> {
     Ok(())
 }
 
-pub(super) async fn open<R: Runtime>(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
-    check_config(&config)?;
-    let witness = look(&runtime, &config.state, MemberKind::Witness).await?;
+/// Locks and reads every directory: the witness's, and those of the drives.
+async fn look_at_all<R: Runtime>(
+    runtime: &R,
+    config: &VolumeConfig,
+) -> Result<(Found<R>, Vec<Found<R>>), VolumeError> {
+    check_config(config)?;
+    let witness = look(runtime, &config.state, MemberKind::Witness).await?;
     let mut drives = Vec::with_capacity(config.drives.len());
     for path in &config.drives {
-        drives.push(look(&runtime, path, MemberKind::Drive).await?);
+        drives.push(look(runtime, path, MemberKind::Drive).await?);
     }
+    Ok((witness, drives))
+}
+
+/// A configured directory that is not in sync.
+pub(super) enum Outside<R: Runtime> {
+    /// Nothing is in it, or it is not there.
+    Blank { path: PathBuf, drive: Option<R::Drive> },
+    /// A drive of this node.
+    Stale {
+        path: PathBuf,
+        drive: R::Drive,
+        index: DriveIndex,
+        /// When it no longer counts for a majority: else the task has it.
+        member: Option<Member<R>>,
+    },
+    /// Something that cannot be read.
+    Unreadable { path: PathBuf, why: String },
+}
+
+/// A node as a start finds and leaves it, before it serves.
+pub(super) struct Resumed<R: Runtime> {
+    pub(super) task: Task<R>,
+    /// Drives that are there, by place.
+    pub(super) drives: Vec<Option<R::Drive>>,
+    pub(super) outside: Vec<Outside<R>>,
+}
+
+/// Opens an existing node for a rebuild: as a start would.
+pub(super) async fn open_existing<R: Runtime>(
+    runtime: &R,
+    config: &VolumeConfig,
+) -> Result<Resumed<R>, VolumeError> {
+    let (witness, drives) = look_at_all(runtime, config).await?;
+    if is_first_start(&witness, &drives) {
+        let what = "there is no node in the configured directories: there is nothing to rebuild from";
+        return Err(VolumeError::Config(what.to_owned()));
+    }
+    resume(runtime, config, witness, drives).await
+}
+
+pub(super) async fn open<R: Runtime>(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
+    let (witness, drives) = look_at_all(&runtime, &config).await?;
     let task = if is_first_start(&witness, &drives) {
         create(&runtime, &config, witness, drives).await?
     } else {
-        resume(&runtime, &config, witness, drives).await?
+        resume(&runtime, &config, witness, drives).await?.task
     };
     let (sender, receiver) = mailbox::mailbox(REQUESTS_MAX);
     let handle = VolumeHandle {
@@ -182,7 +231,7 @@ fn is_first_start<R: Runtime>(witness: &Found<R>, drives: &[Found<R>]) -> bool {
 }
 
 /// 128 random bits that are not zero.
-fn random_id<R: Runtime>(runtime: &R) -> u128 {
+pub(super) fn random_id<R: Runtime>(runtime: &R) -> u128 {
     let mut bytes = [0; 16];
     runtime.random_secret(&mut bytes);
     u128::from_le_bytes(bytes).max(1)
@@ -192,18 +241,21 @@ async fn make<R: Runtime>(runtime: &R, path: &Path, found: Found<R>) -> Result<R
     match found {
         Found::Blank(drive) => Ok(drive),
         Found::Present(present) => Ok(present.drive),
-        Found::Absent | Found::Missing(_) => {
-            let drive = runtime
-                .drive(path, true)
-                .await
-                .map_err(|error| unusable(path, &error))?;
-            drive.lock().map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => VolumeError::InUse(path.to_owned()),
-                _ => unusable(path, &error),
-            })?;
-            Ok(drive)
-        }
+        Found::Absent | Found::Missing(_) => make_directory(runtime, path).await,
     }
+}
+
+/// Makes a directory and locks it.
+pub(super) async fn make_directory<R: Runtime>(runtime: &R, path: &Path) -> Result<R::Drive, VolumeError> {
+    let drive = runtime
+        .drive(path, true)
+        .await
+        .map_err(|error| unusable(path, &error))?;
+    drive.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => VolumeError::InUse(path.to_owned()),
+        _ => unusable(path, &error),
+    })?;
+    Ok(drive)
 }
 
 async fn create<R: Runtime>(
@@ -271,7 +323,7 @@ async fn create<R: Runtime>(
     Ok(task)
 }
 
-fn shared_devices<D: Drive>(paths: &[PathBuf], drives: &[D]) -> Vec<String> {
+pub(super) fn shared_devices<D: Drive>(paths: &[PathBuf], drives: &[D]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, drive) in drives.iter().enumerate() {
         if let Some(earlier) = drives[..index]
@@ -514,7 +566,7 @@ async fn resume<R: Runtime>(
     config: &VolumeConfig,
     witness: Found<R>,
     drives: Vec<Found<R>>,
-) -> Result<Task<R>, VolumeError> {
+) -> Result<Resumed<R>, VolumeError> {
     let census = Census::take(config, &witness, &drives)?;
     let (chosen, forced) = census.choose(config.accept_epoch.map(Epoch))?;
     let present = census.present();
@@ -540,7 +592,13 @@ async fn resume<R: Runtime>(
     let mut warnings: Vec<String> = census
         .missing
         .iter()
-        .map(|(path, why)| format!("{} is not used: {why}", path.display()))
+        .map(|(path, why)| match *path == config.state {
+            true => format!("{} is not used: {why}", path.display()),
+            false => format!(
+                "{} is not used: {why}; when it is back, or an empty one in its place, it {REBUILD}",
+                path.display()
+            ),
+        })
         .collect();
     if forced {
         warnings.push(format!(
@@ -555,27 +613,57 @@ async fn resume<R: Runtime>(
     let mut devices = vec![None; content.drives.len()];
     let mut why = vec!["its directory is not there".to_owned(); content.drives.len()];
     let (mut copies, mut opened, mut opened_paths) = (Vec::new(), Vec::new(), Vec::new());
+    let mut by_place = vec![None; content.drives.len()];
+    let mut outside = Vec::new();
     for (path, found) in config.drives.iter().zip(drives) {
-        let Found::Present(found) = found else { continue };
+        let path = path.clone();
+        let found = match found {
+            Found::Present(found) => found,
+            Found::Absent => {
+                outside.push(Outside::Blank { path, drive: None });
+                continue;
+            }
+            Found::Blank(drive) => {
+                let drive = Some(drive);
+                outside.push(Outside::Blank { path, drive });
+                continue;
+            }
+            Found::Missing(why) => {
+                outside.push(Outside::Unreadable { path, why });
+                continue;
+            }
+        };
         let index = content
             .index_of(found.superblock.drive)
             .expect("the census checked membership");
         paths[index.get()] = Some(path.clone());
         devices[index.get()] = Some(found.drive.device());
         why[index.get()] = String::new();
-        if !after.contains(index) {
-            let stale = format!("it left the in-sync set after epoch {}", found.superblock.epoch);
-            warnings.push(format!(
-                "{} is not used: {stale}; it has to be rebuilt",
-                path.display()
-            ));
-            why[index.get()] = stale;
-        }
+        by_place[index.get()] = Some(found.drive.clone());
+        let mut member = Some(found.member);
         if !removed.contains(index) {
-            copies.push(Copy::new(Some((index, found.superblock.drive)), found.member));
+            copies.extend(
+                member
+                    .take()
+                    .map(|member| Copy::new(Some((index, found.superblock.drive)), member)),
+            );
+        }
+        if !after.contains(index) {
+            let stale = match content.drives[index.get()].joined {
+                Epoch(0) => "its rebuild was not completed".to_owned(),
+                _ => format!("it left the in-sync set after epoch {}", found.superblock.epoch),
+            };
+            warnings.push(format!("{} is not used: {stale}; it {REBUILD}", path.display()));
+            why[index.get()] = stale;
+            outside.push(Outside::Stale {
+                path: path.clone(),
+                drive: found.drive.clone(),
+                index,
+                member,
+            });
         }
         opened.push(found.drive);
-        opened_paths.push(path.clone());
+        opened_paths.push(path);
     }
     warnings.extend(shared_devices(&opened_paths, &opened));
     let mut copies_witness = None;
@@ -625,5 +713,9 @@ async fn resume<R: Runtime>(
         task.change(after, removed, if forced { ACCEPTED_JUMP } else { 1 })
             .await?;
     }
-    Ok(task)
+    Ok(Resumed {
+        task,
+        drives: by_place,
+        outside,
+    })
 }

@@ -106,6 +106,18 @@ impl DriveSet {
             .filter(move |drive| self.contains(*drive))
     }
 
+    /// The drives of `in_sync` that hold a file whose recorded mirror set is this one: those it names, and, when it
+    /// names fewer than `mirrors`, all. For such a file was made when no other drive was in sync; one that is in
+    /// sync now and not named joined later, through a rebuild, which gave it a copy.
+    #[must_use]
+    pub fn holders(self, mirrors: usize, in_sync: DriveSet) -> DriveSet {
+        if self.count() < mirrors {
+            in_sync
+        } else {
+            self.and(in_sync)
+        }
+    }
+
     /// Up to `count` members, beginning at a place that `salt` picks, so that files spread over the drives.
     #[must_use]
     pub fn choose(self, count: usize, salt: u64) -> DriveSet {
@@ -155,6 +167,26 @@ mod tests {
         }
         assert_ne!(set.choose(1, 0), set.choose(1, 1));
         assert_eq!(DriveSet::EMPTY.choose(2, 5), DriveSet::EMPTY);
+    }
+
+    #[test]
+    fn a_short_set_is_held_by_whoever_joined_later() {
+        let set = DriveSet::from_bits;
+        for (named, mirrors, in_sync, holders) in [
+            (0b011, 2, 0b011, 0b011),
+            (0b011, 2, 0b110, 0b010),
+            (0b011, 2, 0b100, 0b000),
+            (0b001, 2, 0b001, 0b001),
+            (0b001, 2, 0b011, 0b011),
+            (0b001, 2, 0b010, 0b010),
+            (0b001, 1, 0b011, 0b001),
+        ] {
+            assert_eq!(
+                set(named).holders(mirrors, set(in_sync)),
+                set(holders),
+                "{named:b}"
+            );
+        }
     }
 
     #[test]

@@ -156,7 +156,9 @@ fn a_missing_drive_leaves_the_set_before_anything_is_served() {
     let back = status(&sim, &keeper);
     assert_eq!(back.in_sync.set, set(&[0]));
     assert!(
-        back.warnings.iter().any(|warning| warning.contains("rebuilt")),
+        back.warnings
+            .iter()
+            .any(|warning| warning.contains("/drive-1") && warning.contains("cairn rebuild")),
         "{:?}",
         back.warnings
     );

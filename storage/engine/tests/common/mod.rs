@@ -84,9 +84,13 @@ impl World {
     }
 
     pub fn try_open(&self) -> Result<Running, String> {
+        self.try_open_on(volume_config())
+    }
+
+    pub fn try_open_on(&self, volume: VolumeConfig) -> Result<Running, String> {
         let config = self.config.clone();
         self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
-            let keeper = Keeper::open(runtime.clone(), volume_config())
+            let keeper = Keeper::open(runtime.clone(), volume)
                 .await
                 .map_err(|error| error.to_string())?;
             let volume = keeper

@@ -54,10 +54,8 @@ impl<R: Runtime> Segment<R> {
     ) -> Result<Segment<R>, TreeError> {
         let name = segment_file_name(reference.id);
         let mut mirrors = Vec::new();
-        for index in reference.mirrors.iter() {
-            let Some(slot) = store.drive(index).filter(|_| store.is_live(index)) else {
-                continue;
-            };
+        for index in store.holders(reference.mirrors).iter() {
+            let Some(slot) = store.drive(index) else { continue };
             match slot
                 .drive
                 .open(
