@@ -159,6 +159,12 @@ fn check_gets(asked: Vec<Keys<'_>>) -> Result<Vec<CheckedKeys<'_>>, ApiError> {
             )));
         }
     }
+    let mut constraints = Constraints::new();
+    for asked in &asked {
+        let path = format!("requestItems.{}.member.", asked.table);
+        asked.legacy.attributes_constraints(&mut constraints, &path);
+    }
+    constraints.finish()?;
     let count: usize = asked
         .iter()
         .filter_map(|asked| asked.keys.as_ref())
@@ -182,7 +188,7 @@ fn check_asked(mut asked: Keys<'_>) -> Result<CheckedKeys<'_>, ApiError> {
         let operands_given = placeholders.resolve(Style::Bare, &expressions, &asked.legacy.given())?;
         operands = Some(Arc::new(operands_given));
     }
-    asked.legacy.check()?;
+    asked.legacy.check(Style::Bare)?;
     Ok(CheckedKeys {
         keys: allowed(asked.keys.take().expect("checked above"))?,
         asked,

@@ -41,21 +41,36 @@ impl Style {
     /// Of the map of names or values.
     fn refuse_map(self, error: &ExpressionError) -> ApiError {
         match error.problem {
-            Problem::MapKey { .. } | Problem::MapKeyEmpty(_) | Problem::MapKeyTooLong(_) => {
+            Problem::MapKey { .. } | Problem::MapKeyEmpty(_) | Problem::MapKeyTooLong { .. } => {
                 Style::Bare.refuse(error)
             }
             _ => self.refuse(error),
         }
     }
 
-    fn refuse_value(self, key: &str, error: &ItemError) -> ApiError {
+    /// Of a value that is not among the expressions' values.
+    pub(super) fn refuse_value(self, error: &ItemError) -> ApiError {
+        match error {
+            ItemError::StringSetEmpty
+            | ItemError::NumberSetEmpty
+            | ItemError::BinarySetEmpty
+            | ItemError::ValueEmpty
+            | ItemError::ValueAmbiguous => Style::Bare.refuse(error),
+            _ => self.refuse(error),
+        }
+    }
+
+    /// Of a value of `ExpressionAttributeValues`.
+    fn refuse_named(self, key: &str, error: &ItemError) -> ApiError {
         let named = format_args!("ExpressionAttributeValues contains invalid value: {error} for key {key}");
         match (error, self) {
-            (ItemError::StringSetEmpty | ItemError::NumberSetEmpty | ItemError::BinarySetEmpty, _)
-            | (ItemError::ValueEmpty | ItemError::ValueAmbiguous, Style::Bare) => self.refuse(named),
-            (ItemError::ValueEmpty | ItemError::ValueAmbiguous, Style::Enveloped) => {
-                Style::Bare.refuse(error)
+            (ItemError::StringSetEmpty | ItemError::NumberSetEmpty | ItemError::BinarySetEmpty, _) => {
+                self.refuse(named)
             }
+            (ItemError::ValueEmpty, Style::Bare) | (ItemError::ValueAmbiguous, Style::Enveloped) => {
+                Style::Bare.refuse(named)
+            }
+            (ItemError::ValueEmpty, Style::Enveloped) => Style::Bare.refuse(error),
             _ => self.refuse(error),
         }
     }
@@ -179,7 +194,7 @@ fn check_values(style: Style, values: Vec<(String, Result<Value, ItemError>)>) -
     }
     let values = Values::new(checked).map_err(|error| style.refuse_map(&error))?;
     match wrong {
-        Some((key, error)) => Err(style.refuse_value(&key, &error)),
+        Some((key, error)) => Err(style.refuse_named(&key, &error)),
         None => Ok(values),
     }
 }

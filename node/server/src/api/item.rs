@@ -107,7 +107,7 @@ pub(super) async fn get_item<R: Runtime>(
         "returnConsumedCapacity",
         &ReturnCapacity::ALLOWED,
     );
-    legacy.constraints(&mut constraints);
+    legacy.constraints(&mut constraints, "");
     constraints.finish()?;
     unsupported.check()?;
     let mut operands = None;
@@ -119,7 +119,7 @@ pub(super) async fn get_item<R: Runtime>(
             &legacy.given(),
         )?));
     }
-    legacy.check()?;
+    legacy.check(Style::Bare)?;
     let (table, key) = (table.expect("required"), key.expect("required")?);
 
     let wanted = ReturnCapacity::parse(capacity.as_deref());

@@ -26,7 +26,7 @@ pub(super) enum Operator {
     NotIndexable,
 }
 
-/// All operators that DynamoDB knows, in the order in which its messages name them.
+/// All operators that DynamoDB knows.
 const OPERATORS: [(&str, Operator, std::ops::RangeInclusive<usize>); 13] = [
     ("IN", Operator::NotIndexable, 1..=usize::MAX),
     ("NULL", Operator::NotIndexable, 0..=0),
@@ -59,7 +59,41 @@ pub(super) struct Written {
     values: Vec<Result<Value, ItemError>>,
 }
 
-/// Reads `KeyConditions`.
+/// Attribute, operator and values.
+type Parts = (String, Option<String>, Vec<Result<Value, ItemError>>);
+
+impl Written {
+    pub(super) fn of(attribute: String) -> Written {
+        Written {
+            attribute,
+            ..Written::default()
+        }
+    }
+
+    pub(super) fn attribute(&self) -> &str {
+        &self.attribute
+    }
+
+    pub(super) fn into_parts(self) -> Parts {
+        (self.attribute, self.operator, self.values)
+    }
+
+    pub(super) fn member(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, ApiError> {
+        match name {
+            "ComparisonOperator" => {
+                self.operator = Some(reader.string()?.into_owned());
+                Ok(true)
+            }
+            "AttributeValueList" => decode::list(reader, |reader| {
+                self.values.push(reader.checked_value()?);
+                Ok(())
+            }),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Reads `KeyConditions`, `QueryFilter` or `ScanFilter`.
 pub(super) fn decode(
     reader: &mut Reader<'_>,
     unsupported: &mut Unsupported,
@@ -68,34 +102,22 @@ pub(super) fn decode(
     let mut conditions = Vec::new();
     reader.begin_object()?;
     while let Some(attribute) = reader.next_key()? {
-        let mut written = Written {
-            attribute: attribute.into_owned(),
-            ..Written::default()
-        };
-        let other = decode::members_of(reader, |name, reader| match name {
-            "ComparisonOperator" => {
-                written.operator = Some(reader.string()?.into_owned());
-                Ok(true)
-            }
-            "AttributeValueList" => decode::list(reader, |reader| {
-                written.values.push(reader.checked_value()?);
-                Ok(())
-            }),
-            _ => Ok(false),
-        })?;
+        let mut written = Written::of(attribute.into_owned());
+        let other = decode::members_of(reader, |name, reader| written.member(name, reader))?;
         unsupported.merge(other);
+        // Of an attribute that is there twice the later one counts.
+        conditions.retain(|other: &Written| other.attribute != written.attribute);
         conditions.push(written);
     }
     *into = Some(conditions);
     Ok(true)
 }
 
-pub(super) fn constraints(constraints: &mut Constraints, conditions: &[Written]) {
-    let names = OPERATORS.map(|(name, _, _)| name);
+/// `parameter` is the path of the conditions.
+pub(super) fn constraints(constraints: &mut Constraints, parameter: &str, conditions: &[Written]) {
     for written in conditions {
-        let path = format!("keyConditions.{}.member.comparisonOperator", written.attribute);
+        let path = format!("{parameter}.{}.member.comparisonOperator", written.attribute);
         constraints.required(written.operator.as_ref(), &path);
-        constraints.one_of(written.operator.as_deref(), &path, &names);
     }
 }
 
@@ -108,7 +130,7 @@ pub(super) fn check(conditions: Vec<Written>) -> Result<Vec<Condition>, ApiError
         let (_, operator, arguments) = OPERATORS
             .iter()
             .find(|(known, _, _)| *known == name)
-            .expect("one of those allowed");
+            .ok_or_else(|| ApiError::parameters("Invalid comparison operator"))?;
         if !arguments.contains(&values.len()) {
             return Err(ApiError::parameters(format!(
                 "Invalid number of argument(s) for the {name} ComparisonOperator"

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cairn_expression::legacy::attributes_to_get;
 use cairn_expression::{BoundProjection, Names, Projection as ParsedProjection, Values};
 use cairn_runtime::Runtime;
 
@@ -37,11 +38,9 @@ impl Projection {
     }
 
     fn of_attributes(attributes: &[String]) -> Result<Projection, ApiError> {
-        let places: Vec<String> = (0..attributes.len()).map(|place| format!("#{place}")).collect();
-        let parsed = ParsedProjection::parse(&places.join(","))?;
-        let names = places.into_iter().zip(attributes.iter().cloned()).collect();
+        let parsed = attributes_to_get(attributes.to_vec())?;
         let operands = Operands {
-            names: Names::new(names)?,
+            names: Names::none(),
             values: Values::none(),
         };
         Ok(Projection {

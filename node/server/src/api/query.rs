@@ -12,6 +12,7 @@ use super::projection::check_projection;
 use super::scan::{PageParameters, resolve_start};
 use super::{ApiError, Query, Service, key_condition};
 use crate::catalog::{PrimaryKey, Table};
+use crate::route::Filter;
 
 pub(super) async fn query<R: Runtime>(
     service: &Service<R>,
@@ -44,9 +45,10 @@ pub(super) async fn query<R: Runtime>(
     let mut constraints = Constraints::new();
     common.check_select(&mut constraints);
     constraints.finish()?;
-    common.legacy.check()?;
+    common.legacy.check(Style::Bare)?;
     let start = common.take_start()?;
     // What expressions say is found without the table; what a table makes of it comes after the table.
+    let legacy_filter = common.filter.is_none();
     let filter = common.filter(service, &operands)?;
     let projection = common.projection(service, &operands)?;
     common.check_select_use()?;
@@ -80,7 +82,7 @@ pub(super) async fn query<R: Runtime>(
         None => key_condition::resolve(&table, &conditions)?,
     };
     if let Some(filter) = &filter {
-        filter.bound().check_not_on_key(&table.key_names())?;
+        check_not_on_key(&table, filter, legacy_filter)?;
     }
     let query = Query {
         partition,
@@ -96,6 +98,23 @@ pub(super) async fn query<R: Runtime>(
     Ok(())
 }
 
+/// A filter looks at items after the key has chosen them, so it is not about the key.
+fn check_not_on_key(table: &Table, filter: &Filter, legacy: bool) -> Result<(), ApiError> {
+    let (filter, key) = (filter.bound(), table.key_names());
+    if !legacy {
+        return Ok(filter.check_not_on_key(&key)?);
+    }
+    match key
+        .iter()
+        .find(|name| filter.attributes().any(|other| other == **name))
+    {
+        Some(name) => Err(ApiError::validation(format!(
+            "QueryFilter can only contain non-primary key attributes: Primary key attribute: {name}"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// The constraints of a Query. Without a table's name it is judged by an older layer, which reports all of them together.
 fn check(common: &PageParameters<'_>, conditions: &[key_condition::Written]) -> Result<(), ApiError> {
     let mut constraints = Constraints::new();
@@ -103,7 +122,7 @@ fn check(common: &PageParameters<'_>, conditions: &[key_condition::Written]) -> 
         common.check_select(&mut constraints);
         common.check_capacity(&mut constraints);
         constraints.missing("tableName");
-        key_condition::constraints(&mut constraints, conditions);
+        key_condition::constraints(&mut constraints, "keyConditions", conditions);
         constraints.at_least(common.limit, "limit", 1);
         return constraints.finish();
     }
@@ -113,8 +132,8 @@ fn check(common: &PageParameters<'_>, conditions: &[key_condition::Written]) -> 
     let mut constraints = Constraints::new();
     constraints.item_table_name(common.table.as_deref());
     common.check_capacity(&mut constraints);
-    key_condition::constraints(&mut constraints, conditions);
-    common.legacy.constraints(&mut constraints);
+    key_condition::constraints(&mut constraints, "keyConditions", conditions);
+    common.legacy.constraints(&mut constraints, "queryFilter");
     constraints.finish()
 }
 

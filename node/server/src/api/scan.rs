@@ -117,12 +117,12 @@ impl<'a> PageParameters<'a> {
 
     /// The filter, checked as far as it can be without the table.
     pub(super) fn filter<R: Runtime>(
-        &self,
+        &mut self,
         service: &Service<R>,
         operands: &Arc<Operands>,
     ) -> Result<Option<Filter>, ApiError> {
         let Some(text) = &self.filter else {
-            return Ok(None);
+            return self.legacy.take_filter();
         };
         let parsed = service.parsed().filter(text)?;
         parsed.bind(&operands.names, &operands.values)?;
@@ -236,7 +236,7 @@ pub(super) async fn scan<R: Runtime>(
     ];
     let placeholders = std::mem::take(&mut common.placeholders);
     let operands = Arc::new(placeholders.resolve(Style::Bare, &expressions, &common.legacy.given())?);
-    common.legacy.check()?;
+    common.legacy.check(Style::Bare)?;
     let start = common.take_start()?;
     let filter = common.filter(service, &operands)?;
     let projection = common.projection(service, &operands)?;
@@ -310,6 +310,6 @@ fn check(common: &PageParameters<'_>, segment: Option<i64>, total: Option<i64>) 
     let mut constraints = Constraints::new();
     constraints.item_table_name(common.table.as_deref());
     common.check_capacity(&mut constraints);
-    common.legacy.constraints(&mut constraints);
+    common.legacy.constraints(&mut constraints, "scanFilter");
     constraints.finish()
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use cairn_expression::Update as ParsedUpdate;
 use cairn_item::json::write_item_view;
 use cairn_item::{ITEM_BYTES_MAX, ItemError, ItemView};
 use cairn_runtime::Runtime;
@@ -10,10 +9,10 @@ use cairn_runtime::Runtime;
 use super::constraints::Constraints;
 use super::expressions::{Style, check_used, envelope};
 use super::item::Members;
-use super::write::{RETURN_VALUES, RETURN_VALUES_REFUSED, WriteItem, check_condition, key_refusal};
+use super::write::{RETURN_VALUES, RETURN_VALUES_REFUSED, WriteItem, check_condition};
 use super::{ApiError, Service};
 use crate::catalog::Table;
-use crate::route::{Action, Operands, Update, Write};
+use crate::route::{Action, Operands, Update, UpdateParts, Write};
 
 /// UpdateItem reports one wrong value at a time, not all constraints together, once it has a table's name and a key.
 fn check(request: &WriteItem<'_>) -> Result<(), ApiError> {
@@ -57,7 +56,7 @@ fn update_of<R: Runtime>(
     service: &Service<R>,
     request: &WriteItem<'_>,
     operands: Option<&Arc<Operands>>,
-) -> Result<Option<(Arc<ParsedUpdate>, Arc<Operands>)>, ApiError> {
+) -> Result<Option<UpdateParts>, ApiError> {
     let (Some(text), Some(operands)) = (&request.update, operands) else {
         return Ok(None);
     };
@@ -76,9 +75,11 @@ pub(super) async fn update_item<R: Runtime>(
     check(&request)?;
     let operands = request.take_operands()?;
     unsupported.check()?;
-    request.legacy.check()?;
+    request.legacy.check(Style::Enveloped)?;
     let key = request.item.take().expect("required");
-    let key = key.map_err(|error| key_refusal(&error))?;
+    let key = key.map_err(|error| Style::Enveloped.refuse_value(&error))?;
+    let legacy_update = request.legacy.take_update()?;
+    let legacy_condition = request.legacy.take_condition()?;
     // Of two expressions that are empty the condition is reported, else what is wrong with the update comes first.
     if request.condition.as_deref() == Some("") {
         request.condition(service, operands.as_ref())?;
@@ -89,11 +90,14 @@ pub(super) async fn update_item<R: Runtime>(
         check_used(Style::Enveloped, operands)?;
     }
 
+    let condition = condition.or(legacy_condition);
     let table = service.table(request.table.as_deref().expect("required"))?;
     let primary = table.key_of_key(&key)?;
     check_condition(&table, condition.as_ref())?;
-    let mut update = Update::new(expression, key);
-    check_update(&table, &mut update)?;
+    // Only an expression is charged for what it says.
+    let charged = expression.is_some();
+    let mut update = Update::new(expression.or(legacy_update), key);
+    check_update(&table, &mut update, charged)?;
     let returns = request.returns();
     // The expression stays here for the answer; what is sent shares its parts.
     let write = Write {
@@ -117,7 +121,7 @@ pub(super) async fn update_item<R: Runtime>(
 }
 
 /// What an update says of the table's key, and how large it is.
-fn check_update(table: &Table, update: &mut Update) -> Result<(), ApiError> {
+fn check_update(table: &Table, update: &mut Update, charged: bool) -> Result<(), ApiError> {
     let names = table.key_names();
     let Some(bound) = update.bound() else {
         return Ok(());
@@ -129,7 +133,7 @@ fn check_update(table: &Table, update: &mut Update) -> Result<(), ApiError> {
     if refused.is_none() {
         bound.check_key_scalar("Key", &names)?;
     }
-    if bound.request_bytes() > ITEM_BYTES_MAX {
+    if charged && bound.request_bytes() > ITEM_BYTES_MAX {
         return Err(ItemError::UpdatedItemTooLarge.into());
     }
     drop(bound);

@@ -186,22 +186,6 @@ fn put_refusal(error: &ItemError) -> ApiError {
     }
 }
 
-/// DynamoDB gives an envelope to these refusals of the values of a key.
-pub(super) fn key_refusal(error: &ItemError) -> ApiError {
-    match error {
-        ItemError::NumberEmpty
-        | ItemError::NumberSyntax(_)
-        | ItemError::NumberOverflow
-        | ItemError::NumberUnderflow
-        | ItemError::NumberPrecision
-        | ItemError::NestingTooDeep
-        | ItemError::StringSetDuplicates(_)
-        | ItemError::NumberSetDuplicates
-        | ItemError::BinarySetDuplicates(_) => envelope(error),
-        _ => ApiError::validation(error.to_string()),
-    }
-}
-
 pub(super) async fn put_item<R: Runtime>(
     service: &Service<R>,
     body: &[u8],
@@ -217,12 +201,18 @@ pub(super) async fn put_item<R: Runtime>(
     };
     let operands = request.take_operands()?;
     unsupported.check()?;
-    request.legacy.check()?;
-    let condition = request.only_condition(service, operands.as_ref())?;
+    request.legacy.check(Style::Enveloped)?;
+    // What is wrong with the text alone comes before what is wrong with it and its operands.
+    if let Some(text) = &request.condition {
+        let parsed = service.parsed().condition(text);
+        parsed.map_err(|error| Style::Enveloped.refuse(error))?;
+    }
     if !matches!(request.return_values.as_deref(), None | Some("NONE" | "ALL_OLD")) {
         return Err(envelope(RETURN_VALUES_NOT_HERE));
     }
+    let legacy = request.legacy.take_condition()?;
     let item = item?;
+    let condition = request.only_condition(service, operands.as_ref())?.or(legacy);
 
     let table = service.table(request.table.as_deref().expect("required"))?;
     let key = table.key_of_item(&item)?;
@@ -252,9 +242,10 @@ pub(super) async fn delete_item<R: Runtime>(
     let key = request.item.take().expect("required");
     let operands = request.take_operands()?;
     unsupported.check()?;
-    request.legacy.check()?;
-    let key = key.map_err(|error| key_refusal(&error))?;
-    let condition = request.only_condition(service, operands.as_ref())?;
+    request.legacy.check(Style::Enveloped)?;
+    let key = key.map_err(|error| Style::Enveloped.refuse_value(&error))?;
+    let legacy = request.legacy.take_condition()?;
+    let condition = request.only_condition(service, operands.as_ref())?.or(legacy);
 
     let table = service.table(request.table.as_deref().expect("required"))?;
     let key = table.key_from_key(key)?;

@@ -54,20 +54,22 @@ impl Condition {
     }
 }
 
+/// An expression of an update and its operands, which have been bound together without an error.
+pub type UpdateParts = (Arc<ParsedUpdate>, Arc<Operands>);
+
 /// What is made of an item.
 #[derive(Debug, Clone)]
 pub struct Update {
-    expression: Option<(Arc<ParsedUpdate>, Arc<Operands>)>,
+    expression: Option<UpdateParts>,
     key: Item,
     /// The key attribute that it would change.
     refused: Option<String>,
 }
 
 impl Update {
-    /// An update of the item of `key`; without an expression it only makes sure that there is one. The expression must have
-    /// been bound to the operands without an error.
+    /// An update of the item of `key`; without an expression it only makes sure that there is one.
     #[must_use]
-    pub fn new(expression: Option<(Arc<ParsedUpdate>, Arc<Operands>)>, key: Item) -> Update {
+    pub fn new(expression: Option<UpdateParts>, key: Item) -> Update {
         Update {
             expression,
             key,

@@ -24,7 +24,7 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, Refused, reply};
 use cairn_runtime::sync::{Semaphore, timeout};
 use cairn_runtime::{Queue, Runtime};
 
-pub use evaluate::{Condition, Filter, Operands, Update};
+pub use evaluate::{Condition, Filter, Operands, Update, UpdateParts};
 pub use handle::ItemHandle;
 pub use request::{Action, Returns, Write};
 

@@ -166,7 +166,7 @@ fn bad_batches_are_refused_and_store_nothing() {
     );
     read(
         r#"{"o":{"Keys":[{"id":{"S":"a"}}],"ProjectionExpression":"id"}}"#,
-        expect!["400 ValidationException: The parameter ProjectionExpression is not supported"],
+        expect!["400 ResourceNotFoundException: Requested resource not found"],
     );
 
     assert_eq!(machine.ok("Scan", r#"{"TableName":"one"}"#)["Count"], 0);

@@ -132,7 +132,7 @@ fn bad_requests_are_refused_and_store_nothing() {
         "GetItem",
         r#"{"TableName":"","Key":{}}"#,
         expect![
-            "400 ValidationException: 1 validation error detected: Value '' at 'tableName' failed to satisfy constraint: Member must have length greater than or equal to 1"
+            "400 ValidationException: 1 validation error detected: Value at 'TableName' failed to satisfy constraint: Member must have length greater than or equal to 1"
         ],
     );
     check(
@@ -155,7 +155,7 @@ fn bad_requests_are_refused_and_store_nothing() {
     check(
         "GetItem",
         r#"{"TableName":"things","Key":{"id":{"S":"a"}},"AttributesToGet":["id"]}"#,
-        expect!["400 ValidationException: The parameter AttributesToGet is not supported"],
+        expect!["400 ValidationException: The provided key element does not match the schema"],
     );
     check(
         "GetItem",
@@ -234,7 +234,7 @@ fn bad_requests_are_refused_and_store_nothing() {
         "PutItem",
         r#"{"TableName":"things","Item":{},"ReturnValues":"EVERYTHING","ReturnItemCollectionMetrics":"MAYBE"}"#,
         expect![
-            "400 ValidationException: 2 validation errors detected: Value 'EVERYTHING' at 'returnValues' failed to satisfy constraint: Member must satisfy enum value set: [ALL_NEW, UPDATED_OLD, ALL_OLD, NONE, UPDATED_NEW]; Value 'MAYBE' at 'returnItemCollectionMetrics' failed to satisfy constraint: Member must satisfy enum value set: [SIZE, NONE]"
+            "400 ValidationException: 2 validation errors detected: Failed to satisfy constraint: Member must satisfy enum value set: [ALL_OLD, UPDATED_OLD, ALL_NEW, UPDATE_NEW, NONE]; Value 'MAYBE' at 'returnItemCollectionMetrics' failed to satisfy constraint: Member must satisfy enum value set: [SIZE, NONE]"
         ],
     );
     check(
@@ -247,12 +247,16 @@ fn bad_requests_are_refused_and_store_nothing() {
     check(
         "PutItem",
         r#"{"TableName":"things","Item":{},"Expected":{}}"#,
-        expect!["400 ValidationException: The parameter Expected is not supported"],
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Missing the key id in the item"
+        ],
     );
     check(
         "DeleteItem",
         r#"{"TableName":"things","Key":{},"ReturnValues":"ALL_NEW"}"#,
-        expect!["400 ValidationException: ReturnValues can only be ALL_OLD or NONE"],
+        expect![
+            "400 ValidationException: 1 validation error detected: ReturnValues can only be ALL_OLD or NONE"
+        ],
     );
     put(
         "{}",

@@ -2,14 +2,22 @@
 //!
 //! Each test is rows of `check(operation, request, expected answer)`. Requests go to the shards in turn, so that most of
 //! them arrive at another shard than the one that owns their key.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test; its helpers are not marked as such")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test; its helpers are not marked as such"
+)]
 
 mod batches;
+mod expressions;
 mod faults;
+mod hot_key;
 mod items;
+mod legacy;
 mod pages;
 mod restart;
 mod tables;
+mod updates;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -138,6 +146,14 @@ impl Machine {
             .service()
     }
 
+    /// Batches that all logs of the node have written since its start.
+    pub(crate) fn log_batches(&self) -> u64 {
+        let shards = self.shards.borrow();
+        let shards = shards.iter().flatten().flatten();
+        let stats = shards.flat_map(Shard::engine_stats);
+        stats.map(|(_, stats)| stats.log.batches).sum()
+    }
+
     /// Runs `task` on the next shard in turn.
     pub(crate) fn run<T: 'static>(&self, task: impl AsyncFnOnce(Service<SimRuntime>) -> T + 'static) -> T {
         let shards = self.shards.borrow().len();
@@ -156,7 +172,8 @@ impl Machine {
                 Ok(()) => String::from_utf8(out).expect("answers are UTF-8"),
                 Err(error) => {
                     assert!(out.is_empty(), "an error leaves no answer behind");
-                    format!("{} {error}", error.status)
+                    let space = if error.extra.is_empty() { "" } else { " " };
+                    format!("{} {error}{space}{}", error.status, error.extra)
                 }
             }
         })
