@@ -18,6 +18,10 @@ use crate::record::RecordKind;
 /// Bytes after which a snapshot begins another record. Small beside a log file, large beside a partition.
 const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
 
+/// What restating a partition takes in a record, about, and each of its segments.
+const PARTITION_BYTES: usize = 256;
+const SEGMENT_BYTES: usize = 256;
+
 /// How long edits wait for the next batch when the one being gathered is full. `Log::ready` is for those who may
 /// have to wait for space; edits, which free it, may not.
 const BATCH_WAIT: Duration = Duration::from_micros(200);
@@ -58,10 +62,10 @@ impl<R: Runtime> Inner<R> {
 
     /// Resolves when batch `sequence` is durable.
     pub(super) async fn durable(&self, sequence: LogSequence) -> Result<(), EngineError> {
-        self.log
-            .durable(sequence)
-            .await
-            .map_err(|error| self.log_stopped(&error))
+        let durable = self.log.durable(sequence).await;
+        durable.map_err(|error| self.log_stopped(&error))?;
+        self.look_for_work();
+        Ok(())
     }
 
     fn append_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
@@ -80,41 +84,54 @@ impl<R: Runtime> Inner<R> {
     /// Restates every partition behind everything that the log holds now, so that older edits may go.
     pub(super) async fn snapshot(&self) -> Result<(), EngineError> {
         let start = self.log.gathering();
+        let begun = self.log.stats().bytes;
         let ids: Vec<PartitionId> = self.manifest.borrow().partitions.keys().copied().collect();
-        let mut ids = ids.into_iter().peekable();
+        let mut rest = ids.as_slice();
+        let mut last = None;
         let mut payload = Vec::new();
-        let last = loop {
-            payload.clear();
-            {
-                let manifest = self.manifest.borrow();
-                let mut edits = vec![Edit::NextSegment(manifest.next_segment)];
-                let mut bytes = 0;
-                while bytes < SNAPSHOT_RECORD_BYTES {
-                    let Some(id) = ids.next() else { break };
-                    // It may have been dropped since.
-                    let Some(state) = manifest.partitions.get(&id) else {
-                        continue;
-                    };
-                    edits.push(Edit::DropPartition(id));
-                    state.describe(&mut edits);
-                    bytes += 256 + state.segments.len() * 256;
-                }
-                encode_edits(&edits, &mut payload);
-            }
+        while !rest.is_empty() {
+            // Each record states its partitions as they are when it joins the batch, so that others may edit
+            // while this waits for one.
+            let stated = self.describe(rest, &mut payload);
             match self.append_edits(&payload) {
-                Ok(sequence) if ids.peek().is_none() => break sequence,
-                Ok(_) => {}
-                Err(LogError::Full) => {
-                    // Others may edit while this waits: begin again.
-                    self.runtime.sleep(BATCH_WAIT).await;
-                    return Box::pin(self.snapshot()).await;
+                Ok(sequence) => {
+                    last = Some(sequence);
+                    rest = &rest[stated..];
                 }
+                Err(LogError::Full) => self.runtime.sleep(BATCH_WAIT).await,
                 Err(error) => return Err(self.log_refused(&error)),
             }
-        };
-        self.durable(last).await?;
+        }
+        if let Some(last) = last {
+            self.durable(last).await?;
+        }
         self.snapshot_start.set(start);
+        let end = self.log.stats().bytes;
+        self.snapshot_cost.set((end - begun, end));
         self.counts.add(&self.counts.snapshots);
         Ok(())
+    }
+
+    /// Encodes the edits that restate the first of `ids`, as many as make a record. Answers how many.
+    fn describe(&self, ids: &[PartitionId], payload: &mut Vec<u8>) -> usize {
+        let manifest = self.manifest.borrow();
+        let bytes_max = SNAPSHOT_RECORD_BYTES.min(self.config.log.batch_bytes / 2);
+        let mut edits = vec![Edit::NextSegment(manifest.next_segment)];
+        let mut bytes = 0;
+        let mut stated = 0;
+        for id in ids {
+            if bytes >= bytes_max {
+                break;
+            }
+            stated += 1;
+            // It may have been dropped since.
+            let Some(state) = manifest.partitions.get(id) else { continue };
+            edits.push(Edit::DropPartition(*id));
+            state.describe(&mut edits);
+            bytes += PARTITION_BYTES + state.segments.len() * SEGMENT_BYTES;
+        }
+        payload.clear();
+        encode_edits(&edits, payload);
+        stated
     }
 }

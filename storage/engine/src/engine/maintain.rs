@@ -9,7 +9,8 @@
 //!
 //! **When a log file may be reused.** When every mutation in it is in a segment whose edit is durable, and every
 //! manifest edit in it is restated by a durable snapshot behind it. Both bounds are batch numbers; what lies
-//! below the lesser one is released.
+//! below the lesser one is released. The log must hold the manifest several times over: some 300 bytes per
+//! partition and 200 per segment.
 //!
 //! **No deadlock.** Freeing log space takes log space, for the edits. Writers therefore stall at the log's limit, and
 //! edits may go beyond it (`Log::append_reserved`).
@@ -62,6 +63,13 @@ impl<R: Runtime> Inner<R> {
         pinned.unwrap_or_else(|| self.log.acknowledged().next())
     }
 
+    /// A snapshot costs log space itself. It waits until as much has been written since the last as that one took,
+    /// so that half of the log at worst is snapshots, and a manifest too large for the log cannot make it spin.
+    fn is_snapshot_due(&self) -> bool {
+        let (bytes, end) = self.snapshot_cost.get();
+        self.log.stats().bytes >= end + bytes
+    }
+
     fn oldest_unflushed(&self) -> Option<Rc<Partition<R>>> {
         let partitions = self.partitions.borrow();
         let with_data = partitions
@@ -106,6 +114,9 @@ impl<R: Runtime> Inner<R> {
             }
             if self.mutations_from() >= wanted {
                 if self.snapshot_start.get() < wanted {
+                    if !self.is_snapshot_due() {
+                        return Ok(false);
+                    }
                     self.snapshot().await?;
                 }
                 let released = self.mutations_from().min(self.snapshot_start.get());

@@ -77,6 +77,8 @@ struct Inner<R: Runtime> {
     next_segment: Cell<u64>,
     /// Batch at which the last durable snapshot of the manifest began.
     snapshot_start: Cell<LogSequence>,
+    /// Log bytes that it took, and the log's bytes at its end.
+    snapshot_cost: Cell<(u64, u64)>,
     /// Batches below this one have been given back to the log.
     released: Cell<LogSequence>,
     clock: RefCell<Clock>,

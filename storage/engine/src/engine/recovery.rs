@@ -122,6 +122,7 @@ fn new<R: Runtime>(
         manifest: RefCell::default(),
         next_segment: Cell::new(0),
         snapshot_start: Cell::new(LogSequence(0)),
+        snapshot_cost: Cell::default(),
         released: Cell::new(LogSequence(0)),
         clock: RefCell::new(clock),
         queue: RefCell::new(VecDeque::new()),

@@ -57,6 +57,8 @@ pub struct TreeContext<R: Runtime> {
     store: Rc<SegmentStore<R>>,
     config: CompactionConfig,
     snapshots: Rc<RefCell<Vec<CommitTimestamp>>>,
+    /// Shared by all trees that have no segments, so that they cost little.
+    nothing: Rc<View<R>>,
 }
 
 impl<R: Runtime> Clone for TreeContext<R> {
@@ -65,6 +67,7 @@ impl<R: Runtime> Clone for TreeContext<R> {
             store: Rc::clone(&self.store),
             config: self.config,
             snapshots: Rc::clone(&self.snapshots),
+            nothing: Rc::clone(&self.nothing),
         }
     }
 }
@@ -95,6 +98,7 @@ impl<R: Runtime> TreeContext<R> {
             store,
             config,
             snapshots: Rc::default(),
+            nothing: Rc::new(View::empty()),
         }
     }
 
@@ -131,7 +135,7 @@ impl<R: Runtime> Tree<R> {
             context: context.clone(),
             descriptor: descriptor.clone(),
             active: RefCell::default(),
-            view: RefCell::new(Rc::new(View::empty())),
+            view: RefCell::new(Rc::clone(&context.nothing)),
             flushing: Cell::new(false),
             compacting: Rc::default(),
             flush_bytes: Cell::new(0),

@@ -1,0 +1,298 @@
+//! Directed faults: what a node does when a drive is full, gone, damaged, or has lost what was acknowledged.
+
+mod common;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_engine::check::{CheckOptions, Report, check};
+use cairn_engine::{Direction, EngineConfig, EngineError, ErrorKind, dump};
+use cairn_runtime::sim::DriveControl;
+use cairn_runtime::{Queue, Runtime};
+use common::*;
+
+/// What `check` says, in a process of its own.
+fn looked_at(world: &World) -> Report {
+    let report = world.run(async |runtime| {
+        let options = CheckOptions { items: false };
+        check(runtime, &volume_config(), options, &mut |_| {}).await.expect("there is a node")
+    });
+    world.sim.kill(NODE);
+    world.sim.restart(NODE);
+    report
+}
+
+fn files(drive: &DriveControl, prefix: &str) -> Vec<String> {
+    let image = drive.image();
+    image.names().filter(|name| name.starts_with(prefix)).map(ToString::to_string).collect()
+}
+
+/// A closed node with data in segments and in the log.
+fn filled(seed: u64) -> World {
+    let world = World::new(seed, small());
+    let running = world.open();
+    world.with(&running, async |engine| {
+        fill(&engine, P1, 600, 900).await;
+        put(&engine, P2, b"k", b"item").await.unwrap();
+        let stats = engine.stats();
+        assert!(stats.flushes > 2 && stats.log.files_opened > 5, "{stats:?}");
+    });
+    world.close(running);
+    world
+}
+
+async fn is_as_filled(engine: &SimEngine) {
+    for number in 0..100 {
+        let stored = get(engine, P1, &key(number)).await;
+        assert_eq!(stored, Some(item(500 + number, 900)), "key {number}");
+    }
+    assert_eq!(get(engine, P2, b"k").await.as_deref(), Some(&b"item"[..]));
+    let info = engine.partition(P1).unwrap();
+    assert_eq!((info.item_count, info.item_bytes), (100, 90_000));
+    let mut forward = scan_all(engine, P1, Direction::Forward).await;
+    assert_eq!(forward.len(), 100);
+    assert!(forward.is_sorted());
+    forward.reverse();
+    assert_eq!(scan_all(engine, P1, Direction::Backward).await, forward);
+}
+
+#[test]
+fn everything_comes_back_and_the_log_stays_bounded() {
+    let world = filled(1);
+    let report = looked_at(&world);
+    assert!(report.is_clean(), "{report}");
+    assert!(report.items == 101 && report.segment_files > 0, "{report}");
+    let running = world.open();
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+    let stats = running.engine.stats();
+    assert!(stats.log.files_live <= stats.log.files_max, "{stats:?}");
+    // Close and open again, and once more after a power loss.
+    world.close(running);
+    let running = world.open();
+    world.crash(running);
+    let running = world.open();
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_read_around_and_repaired() {
+    for (seed, prefix) in [(2, "segment-"), (3, "superblock"), (4, "log-00000000-")] {
+        let world = filled(seed);
+        let mirror = world.mirror(1);
+        for name in files(&mirror, prefix) {
+            // In a log file, the first batch; elsewhere the second block, or the first copy.
+            let offset = if prefix == "superblock" { 100 } else { 4096 + 20 };
+            mirror.flip_bit(&name, offset, 3);
+        }
+        let report = looked_at(&world);
+        assert!(!report.damage().is_empty() && report.lost().is_empty(), "{prefix}: {report}");
+        assert!(report.damage().iter().any(|line| line.contains("mirror-1") || line.contains("log 0")), "{report}");
+        let running = world.open();
+        world.with(&running, async |engine| is_as_filled(&engine).await);
+        // Reads choose a mirror by turns: after several all places have been asked of the damaged one.
+        world.with(&running, async |engine| {
+            for _ in 0..4 {
+                is_as_filled(&engine).await;
+            }
+        });
+        world.sim.run_for(Duration::from_secs(1));
+        let repaired = running.engine.stats().segments.repairs + running.engine.recovery().repaired;
+        assert!(repaired > 0 || prefix == "superblock", "{prefix}");
+        world.close(running);
+    }
+}
+
+#[test]
+fn a_missing_segment_file_is_copied_and_an_orphan_deleted() {
+    let world = filled(5);
+    let mirror = world.mirror(0);
+    let names = files(&mirror, "segment-");
+    assert!(names.iter().all(|name| mirror.delete_file(name)));
+    assert!(!looked_at(&world).damage().is_empty());
+    let running = world.open();
+    assert_eq!(running.engine.stats().restored, names.len() as u64);
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+    world.close(running);
+    let report = looked_at(&world);
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
+    let world = World::new(6, small());
+    let running = world.open();
+    world.with(&running, async |engine| {
+        put(&engine, P1, b"k", b"kept").await.unwrap();
+        put(&engine, P2, b"k", b"lost").await.unwrap();
+        put(&engine, P1, b"k", b"kept too").await.unwrap();
+        put(&engine, P1, b"k", b"newest").await.unwrap();
+    });
+    world.close(running);
+    // The batch that holds "lost" goes on both mirrors.
+    for at in 0..2 {
+        let mirror = world.mirror(at);
+        let mut hit = false;
+        for name in files(&mirror, "log-00000000-") {
+            let content = mirror.image().read(&name).expect("listed just now");
+            let found = content.windows(4).position(|window| window == b"lost");
+            if let Some(place) = found {
+                mirror.corrupt(&name, place as u64..place as u64 + 4);
+                hit = true;
+            }
+        }
+        assert!(hit);
+    }
+    let report = looked_at(&world);
+    assert!(report.lost().iter().any(|line| line.contains("partition 2")), "{report}");
+    // Fenced at this start, and for good: the log may be recycled.
+    for _ in 0..2 {
+        let running = world.open();
+        world.run({
+            let engine = running.engine.clone();
+            async move |_| {
+                assert_eq!(get(&engine, P1, b"k").await.as_deref(), Some(&b"newest"[..]));
+                let read = engine.get(P2, b"k").await;
+                let Err(error) = read else { panic!("partition 2 serves what it does not have") };
+                assert_eq!(error.kind(), ErrorKind::Fenced);
+                assert!(error.to_string().starts_with("partition 2 is fenced: "), "{error}");
+                assert!(put(&engine, P2, b"other", b"item").await.is_err());
+                fill(&engine, P1, 600, 900).await;
+                put(&engine, P1, b"k", b"newest").await.unwrap();
+            }
+        });
+        assert_eq!(running.engine.stats().partitions_fenced, 1);
+        world.close(running);
+    }
+}
+
+#[test]
+fn full_drives_refuse_writes_keep_reads_and_recover() {
+    let world = World::new(7, EngineConfig { write_wait_max: Duration::from_millis(500), ..small() });
+    let running = world.open();
+    world.with(&running, async |engine| {
+        fill(&engine, P1, 100, 900).await;
+    });
+    for at in 0..2 {
+        let mirror = world.mirror(at);
+        mirror.set_capacity(mirror.used_bytes());
+    }
+    let refused = world.with(&running, async |engine| {
+        let mut number = 100;
+        loop {
+            match put(&engine, P1, &key(number % 100), &item(number, 900)).await {
+                Ok(_) => number += 1,
+                Err(error) => break (number, error.kind(), get(&engine, P1, &key((number - 1) % 100)).await),
+            }
+            assert!(number < 100_000, "the drives are full");
+        }
+    });
+    let (number, kind, read) = refused;
+    assert!(matches!(kind, ErrorKind::Retry | ErrorKind::Throttle), "{kind:?}");
+    assert_eq!(read, Some(item(number - 1, 900)));
+    (0..2).for_each(|at| world.mirror(at).set_capacity(64 << 30));
+    world.sim.run_for(Duration::from_secs(5));
+    world.with(&running, async |engine| {
+        fill(&engine, P1, 600, 900).await;
+        put(&engine, P2, b"k", b"item").await.unwrap();
+        is_as_filled(&engine).await;
+    });
+    world.close(running);
+    assert!(looked_at(&world).is_clean());
+}
+
+#[test]
+fn a_mirror_that_vanishes_is_left_out_and_nothing_is_lost() {
+    let world = World::new(8, small());
+    let running = world.open();
+    let epoch = running.engine.stats().in_sync_epoch;
+    let engine = running.engine.clone();
+    world.with(&running, async |_| ());
+    let writing = Rc::new(std::cell::Cell::new(true));
+    let done = Rc::clone(&writing);
+    world.run(async move |runtime| {
+        runtime.spawn(Queue::Foreground, async move {
+            fill(&engine, P1, 600, 900).await;
+            put(&engine, P2, b"k", b"item").await.unwrap();
+            done.set(false);
+        });
+    });
+    world.sim.run_for(Duration::from_millis(20));
+    assert!(writing.get());
+    world.mirror(0).detach();
+    while writing.get() {
+        assert!(world.sim.step());
+    }
+    let stats = running.engine.stats();
+    assert!(stats.in_sync_epoch > epoch && stats.in_sync_drives == 1, "{stats:?}");
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+    world.crash(running);
+    // It comes back stale: it is not believed.
+    world.mirror(0).attach();
+    let running = world.open();
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+}
+
+#[test]
+fn a_dropped_partition_leaves_nothing_behind() {
+    let world = filled(9);
+    let running = world.open();
+    world.with(&running, async |engine| {
+        put(&engine, P1, b"in memory", &item(1, 900)).await.unwrap();
+        engine.drop_partition(P1).await.unwrap();
+        engine.drop_partition(P1).await.unwrap();
+        let read = engine.get(P1, b"k").await;
+        assert!(matches!(read, Err(EngineError::NoSuchPartition(P1))), "{read:?}");
+    });
+    world.sim.run_for(Duration::from_secs(1));
+    assert!(running.engine.stats().memtable_bytes < 1_000);
+    assert_eq!(files(&world.mirror(0), "segment-"), files(&world.mirror(1), "segment-"));
+    assert!(files(&world.mirror(0), "segment-").len() <= 1, "only partition 2 may have one");
+    world.crash(running);
+    let running = world.open();
+    assert!(running.engine.partition(P1).is_none());
+    assert!(running.engine.partition(P2).is_some());
+    world.close(running);
+    let report = looked_at(&world);
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn dump_shows_every_file() {
+    let world = filled(10);
+    let mut shown = String::new();
+    for path in ["/mirror-0", "/mirror-1", "/state"] {
+        for name in files(&world.sim.drive(NODE, path), "") {
+            let path = std::path::Path::new(path).join(&name);
+            let text = world.run(async move |runtime| {
+                let mut text = String::new();
+                dump::dump(runtime, &path, &mut text).await.unwrap();
+                text
+            });
+            assert!(!text.contains("is not the name of"), "{name}: {text}");
+            assert!(!text.is_empty(), "{name}");
+            shown.push_str(&text);
+        }
+    }
+    for part in ["in_sync", "key key-000042", "AddSegment", "marker", "Flushed"] {
+        assert!(shown.contains(part), "{part} is not shown");
+    }
+}
+
+#[test]
+fn an_empty_partition_costs_no_file_and_little_log() {
+    let world = World::new(11, small());
+    let running = world.open();
+    let engine = running.engine.clone();
+    let before = files(&world.mirror(0), "").len();
+    world.run(async move |_| {
+        for id in 1..=500 {
+            engine.create_partition(descriptor(cairn_engine::ids::PartitionId(id))).await.unwrap();
+        }
+    });
+    assert!(files(&world.mirror(0), "segment-").is_empty());
+    assert!(files(&world.mirror(0), "").len() <= before + 10, "only log files");
+    world.crash(running);
+    let running = world.open();
+    assert_eq!(running.engine.partitions().len(), 500);
+    assert_eq!(running.engine.stats().memtable_bytes, 0);
+}
