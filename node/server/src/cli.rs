@@ -24,6 +24,9 @@ pub enum Command {
     Serve(ServeOptions),
     /// Verify every byte of a stopped node, given all its directories.
     Check(CheckOptions),
+    /// Make every drive of a stopped node a mirror again: one that was out of sync, or an empty directory in the
+    /// place of one that is lost.
+    Rebuild(RebuildOptions),
     /// Show what any file written by a node holds.
     Dump {
         /// The file.
@@ -113,6 +116,33 @@ pub struct ServeOptions {
     pub log_level: Option<Level>,
 }
 
+/// Options of `cairn rebuild`: those of `cairn serve` that say where the node's files are, from the same flags,
+/// variables and file.
+#[derive(Debug, Default, Args)]
+pub struct RebuildOptions {
+    /// TOML file with any of the options of `cairn serve` [default: none]
+    #[arg(long, env = "CAIRN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Directory on a drive; once per drive of the node, or several separated by commas
+    /// [default: ./cairn-data/drive-a and ./cairn-data/drive-b]
+    #[arg(long, env = "CAIRN_DRIVE", value_name = "DIR", value_delimiter = ',')]
+    pub drive: Vec<PathBuf>,
+
+    /// Drives that hold a copy of every byte [default: 2, or 1 with one drive]
+    #[arg(long, env = "CAIRN_MIRRORS", value_name = "N")]
+    pub mirrors: Option<usize>,
+
+    /// Directory of the witness [default: ./cairn-data/state]
+    #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+
+    /// Go on although most copies of the in-sync epoch are gone, taking epoch N for the newest: acknowledged writes
+    /// of a newer epoch are lost [default: refuse]
+    #[arg(long, env = "CAIRN_ACCEPT_EPOCH", value_name = "N")]
+    pub accept_epoch: Option<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -123,15 +153,17 @@ mod tests {
     fn every_option_has_a_default_and_a_variable() {
         Cli::command().debug_assert();
         let mut command = Cli::command();
-        let serve = command.find_subcommand_mut("serve").unwrap();
-        for option in serve.get_arguments().filter(|option| option.get_id() != "help") {
-            let help = option.get_help().unwrap().to_string();
-            assert!(help.contains("[default:"), "{}", option.get_id());
-            let variable = option.get_env().unwrap().to_str().unwrap();
-            assert_eq!(
-                variable,
-                format!("CAIRN_{}", option.get_id().as_str().to_ascii_uppercase())
-            );
+        for name in ["serve", "rebuild"] {
+            let options = command.find_subcommand_mut(name).unwrap();
+            for option in options.get_arguments().filter(|option| option.get_id() != "help") {
+                let help = option.get_help().unwrap().to_string();
+                assert!(help.contains("[default:"), "{}", option.get_id());
+                let variable = option.get_env().unwrap().to_str().unwrap();
+                assert_eq!(
+                    variable,
+                    format!("CAIRN_{}", option.get_id().as_str().to_ascii_uppercase())
+                );
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::cli::ServeOptions;
+use crate::cli::{RebuildOptions, ServeOptions};
 use crate::logging::{Format, Level};
 
 /// Least memory of one shard in bytes.
@@ -267,6 +267,32 @@ impl Config {
         config.check()?;
         config.check_exposure(options.insecure || file.insecure.unwrap_or(false))?;
         Ok(config)
+    }
+
+    /// Resolves what `cairn rebuild` needs, drives, mirrors and state directory, as [`Config::resolve`] does for
+    /// `cairn serve`. What is only of use to serve is neither looked at nor refused.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for what cannot be meant.
+    pub fn resolve_rebuild(options: RebuildOptions, file: File) -> Result<Config, ConfigError> {
+        let options = ServeOptions {
+            drive: options.drive,
+            mirrors: options.mirrors,
+            state: options.state,
+            accept_epoch: options.accept_epoch,
+            ..ServeOptions::default()
+        };
+        let file = File {
+            drives: file.drives,
+            mirrors: file.mirrors,
+            state: file.state,
+            ..File::default()
+        };
+        let machine = Machine {
+            processors: 1,
+            memory_bytes: 2 * SHARD_BYTES_MIN,
+        };
+        Config::resolve(options, file, machine)
     }
 
     fn check(&self) -> Result<(), ConfigError> {

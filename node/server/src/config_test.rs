@@ -54,6 +54,30 @@ fn check(flags: &str, file: &str, expected: Expect) {
 }
 
 #[test]
+fn a_rebuild_finds_the_drives_that_serve_finds() {
+    let file = r#"
+        drives = ["/c", "/d", "/e"]
+        state = "/s"
+        http = "0.0.0.0:8000"
+        memory = "1MiB"
+    "#;
+    let resolve = |flags: &str| {
+        let line = ["cairn", "rebuild"].into_iter().chain(flags.split_whitespace());
+        let Ok(Cli {
+            command: Command::Rebuild(options),
+        }) = Cli::try_parse_from(line)
+        else {
+            panic!("rebuild is rebuild");
+        };
+        let config = Config::resolve_rebuild(options, toml::from_str(file).unwrap());
+        config.map(|config| (config.drives.len(), config.mirrors, config.state))
+    };
+    assert_eq!(resolve(""), Ok((3, 2, PathBuf::from("/s"))));
+    assert_eq!(resolve("--drive /a --state /t"), Ok((1, 1, PathBuf::from("/t"))));
+    assert!(resolve("--mirrors 4").is_err());
+}
+
+#[test]
 fn flags_over_file_over_defaults() {
     check(
         "",

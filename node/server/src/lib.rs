@@ -9,7 +9,8 @@
 //! - [`native`]: the native protocol;
 //! - [`admin`], [`metrics`], [`logging`]: what an operator sees;
 //! - [`cli`], [`config`]: what an operator says;
-//! - [`serve`]: all of it together.
+//! - [`serve`]: all of it together;
+//! - [`rebuild`]: what makes a drive of a stopped node a mirror again.
 
 pub mod node;
 
@@ -31,4 +32,5 @@ pub mod calendar;
 pub mod cli;
 pub mod config;
 
+pub mod rebuild;
 pub mod serve;

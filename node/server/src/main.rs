@@ -11,15 +11,17 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cairn::cli::{CheckOptions, Cli, Command, ServeOptions};
+use cairn::cli::{CheckOptions, Cli, Command, RebuildOptions, ServeOptions};
 use cairn::config::{Config, ConfigError, File, Machine, STATE_DIRECTORY, Size};
 use cairn::credentials::Credentials;
 use cairn::http::Limits;
 use cairn::logging::{Level, Logger, write_lines};
 use cairn::node::{Node, NodeConfig};
+use cairn::rebuild::{Teller, outcome};
 use cairn::serve::{Addresses, Fronts, Plan, Stopper};
+use cairn_engine::rebuild::Progress;
 use cairn_engine::volume::{VolumeConfig, VolumeStatus};
-use cairn_engine::{check, dump};
+use cairn_engine::{check, dump, rebuild as engine_rebuild};
 use cairn_runtime::Runtime;
 use cairn_runtime::real;
 use clap::Parser;
@@ -39,6 +41,10 @@ fn main() -> ExitCode {
     let (result, code) = match Cli::parse().command {
         Command::Serve(options) => match resolve(options) {
             Ok((config, credentials)) => (serve(&config, credentials), FAILED),
+            Err(error) => (Err(error.to_string()), USAGE),
+        },
+        Command::Rebuild(options) => match resolve_rebuild(options) {
+            Ok(config) => (rebuild(&config), FAILED),
             Err(error) => (Err(error.to_string()), USAGE),
         },
         Command::Check(options) => (check(options), FAILED),
@@ -66,6 +72,11 @@ fn resolve(options: ServeOptions) -> Result<(Config, Option<Credentials>), Confi
         config,
         credentials.map_err(|error| ConfigError(error.to_string()))?,
     ))
+}
+
+fn resolve_rebuild(options: RebuildOptions) -> Result<Config, ConfigError> {
+    let file = options.config.as_deref().map(File::read).transpose()?;
+    Config::resolve_rebuild(options, file.unwrap_or_default())
 }
 
 fn serve(config: &Config, credentials: Option<Credentials>) -> Result<(), String> {
@@ -258,6 +269,28 @@ fn check(options: CheckOptions) -> Result<(), String> {
     } else {
         Err("the node is damaged".to_owned())
     }
+}
+
+fn rebuild(config: &Config) -> Result<(), String> {
+    let volume = VolumeConfig {
+        drives: config.drives.clone(),
+        state: config.state.clone(),
+        mirrors: config.mirrors,
+        accept_epoch: config.accept_epoch,
+    };
+    let status = on_one_shard(async move |runtime| {
+        let mut teller = Teller::default();
+        let mut progress = |progress: Progress<'_>| {
+            if let Some(line) = teller.line(&progress) {
+                say(&format!("{line}\n"));
+            }
+        };
+        engine_rebuild::rebuild(runtime, &volume, &mut progress)
+            .await
+            .map_err(|error| error.to_string())
+    })??;
+    say(&format!("{}\n", outcome(&config.drives, &status)?));
+    Ok(())
 }
 
 fn dump(file: PathBuf) -> Result<(), String> {

@@ -85,6 +85,21 @@ class Node:
             assert needle in output, output
         return output
 
+    def rebuild(self, code, *needles):
+        """Runs `cairn rebuild`; it must exit with `code` and say every needle."""
+        command = [str(BINARIES / "cairn"), "rebuild", "--state", str(self.state)]
+        for drive in self.drives:
+            command += ["--drive", str(drive)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CAIRN_")}
+        done = subprocess.run(
+            command, cwd=self.home, env=environment, text=True, timeout=60,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == code, done.stdout
+        for needle in needles:
+            assert needle in done.stdout, done.stdout
+        return done.stdout
+
     def kill(self):
         if self.process:
             self.process.send_signal(signal.SIGKILL)

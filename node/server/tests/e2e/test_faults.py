@@ -62,6 +62,33 @@ def test_one_mirror_deleted(node):
     node.client().put_item(TableName="faults", Item=item(1000, 10))
 
 
+@pytest.mark.parametrize("returns", ["blank", "stale"])
+def test_a_mirror_is_rebuilt(node, returns):
+    fill(node.client(), 100)
+    node.kill()
+    aside = node.home / "aside"
+    node.drives[1].rename(aside)
+    node.start()
+    eventually(lambda: "cairn rebuild" in "".join(node.output))
+    node.client().put_item(TableName="faults", Item=item(100, 1000))
+    node.rebuild(1, "in use by another process")
+    assert node.stop() == 0
+    if returns == "stale":
+        aside.rename(node.drives[1])
+    told = node.rebuild(0, "copying", "(100%)", "all 2 drives are in sync")
+    assert str(node.drives[1]) in told
+    # A second time there is nothing to do, and with a foreign file nothing is done.
+    assert "copying" not in node.rebuild(0, "all 2 drives are in sync")
+    shutil.rmtree(node.drives[0])
+    node.start()
+    all_there(node.client(), 101)
+    assert node.stop() == 0
+    node.drives[0].mkdir()
+    (node.drives[0] / "holiday.jpg").write_text("not ours")
+    node.rebuild(1, "holiday.jpg")
+    assert (node.drives[0] / "holiday.jpg").exists()
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_bits_flipped_on_one_mirror(node, which):
     fill(node.client(), 300)
