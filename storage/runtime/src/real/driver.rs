@@ -76,15 +76,14 @@ impl Driver {
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         loop {
             match self.turn(&waker) {
-                Next::Turn => back_of_the_queue().await,
+                Next::Turn => {
+                    waker.wake_by_ref();
+                    woken_once().await;
+                }
                 Next::Wait => {
-                    let scheduler = &self.scheduler;
-                    scheduler.driver_waits();
-                    poll_fn(|context| match scheduler.driver_still_waits(context.waker()) {
-                        true => Poll::Pending,
-                        false => Poll::Ready(()),
-                    })
-                    .await;
+                    self.scheduler.driver_waits(&waker);
+                    woken_once().await;
+                    self.scheduler.driver_goes_on();
                 }
                 Next::End => break,
             }
@@ -214,16 +213,14 @@ impl Driver {
     }
 }
 
-/// Pending once, with the task at the back of its queue. Not one of the shard's counted tasks: the driver is
-/// glommio's own.
-fn back_of_the_queue() -> impl Future<Output = ()> {
-    let mut yielded = false;
-    poll_fn(move |context| {
-        if yielded {
-            return Poll::Ready(());
+/// Pending until the task is polled again, by whatever wakes it: a turn too many does no harm.
+fn woken_once() -> impl Future<Output = ()> {
+    let mut polled = false;
+    poll_fn(move |_| {
+        if std::mem::replace(&mut polled, true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
     })
 }

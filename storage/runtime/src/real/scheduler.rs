@@ -155,20 +155,19 @@ impl Scheduler {
         }
     }
 
-    /// The driver has nothing to do but other queues have: it waits for [`Scheduler::between_tasks`].
-    pub(super) fn driver_waits(&self) {
+    /// The driver has nothing to do but other queues have: it waits for [`Scheduler::between_tasks`] to wake it.
+    pub(super) fn driver_waits(&self, waker: &Waker) {
         self.waiting.set(true);
+        *self.driver.borrow_mut() = Some(waker.clone());
     }
 
-    /// False once the driver is needed again; remembers its waker until then.
-    pub(super) fn driver_still_waits(&self, waker: &Waker) -> bool {
-        if self.waiting.get() {
-            *self.driver.borrow_mut() = Some(waker.clone());
-        }
-        self.waiting.get()
+    /// The driver runs again, whatever woke it.
+    pub(super) fn driver_goes_on(&self) {
+        self.waiting.set(false);
+        *self.driver.borrow_mut() = None;
     }
 
-    pub(super) fn wake_driver(&self) {
+    fn wake_driver(&self) {
         self.waiting.set(false);
         if let Some(waker) = self.driver.borrow_mut().take() {
             waker.wake();
