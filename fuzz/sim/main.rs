@@ -31,7 +31,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        eprintln!("seed {} panicked; repeat with --replay {}", SEED.get(), SEED.get());
+        eprintln!(
+            "seed {} panicked; repeat with --replay {}",
+            SEED.get(),
+            SEED.get()
+        );
         before(panic);
     }));
     if let Some(seed) = arguments.replay {
@@ -66,7 +70,14 @@ fn main() -> ExitCode {
             eprintln!("{} seeds, {failures} failed", seed - arguments.start + 1);
         }
     }
-    println!("{} seeds from {}, {failures} failed", arguments.seeds, arguments.start);
+    println!(
+        "{} seeds from {}, {failures} failed",
+        arguments.seeds, arguments.start
+    );
     println!("{total:#?}");
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

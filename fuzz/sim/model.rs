@@ -43,8 +43,16 @@ struct Chain {
 
 impl Default for Chain {
     fn default() -> Chain {
-        let first = Version { operation: 0, item_bytes: None, commit: None };
-        Chain { dropped: 0, versions: vec![first], floor: 0 }
+        let first = Version {
+            operation: 0,
+            item_bytes: None,
+            commit: None,
+        };
+        Chain {
+            dropped: 0,
+            versions: vec![first],
+            floor: 0,
+        }
     }
 }
 
@@ -86,7 +94,9 @@ pub fn item_of(operation: OperationId, bytes: usize) -> Vec<u8> {
 
 /// The operation that wrote `item`, if every byte is as it wrote it.
 fn operation_of(item: &[u8]) -> Result<OperationId, String> {
-    let number = item.first_chunk::<8>().ok_or("an item too short to carry its number")?;
+    let number = item
+        .first_chunk::<8>()
+        .ok_or("an item too short to carry its number")?;
     let operation = u64::from_le_bytes(*number);
     if item_of(operation, item.len()) == item {
         Ok(operation)
@@ -107,14 +117,23 @@ impl Model {
         let end = chain.at(chain.end());
         match old {
             None if end.item_bytes.is_none() => Ok(Place(chain.end())),
-            None => Err(format!("decide saw nothing where operation {} had put an item", end.operation)),
+            None => Err(format!(
+                "decide saw nothing where operation {} had put an item",
+                end.operation
+            )),
             Some(old) => {
                 let operation = operation_of(old.item)?;
                 if operation != end.operation {
-                    return Err(format!("decide saw operation {operation}, the newest is {}", end.operation));
+                    return Err(format!(
+                        "decide saw operation {operation}, the newest is {}",
+                        end.operation
+                    ));
                 }
                 if end.item_bytes != Some(old.item_bytes) {
-                    return Err(format!("decide saw size {}, it is {:?}", old.item_bytes, end.item_bytes));
+                    return Err(format!(
+                        "decide saw size {}, it is {:?}",
+                        old.item_bytes, end.item_bytes
+                    ));
                 }
                 Ok(Place(chain.end()))
             }
@@ -124,7 +143,11 @@ impl Model {
     /// `decide` chose to write: the chain grows. `item_bytes` is none for a delete.
     pub fn proposed(&mut self, key: &[u8], operation: OperationId, item_bytes: Option<u32>) -> Place {
         let chain = self.chains.entry(key.to_vec()).or_default();
-        chain.versions.push(Version { operation, item_bytes, commit: None });
+        chain.versions.push(Version {
+            operation,
+            item_bytes,
+            commit: None,
+        });
         Place(chain.end())
     }
 
@@ -154,7 +177,10 @@ impl Model {
         let chain = self.chains.get_mut(key).ok_or("acknowledged an unknown key")?;
         if place.0 >= chain.dropped {
             let at = place.0 - chain.dropped;
-            let before = chain.versions[..at].iter().rev().find_map(|version| version.commit);
+            let before = chain.versions[..at]
+                .iter()
+                .rev()
+                .find_map(|version| version.commit);
             let after = chain.versions[at + 1..].iter().find_map(|version| version.commit);
             if before.is_some_and(|before| before >= commit) || after.is_some_and(|after| after <= commit) {
                 return Err(format!("commit timestamp {commit} is out of order on its key"));
@@ -172,7 +198,8 @@ impl Model {
 
     /// Checks a read of `key` that began when the floor was `floor`.
     pub fn read(&mut self, key: &[u8], floor: Place, item: Option<&[u8]>, size: u32) -> Result<(), String> {
-        self.locate(key, floor, item, size).map(|place| self.told(key, place))
+        self.locate(key, floor, item, size)
+            .map(|place| self.told(key, place))
     }
 
     fn locate(&mut self, key: &[u8], floor: Place, item: Option<&[u8]>, size: u32) -> Result<Place, String> {
@@ -181,9 +208,9 @@ impl Model {
         let mut candidates = (from..=chain.end()).map(|place| (place, chain.at(place)));
         let Some(item) = item else {
             let found = candidates.find(|(_, version)| version.item_bytes.is_none());
-            return found.map(|(place, _)| Place(place)).ok_or_else(|| {
-                format!("read nothing; operation {} was there", chain.at(from).operation)
-            });
+            return found
+                .map(|(place, _)| Place(place))
+                .ok_or_else(|| format!("read nothing; operation {} was there", chain.at(from).operation));
         };
         let operation = operation_of(item)?;
         match candidates.find(|(_, version)| version.operation == operation) {
@@ -234,7 +261,9 @@ impl Model {
             return Ok(());
         }
         let expected = live.len();
-        Err(format!("counters say {item_count} items, {item_bytes} bytes; there are {expected}, {bytes} bytes"))
+        Err(format!(
+            "counters say {item_count} items, {item_bytes} bytes; there are {expected}, {bytes} bytes"
+        ))
     }
 }
 
@@ -243,7 +272,11 @@ mod tests {
     use super::*;
 
     fn stored(item: &[u8], item_bytes: u32) -> StoredRef<'_> {
-        StoredRef { item, item_bytes, commit: CommitTimestamp(1) }
+        StoredRef {
+            item,
+            item_bytes,
+            commit: CommitTimestamp(1),
+        }
     }
 
     #[test]
@@ -277,7 +310,10 @@ mod tests {
         for (read, allowed) in [(None, true), (Some(&item), true), (Some(&torn), false)] {
             let mut model = Model::default();
             model.proposed(b"k", 1, Some(20));
-            assert_eq!(model.recovered(b"k", read.map(Vec::as_slice), 20).is_ok(), allowed);
+            assert_eq!(
+                model.recovered(b"k", read.map(Vec::as_slice), 20).is_ok(),
+                allowed
+            );
             if allowed {
                 assert_eq!(model.live().len(), usize::from(read.is_some()));
             }

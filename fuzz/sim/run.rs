@@ -58,7 +58,11 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "seed {}, round {}: {}", self.seed, self.round, self.why)
+        write!(
+            formatter,
+            "seed {}, round {}: {}",
+            self.seed, self.round, self.why
+        )
     }
 }
 
@@ -82,7 +86,11 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     }
     let sim = Simulation::new(seed, scenario.world(if verbose { 100 } else { 0 }));
     let context = Rc::new(Context::new(scenario.clone(), verbose));
-    let mut run = Run { sim: &sim, context: Rc::clone(&context), summary: Rc::default() };
+    let mut run = Run {
+        sim: &sim,
+        context: Rc::clone(&context),
+        summary: Rc::default(),
+    };
     for (round, end) in scenario.rounds.iter().enumerate() {
         run.arrange_faults(round, round + 1 == scenario.rounds.len());
         run.round(round, *end);
@@ -92,7 +100,11 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     }
     run.check_files();
     if let Some(why) = context.failure() {
-        return Err(Failure { seed, round: scenario.rounds.len(), why });
+        return Err(Failure {
+            seed,
+            round: scenario.rounds.len(),
+            why,
+        });
     }
     let mut summary = run.summary.borrow().clone();
     summary.trace = sim.trace_hash();
@@ -124,7 +136,7 @@ impl Run<'_> {
             _ => return self.arrange_space(last),
         };
         victim.set_faults(faults);
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             victim.attach();
         }
     }
@@ -133,7 +145,11 @@ impl Run<'_> {
         match self.context.scenario.fault {
             MirrorFault::Full => (0..2).for_each(|at| {
                 let mirror = self.mirror(at);
-                let room = if last { 256 << 20 } else { mirror.used_bytes() + (64 << 10) };
+                let room = if last {
+                    256 << 20
+                } else {
+                    mirror.used_bytes() + (64 << 10)
+                };
                 mirror.set_capacity(room);
             }),
             MirrorFault::Vanishes(_) if !self.mirror(self.context.scenario.victim).is_attached() && last => {
@@ -154,7 +170,15 @@ impl Run<'_> {
         let finished = Rc::clone(&done);
         let random_seed = sim.random().next_u64();
         runtime.clone().spawn(Queue::Foreground, async move {
-            if let Err(why) = node(Rc::clone(&context), runtime, random_seed, end == End::Close, summary).await {
+            if let Err(why) = node(
+                Rc::clone(&context),
+                runtime,
+                random_seed,
+                end == End::Close,
+                summary,
+            )
+            .await
+            {
                 context.fail(why);
             }
             finished.set(true);
@@ -228,8 +252,14 @@ async fn node(
     close: bool,
     summary: Rc<RefCell<Summary>>,
 ) -> Result<(), String> {
-    let keeper = Keeper::open(runtime.clone(), volume_config()).await.map_err(|error| format!("open: {error}"))?;
-    let volume = keeper.handle().attach(runtime.clone()).await.map_err(|error| format!("attach: {error}"))?;
+    let keeper = Keeper::open(runtime.clone(), volume_config())
+        .await
+        .map_err(|error| format!("open: {error}"))?;
+    let volume = keeper
+        .handle()
+        .attach(runtime.clone())
+        .await
+        .map_err(|error| format!("attach: {error}"))?;
     let engine = loop {
         let config = context.scenario.engine.clone();
         match Engine::open(runtime.clone(), volume.clone(), LogId(0), config).await {

@@ -126,11 +126,24 @@ impl Scenario {
     /// The world it runs in.
     #[must_use]
     pub fn world(&self, trace_tail: usize) -> Config {
-        let faults = if self.fault == MirrorFault::Timing { FaultConfig::timing() } else { FaultConfig::NONE };
+        let faults = if self.fault == MirrorFault::Timing {
+            FaultConfig::timing()
+        } else {
+            FaultConfig::NONE
+        };
         Config {
             trace_tail,
-            drive: DriveConfig { capacity_bytes: 256 << 20, faults, ..DriveConfig::default() },
-            clock: ClockConfig { skew_ms_max: 5_000, drift_ppm_max: 100, jump_ppm: 200, jump_ms_max: 30_000 },
+            drive: DriveConfig {
+                capacity_bytes: 256 << 20,
+                faults,
+                ..DriveConfig::default()
+            },
+            clock: ClockConfig {
+                skew_ms_max: 5_000,
+                drift_ppm_max: 100,
+                jump_ppm: 200,
+                jump_ms_max: 30_000,
+            },
             virtual_time_max: Duration::from_secs(4 * 3600),
             ..Config::default()
         }

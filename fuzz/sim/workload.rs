@@ -72,7 +72,10 @@ impl Context {
     fn check(&self, partition: usize, key: &[u8], doing: &str, result: Result<(), String>) {
         if let Err(why) = result {
             let key = String::from_utf8_lossy(key.get(9..).unwrap_or_default()).into_owned();
-            self.fail(format!("{doing} {key} of partition {}: {why}", partition_id(partition)));
+            self.fail(format!(
+                "{doing} {key} of partition {}: {why}",
+                partition_id(partition)
+            ));
         }
     }
 
@@ -112,14 +115,18 @@ impl Context {
             for key in self.model(at, |model| model.keys()) {
                 match engine.get(partition_id(at), &key).await {
                     Ok(stored) => {
-                        let (item, size) = stored.as_ref().map_or((None, 0), |s| (Some(s.item()), s.item_bytes()));
+                        let (item, size) = stored
+                            .as_ref()
+                            .map_or((None, 0), |s| (Some(s.item()), s.item_bytes()));
                         let recovered = self.model(at, |model| model.recovered(&key, item, size));
                         self.check(at, &key, "recovering", recovered);
                     }
                     Err(error) => self.fail(format!("reading after recovery: {error}")),
                 }
             }
-            let Some(info) = engine.partition(partition_id(at)) else { continue };
+            let Some(info) = engine.partition(partition_id(at)) else {
+                continue;
+            };
             if info.floor < self.model(at, |model| model.commit_max()) {
                 self.fail(format!("the floor of {} went back to {}", info.id, info.floor));
             }
@@ -143,7 +150,10 @@ impl Context {
             self.check(at, b"", "counting", counted);
             let mut live = self.model(at, |model| model.live());
             for direction in [Direction::Forward, Direction::Backward] {
-                let range = Range { lower: Bound::Unbounded, upper: Bound::Unbounded };
+                let range = Range {
+                    lower: Bound::Unbounded,
+                    upper: Bound::Unbounded,
+                };
                 let mut scan = engine.scan(info.id, range, direction);
                 for (key, operation, item_bytes) in &live {
                     match scan.next().await {
@@ -162,7 +172,9 @@ impl Context {
                 }
                 match scan.next().await {
                     Ok(None) => {}
-                    Ok(Some((key, _))) => self.check(at, &key, "scanning", Err("not in the model".to_owned())),
+                    Ok(Some((key, _))) => {
+                        self.check(at, &key, "scanning", Err("not in the model".to_owned()))
+                    }
                     Err(error) => self.fail(format!("scanning: {error}")),
                 }
                 live.reverse();
@@ -178,7 +190,11 @@ impl Context {
             }
             let partition = random.index(self.scenario.partitions as usize);
             // A third of the work goes to one hot key.
-            let number = if random.one_in(3) { 0 } else { random.below(self.scenario.keys) };
+            let number = if random.one_in(3) {
+                0
+            } else {
+                random.below(self.scenario.keys)
+            };
             let key = key_of(number);
             let goes_on = match random.below(100) {
                 0..55 => self.write(engine, partition, &key, &mut random).await,
@@ -190,12 +206,20 @@ impl Context {
                 return;
             }
             if random.one_in(8) {
-                runtime.sleep(std::time::Duration::from_micros(random.below(3_000))).await;
+                runtime
+                    .sleep(std::time::Duration::from_micros(random.below(3_000)))
+                    .await;
             }
         }
     }
 
-    async fn write<R: Runtime>(&self, engine: &Engine<R>, at: usize, key: &[u8], random: &mut Random) -> bool {
+    async fn write<R: Runtime>(
+        &self,
+        engine: &Engine<R>,
+        at: usize,
+        key: &[u8],
+        random: &mut Random,
+    ) -> bool {
         let operation = self.next_operation();
         let bytes = random.within(&self.scenario.item_bytes) as usize;
         let item_bytes = bytes as u32 + random.below(9) as u32;
@@ -215,16 +239,31 @@ impl Context {
                 if delete {
                     (Change::Delete, Some(place))
                 } else {
-                    (Change::Put { item: item_of(operation, bytes), item_bytes }, Some(place))
+                    (
+                        Change::Put {
+                            item: item_of(operation, bytes),
+                            item_bytes,
+                        },
+                        Some(place),
+                    )
                 }
             })
             .await;
-        self.note(|| format!("operation {operation}: write {key:?} of {at}: {proposed:?} {:?}", answer.as_ref().err()));
+        self.note(|| {
+            format!(
+                "operation {operation}: write {key:?} of {at}: {proposed:?} {:?}",
+                answer.as_ref().err()
+            )
+        });
         match answer {
             Ok(updated) => {
-                let Some(place) = updated.outcome else { return false };
+                let Some(place) = updated.outcome else {
+                    return false;
+                };
                 let result = match (proposed, updated.commit) {
-                    (Some(place), Some(commit)) => self.model(at, |model| model.acknowledged(key, place, commit)),
+                    (Some(place), Some(commit)) => {
+                        self.model(at, |model| model.acknowledged(key, place, commit))
+                    }
                     (None, None) => {
                         self.model(at, |model| model.told(key, place));
                         Ok(())
@@ -248,7 +287,9 @@ impl Context {
             .await;
         match answer {
             Ok(updated) => {
-                let result = updated.outcome.map(|place| self.model(at, |model| model.told(key, place)));
+                let result = updated
+                    .outcome
+                    .map(|place| self.model(at, |model| model.told(key, place)));
                 self.check(at, key, "keeping", result);
                 add(&self.answered);
                 true
@@ -283,7 +324,9 @@ impl Context {
         let floor = self.model(at, |model| model.floor(key));
         match engine.get(partition_id(at), key).await {
             Ok(stored) => {
-                let (item, size) = stored.as_ref().map_or((None, 0), |s| (Some(s.item()), s.item_bytes()));
+                let (item, size) = stored
+                    .as_ref()
+                    .map_or((None, 0), |s| (Some(s.item()), s.item_bytes()));
                 let result = self.model(at, |model| model.read(key, floor, item, size));
                 self.check(at, key, "reading", result);
                 add(&self.answered);
@@ -298,15 +341,29 @@ impl Context {
 
     /// Every key of the range is a read that may have happened at any time during the scan.
     async fn scan<R: Runtime>(&self, engine: &Engine<R>, at: usize, random: &mut Random) -> bool {
-        let mut bounds = [key_of(random.below(self.scenario.keys)), key_of(random.below(self.scenario.keys))];
+        let mut bounds = [
+            key_of(random.below(self.scenario.keys)),
+            key_of(random.below(self.scenario.keys)),
+        ];
         bounds.sort();
         let [lower, upper] = bounds;
-        let direction = if random.one_in(2) { Direction::Forward } else { Direction::Backward };
-        let keys: Vec<Vec<u8>> =
-            (0..self.scenario.keys).map(key_of).filter(|key| lower <= *key && *key < upper).collect();
-        let mut floors: std::collections::BTreeMap<_, _> =
-            keys.into_iter().map(|key| (key.clone(), self.model(at, |model| model.floor(&key)))).collect();
-        let range = Range { lower: Bound::Included(lower), upper: Bound::Excluded(upper) };
+        let direction = if random.one_in(2) {
+            Direction::Forward
+        } else {
+            Direction::Backward
+        };
+        let keys: Vec<Vec<u8>> = (0..self.scenario.keys)
+            .map(key_of)
+            .filter(|key| lower <= *key && *key < upper)
+            .collect();
+        let mut floors: std::collections::BTreeMap<_, _> = keys
+            .into_iter()
+            .map(|key| (key.clone(), self.model(at, |model| model.floor(&key))))
+            .collect();
+        let range = Range {
+            lower: Bound::Included(lower),
+            upper: Bound::Excluded(upper),
+        };
         let mut scan = engine.scan(partition_id(at), range, direction);
         let mut last: Option<Vec<u8>> = None;
         loop {
@@ -317,8 +374,9 @@ impl Context {
                         Direction::Backward => *last > key,
                     });
                     let result = match floors.remove(&key) {
-                        Some(floor) if ordered => self
-                            .model(at, |model| model.read(&key, floor, Some(stored.item()), stored.item_bytes())),
+                        Some(floor) if ordered => self.model(at, |model| {
+                            model.read(&key, floor, Some(stored.item()), stored.item_bytes())
+                        }),
                         _ => Err("out of order or out of range".to_owned()),
                     };
                     self.check(at, &key, "scanning", result);

@@ -5,12 +5,14 @@
 //! only met that way). A decoder must never panic, and what it accepts must encode to what it accepted.
 
 use bolero::check;
-use cairn_engine::ids::{CommitTimestamp, DriveId, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId};
+use cairn_engine::PartitionDescriptor;
+use cairn_engine::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId};
 use cairn_engine::manifest::{Edit, SegmentReference, decode_edits, encode_edits};
 use cairn_engine::mutation::{
-    Mutation, MutationHeader, MutationKind, OriginTimestamp, Provenance, RegionId, RequestToken, TransactionId,
+    Mutation, MutationHeader, MutationKind, OriginTimestamp, Provenance, RegionId, RequestToken,
+    TransactionId,
 };
-use cairn_engine::{PartitionDescriptor, volume::superblock::Superblock};
+use cairn_engine::volume::{DriveSet, superblock::Superblock};
 use cairn_item::{Item, ItemView, Number, Value, archive, json};
 
 const ITERATIONS: usize = 3_000;
@@ -70,9 +72,12 @@ fn mutation_of_any_bytes() {
 #[test]
 fn mutation_of_edited_bytes() {
     let valid = mutation();
-    check!().with_iterations(ITERATIONS).with_type::<Edits>().for_each(|edits| {
-        check_mutation(&edited(&valid, edits));
-    });
+    check!()
+        .with_iterations(ITERATIONS)
+        .with_type::<Edits>()
+        .for_each(|edits| {
+            check_mutation(&edited(&valid, edits));
+        });
 }
 
 fn edits() -> Vec<u8> {
@@ -87,7 +92,7 @@ fn edits() -> Vec<u8> {
     let segment = SegmentReference {
         id: SegmentId(4),
         level: 1,
-        mirrors: vec![DriveId(5), DriveId(6)],
+        mirrors: DriveSet::from_bits(0b11),
         bytes: 4096,
         footer_checksum: 7,
         first_key: b"b".to_vec(),
@@ -106,9 +111,21 @@ fn edits() -> Vec<u8> {
         Edit::NextSegment(5),
         Edit::CreatePartition(descriptor),
         Edit::AddSegment { partition, segment },
-        Edit::Counters { partition, item_count: 1, item_bytes: 2 },
-        Edit::Flushed { partition, sequence: LogSequence(3), commit, index: RaftIndex(2) },
-        Edit::Fenced { partition, why: "lost".to_owned() },
+        Edit::Counters {
+            partition,
+            item_count: 1,
+            item_bytes: 2,
+        },
+        Edit::Flushed {
+            partition,
+            sequence: LogSequence(3),
+            commit,
+            index: RaftIndex(2),
+        },
+        Edit::Fenced {
+            partition,
+            why: "lost".to_owned(),
+        },
     ];
     encode_edits(&list, &mut bytes);
     bytes
@@ -130,16 +147,23 @@ fn manifest_edits_of_any_bytes() {
 #[test]
 fn manifest_edits_of_edited_bytes() {
     let valid = edits();
-    check!().with_iterations(ITERATIONS).with_type::<Edits>().for_each(|edits| {
-        check_edits(&edited(&valid, edits));
-    });
+    check!()
+        .with_iterations(ITERATIONS)
+        .with_type::<Edits>()
+        .for_each(|edits| {
+            check_edits(&edited(&valid, edits));
+        });
 }
 
 fn item() -> Item {
-    let text = br#"{"id":{"S":"one"},"n":{"N":"-12.5E+3"},"b":{"B":"AQID"},"t":{"BOOL":true},"z":{"NULL":true},
+    let text =
+        br#"{"id":{"S":"one"},"n":{"N":"-12.5E+3"},"b":{"B":"AQID"},"t":{"BOOL":true},"z":{"NULL":true},
         "ss":{"SS":["a","b"]},"ns":{"NS":["1","2.5"]},"bs":{"BS":["AQ==","Ag=="]},
         "l":{"L":[{"S":"x"},{"L":[]},{"M":{}}]},"m":{"M":{"k":{"N":"0"},"name that is long":{"S":""}}}}"#;
-    json::Reader::new(text).expect("the text is UTF-8").item().expect("the text is an item")
+    json::Reader::new(text)
+        .expect("the text is UTF-8")
+        .item()
+        .expect("the text is an item")
 }
 
 fn check_archive(bytes: &[u8]) {
@@ -150,7 +174,12 @@ fn check_archive(bytes: &[u8]) {
         let mut text = Vec::new();
         json::write_item_view(&mut text, view);
         let again = archive(&owned);
-        assert_eq!(ItemView::validate(&again).expect("an archive of an item is valid").to_item(), owned);
+        assert_eq!(
+            ItemView::validate(&again)
+                .expect("an archive of an item is valid")
+                .to_item(),
+            owned
+        );
     }
 }
 
@@ -162,13 +191,18 @@ fn item_archive_of_any_bytes() {
 #[test]
 fn item_archive_of_edited_bytes() {
     let valid = archive(&item());
-    check!().with_iterations(ITERATIONS).with_type::<Edits>().for_each(|edits| {
-        check_archive(&edited(&valid, edits));
-    });
+    check!()
+        .with_iterations(ITERATIONS)
+        .with_type::<Edits>()
+        .for_each(|edits| {
+            check_archive(&edited(&valid, edits));
+        });
 }
 
 fn check_json(bytes: &[u8]) {
-    let Ok(mut reader) = json::Reader::new(bytes) else { return };
+    let Ok(mut reader) = json::Reader::new(bytes) else {
+        return;
+    };
     if let Ok(item) = reader.item() {
         let mut text = Vec::new();
         json::write_item(&mut text, &item);
@@ -186,33 +220,54 @@ fn json_of_any_bytes() {
 fn json_of_edited_bytes() {
     let mut valid = Vec::new();
     json::write_item(&mut valid, &item());
-    check!().with_iterations(ITERATIONS).with_type::<Edits>().for_each(|edits| {
-        check_json(&edited(&valid, edits));
-    });
+    check!()
+        .with_iterations(ITERATIONS)
+        .with_type::<Edits>()
+        .for_each(|edits| {
+            check_json(&edited(&valid, edits));
+        });
 }
 
 /// Text made of what numbers are made of, so that many are numbers.
 #[test]
 fn number_of_number_like_text() {
     const ALPHABET: &[u8] = b"00112345678999..-+eE ";
-    check!().with_iterations(20_000).with_type::<Vec<u8>>().for_each(|choices| {
-        let text: String =
-            choices.iter().take(60).map(|choice| char::from(ALPHABET[usize::from(*choice) % ALPHABET.len()])).collect();
-        let Ok(number) = text.parse::<Number>() else { return };
-        let printed = number.to_string();
-        assert_eq!(printed.parse::<Number>().as_ref(), Ok(&number), "{text} prints as {printed}");
-        let value = Value::N(number);
-        assert!(cairn_item::item_size(&Item::default()) == 0 || matches!(value, Value::N(_)));
-    });
+    check!()
+        .with_iterations(20_000)
+        .with_type::<Vec<u8>>()
+        .for_each(|choices| {
+            let text: String = choices
+                .iter()
+                .take(60)
+                .map(|choice| char::from(ALPHABET[usize::from(*choice) % ALPHABET.len()]))
+                .collect();
+            let Ok(number) = text.parse::<Number>() else {
+                return;
+            };
+            let printed = number.to_string();
+            assert_eq!(
+                printed.parse::<Number>().as_ref(),
+                Ok(&number),
+                "{text} prints as {printed}"
+            );
+            let value = Value::N(number);
+            assert!(cairn_item::item_size(&Item::default()) == 0 || matches!(value, Value::N(_)));
+        });
 }
 
 #[test]
 fn superblock_of_any_bytes() {
-    check!().with_iterations(ITERATIONS).with_type::<(u8, Vec<u8>)>().for_each(|(copy, bytes)| {
-        let mut block = bytes.clone();
-        block.resize(4096, 0);
-        for kind in [cairn_engine::volume::superblock::MemberKind::Drive, cairn_engine::volume::superblock::MemberKind::Witness] {
-            let _ = Superblock::decode(kind, usize::from(copy % 4), &block);
-        }
-    });
+    check!()
+        .with_iterations(ITERATIONS)
+        .with_type::<(u8, Vec<u8>)>()
+        .for_each(|(copy, bytes)| {
+            let mut block = bytes.clone();
+            block.resize(4096, 0);
+            for kind in [
+                cairn_engine::volume::superblock::MemberKind::Drive,
+                cairn_engine::volume::superblock::MemberKind::Witness,
+            ] {
+                let _ = Superblock::decode(kind, usize::from(copy % 4), &block);
+            }
+        });
 }

@@ -11,7 +11,9 @@ fn survives(from: u64, to: u64) -> Summary {
     for seed in from..to {
         match run(Scenario::of(seed), false) {
             Ok(summary) => total.add(&summary),
-            Err(failure) => panic!("{failure}\nrepeat with: cargo run -p cairn-fuzz --bin sim -- --replay {seed}"),
+            Err(failure) => {
+                panic!("{failure}\nrepeat with: cargo run -p cairn-fuzz --bin sim -- --replay {seed}")
+            }
         }
     }
     total
@@ -19,10 +21,25 @@ fn survives(from: u64, to: u64) -> Summary {
 
 fn check(total: &Summary) {
     use cairn_runtime::sim::FaultKind::*;
-    for kind in [Crash, Kill, TornWrite, LostWrite, MisdirectedWrite, CorruptWrite, CorruptRead, Rot] {
+    for kind in [
+        Crash,
+        Kill,
+        TornWrite,
+        LostWrite,
+        MisdirectedWrite,
+        CorruptWrite,
+        CorruptRead,
+        Rot,
+    ] {
         assert!(total.faults.get(kind) > 0, "{kind:?} never happened: {total:#?}");
     }
-    let work = [total.flushes, total.compactions, total.snapshots, total.log_files, total.repairs];
+    let work = [
+        total.flushes,
+        total.compactions,
+        total.snapshots,
+        total.log_files,
+        total.repairs,
+    ];
     assert!(work.iter().all(|count| *count > 0), "{total:#?}");
 }
 

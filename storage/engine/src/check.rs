@@ -19,6 +19,7 @@ use std::rc::Rc;
 use cairn_item::ItemView;
 use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
 
+use crate::Direction;
 use crate::config::EngineConfig;
 use crate::engine::partition::Applied;
 use crate::engine::replay::{Recovered, Replay};
@@ -31,7 +32,6 @@ use crate::tree::{
 };
 use crate::volume::superblock::{MemberKind, Superblock};
 use crate::volume::{DriveIndex, DriveSet, Keeper, Volume, VolumeConfig, VolumeError};
-use crate::Direction;
 
 /// Distance between the copies in a superblock or witness file, and their number.
 const SUPERBLOCK_STRIDE: u64 = 64 << 10;
@@ -95,14 +95,27 @@ impl fmt::Display for Report {
         writeln!(formatter, "logs            {}", self.logs)?;
         writeln!(formatter, "log batches     {}", self.batches)?;
         writeln!(formatter, "partitions      {}", self.partitions)?;
-        writeln!(formatter, "segment files   {} ({} bytes)", self.segment_files, self.segment_bytes)?;
+        writeln!(
+            formatter,
+            "segment files   {} ({} bytes)",
+            self.segment_files, self.segment_bytes
+        )?;
         writeln!(formatter, "items           {}", self.items)?;
-        self.notes.iter().try_for_each(|note| writeln!(formatter, "note: {note}"))?;
-        self.damage.iter().try_for_each(|damage| writeln!(formatter, "damaged on one mirror: {damage}"))?;
-        self.lost.iter().try_for_each(|lost| writeln!(formatter, "LOST: {lost}"))?;
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(formatter, "note: {note}"))?;
+        self.damage
+            .iter()
+            .try_for_each(|damage| writeln!(formatter, "damaged on one mirror: {damage}"))?;
+        self.lost
+            .iter()
+            .try_for_each(|lost| writeln!(formatter, "LOST: {lost}"))?;
         match (self.lost.is_empty(), self.damage.is_empty()) {
             (true, true) => writeln!(formatter, "everything verifies"),
-            (true, false) => writeln!(formatter, "nothing is lost; reads and the next start repair the damage"),
+            (true, false) => writeln!(
+                formatter,
+                "nothing is lost; reads and the next start repair the damage"
+            ),
             (false, _) => writeln!(formatter, "data is lost: restore it from a peer or a backup"),
         }
     }
@@ -127,12 +140,17 @@ pub async fn check<R: Runtime>(
     }
     if found == 0 {
         let path = config.drives.first().cloned().unwrap_or_default();
-        return Err(VolumeError::Unusable { path, why: "there is no node in any of the directories".to_owned() });
+        return Err(VolumeError::Unusable {
+            path,
+            why: "there is no node in any of the directories".to_owned(),
+        });
     }
     let keeper = Keeper::open(runtime.clone(), config.clone()).await?;
     let volume = keeper.handle().attach(runtime.clone()).await?;
     let in_sync = volume.in_sync();
-    report.notes.push(format!("in-sync epoch {}, drives {}", in_sync.epoch, in_sync.set));
+    report
+        .notes
+        .push(format!("in-sync epoch {}, drives {}", in_sync.epoch, in_sync.set));
     for log in volume.logs().await? {
         report.logs += 1;
         check_log(&runtime, &volume, log, options, progress, &mut report).await;
@@ -142,19 +160,36 @@ pub async fn check<R: Runtime>(
 }
 
 /// Looks at the four copies; answers how many are valid.
-async fn check_superblock<R: Runtime>(runtime: &R, path: &Path, kind: MemberKind, report: &mut Report) -> usize {
+async fn check_superblock<R: Runtime>(
+    runtime: &R,
+    path: &Path,
+    kind: MemberKind,
+    report: &mut Report,
+) -> usize {
     let name = match kind {
         MemberKind::Drive => "superblock",
         MemberKind::Witness => "witness",
     };
     let opened = match runtime.drive(path, false).await {
-        Ok(drive) => drive.open(name, Open { read_only: true, ..Open::default() }).await,
+        Ok(drive) => {
+            drive
+                .open(
+                    name,
+                    Open {
+                        read_only: true,
+                        ..Open::default()
+                    },
+                )
+                .await
+        }
         Err(error) => Err(error),
     };
     let file = match opened {
         Ok(file) => file,
         Err(error) => {
-            report.damage.push(format!("{}: its {name} cannot be read: {error}", path.display()));
+            report
+                .damage
+                .push(format!("{}: its {name} cannot be read: {error}", path.display()));
             return 0;
         }
     };
@@ -169,7 +204,9 @@ async fn check_superblock<R: Runtime>(runtime: &R, path: &Path, kind: MemberKind
             Ok(Err(error)) => format!("{error:?}"),
             Err(error) => error.to_string(),
         };
-        report.damage.push(format!("{}: copy {copy} of its {name}: {why}", path.display()));
+        report
+            .damage
+            .push(format!("{}: copy {copy} of its {name}: {why}", path.display()));
     }
     valid
 }
@@ -184,24 +221,36 @@ async fn check_log<R: Runtime>(
 ) {
     progress(&format!("log {log}"));
     let mut replay = Replay::default();
-    let config = crate::log::LogConfig { recover_all_mirrors: true, ..EngineConfig::default().log() };
-    let inspected =
-        Log::inspect(runtime.clone(), volume.clone(), log, config, |event| replay.meet(event)).await;
+    let config = crate::log::LogConfig {
+        recover_all_mirrors: true,
+        ..EngineConfig::default().log()
+    };
+    let inspected = Log::inspect(runtime.clone(), volume.clone(), log, config, |event| {
+        replay.meet(event)
+    })
+    .await;
     match inspected {
         Err(error) => return report.lost.push(error.to_string()),
         Ok(recovery) => {
             report.batches += recovery.batches;
             if recovery.repaired > 0 {
                 let count = recovery.repaired;
-                report.damage.push(format!("log {log}: {count} batches are damaged or missing on a mirror"));
+                report.damage.push(format!(
+                    "log {log}: {count} batches are damaged or missing on a mirror"
+                ));
             }
             if recovery.dropped > 0 {
                 let count = recovery.dropped;
-                report.notes.push(format!("log {log}: {count} torn batches at the end were never acknowledged"));
+                report.notes.push(format!(
+                    "log {log}: {count} torn batches at the end were never acknowledged"
+                ));
             }
             for lost in &recovery.lost {
                 let (first, last) = (lost.first, lost.last);
-                report.lost.push(format!("log {log}: acknowledged batches {first} to {last}: {:?}", lost.known));
+                report.lost.push(format!(
+                    "log {log}: acknowledged batches {first} to {last}: {:?}",
+                    lost.known
+                ));
             }
         }
     }
@@ -209,8 +258,11 @@ async fn check_log<R: Runtime>(
         Ok(whole) => whole,
         Err(why) => return report.lost.push(format!("log {log}: {why}")),
     };
-    let references: BTreeMap<SegmentId, SegmentReference> =
-        whole.partitions.iter().flat_map(|recovered| recovered.state.segments.clone()).collect();
+    let references: BTreeMap<SegmentId, SegmentReference> = whole
+        .partitions
+        .iter()
+        .flat_map(|recovered| recovered.state.segments.clone())
+        .collect();
     note_orphans(volume, log, &references, report).await;
     let healthy = check_segments(runtime, volume, &references, progress, report).await;
     for recovered in whole.partitions {
@@ -234,7 +286,9 @@ async fn note_orphans<R: Runtime>(
     report: &mut Report,
 ) {
     for index in volume.in_sync().set.iter() {
-        let Some(drive) = volume.drive(index) else { continue };
+        let Some(drive) = volume.drive(index) else {
+            continue;
+        };
         let Ok(entries) = drive.list().await else { continue };
         for entry in entries {
             if let Some(segment) = segment_of_file_name(&entry.name)
@@ -242,7 +296,10 @@ async fn note_orphans<R: Runtime>(
                 && !references.contains_key(&segment)
             {
                 let path = volume.path(index).join(&entry.name);
-                report.notes.push(format!("{} is not referred to; the next start deletes it", path.display()));
+                report.notes.push(format!(
+                    "{} is not referred to; the next start deletes it",
+                    path.display()
+                ));
             }
         }
     }
@@ -258,8 +315,10 @@ async fn check_segments<R: Runtime>(
 ) -> DriveSet {
     let in_sync = volume.in_sync().set;
     // A store of one drive each: what is damaged there cannot be answered, or repaired, from another.
-    let stores: Vec<_> =
-        in_sync.iter().map(|index| (index, store(runtime, volume, DriveSet::EMPTY.with(index)))).collect();
+    let stores: Vec<_> = in_sync
+        .iter()
+        .map(|index| (index, store(runtime, volume, DriveSet::EMPTY.with(index))))
+        .collect();
     let mut healthy = in_sync;
     for (done, (id, reference)) in references.iter().enumerate() {
         if done % 16 == 0 {
@@ -276,7 +335,12 @@ async fn check_segments<R: Runtime>(
                 Ok(segment) => {
                     let damages = segment.verify().await;
                     for damage in &damages {
-                        report.damage.push(format!("{} at {}: {}", path.display(), damage.offset, damage.why));
+                        report.damage.push(format!(
+                            "{} at {}: {}",
+                            path.display(),
+                            damage.offset,
+                            damage.why
+                        ));
                     }
                     bad.push(Some(damages.iter().map(|damage| damage.offset).collect()));
                 }
@@ -285,12 +349,17 @@ async fn check_segments<R: Runtime>(
                     bad.push(None);
                 }
             }
-            if bad.last().is_some_and(|bad| bad.as_ref().is_none_or(|places| !places.is_empty())) {
+            if bad
+                .last()
+                .is_some_and(|bad| bad.as_ref().is_none_or(|places| !places.is_empty()))
+            {
                 healthy = healthy.without(*index);
             }
         }
         for place in lost_places(&bad) {
-            report.lost.push(format!("segment-{id}: {place} is damaged on every in-sync mirror"));
+            report.lost.push(format!(
+                "segment-{id}: {place} is damaged on every in-sync mirror"
+            ));
         }
     }
     healthy
@@ -299,9 +368,16 @@ async fn check_segments<R: Runtime>(
 /// The places that no mirror has whole.
 fn lost_places(bad: &[Option<BTreeSet<u64>>]) -> Vec<String> {
     let mut places = bad.iter().flatten();
-    let Some(first) = places.next() else { return vec!["the whole file".to_owned()] };
-    let common = places.fold(first.clone(), |common, places| common.intersection(places).copied().collect());
-    common.iter().map(|offset| format!("the place at {offset}")).collect()
+    let Some(first) = places.next() else {
+        return vec!["the whole file".to_owned()];
+    };
+    let common = places.fold(first.clone(), |common, places| {
+        common.intersection(places).copied().collect()
+    });
+    common
+        .iter()
+        .map(|offset| format!("the place at {offset}"))
+        .collect()
 }
 
 /// Some drives of a volume, and nobody to report to: what is damaged stays as it is.
@@ -313,15 +389,25 @@ impl DriveWatch for Only {
     }
 
     fn report_failed(&self, _: DriveIndex, why: String) -> Reported {
-        let error = VolumeError::Unusable { path: PathBuf::new(), why };
+        let error = VolumeError::Unusable {
+            path: PathBuf::new(),
+            why,
+        };
         Box::pin(std::future::ready(Err(error)))
     }
 }
 
 /// A store of some drives.
 fn store<R: Runtime>(runtime: &R, volume: &Volume<R>, only: DriveSet) -> Rc<SegmentStore<R>> {
-    let drives: Vec<_> = only.iter().filter_map(|index| Some((index, volume.drive(index)?.clone()))).collect();
-    let config = StoreConfig { node: volume.node(), mirrors: volume.mirrors(), cache_bytes: 16 << 20 };
+    let drives: Vec<_> = only
+        .iter()
+        .filter_map(|index| Some((index, volume.drive(index)?.clone())))
+        .collect();
+    let config = StoreConfig {
+        node: volume.node(),
+        mirrors: volume.mirrors(),
+        cache_bytes: 16 << 20,
+    };
     SegmentStore::new(runtime.clone(), config, &drives, Only(only))
 }
 
@@ -337,18 +423,36 @@ async fn check_items<R: Runtime>(
     let state = recovered.state;
     let readable = |reference: &SegmentReference| !volume.holders(reference.mirrors).and(healthy).is_empty();
     if !state.segments.values().all(readable) {
-        report.notes.push(format!("partition {}: not counted, as no drive is whole", state.descriptor.id));
+        report.notes.push(format!(
+            "partition {}: not counted, as no drive is whole",
+            state.descriptor.id
+        ));
         return Ok(());
     }
-    let context = TreeContext::over(store(runtime, volume, healthy), EngineConfig::default().tree().compaction);
+    let context = TreeContext::over(
+        store(runtime, volume, healthy),
+        EngineConfig::default().tree().compaction,
+    );
     let tree = Tree::new(&context, &state.descriptor);
-    tree.open_segments(state.segments.values()).await.map_err(|error| error.to_string())?;
+    tree.open_segments(state.segments.values())
+        .await
+        .map_err(|error| error.to_string())?;
     let (item_count, item_bytes) = (state.item_count, state.item_bytes);
-    let mut counted = Applied { index: state.flushed_index, floor: state.floor, item_count, item_bytes };
+    let mut counted = Applied {
+        index: state.flushed_index,
+        floor: state.floor,
+        item_count,
+        item_bytes,
+    };
     for mutation in recovered.pending {
         let header = mutation.header;
         counted
-            .try_advance(mutation.index, header.commit, header.old_item_bytes, header.new_item_bytes)
+            .try_advance(
+                mutation.index,
+                header.commit,
+                header.old_item_bytes,
+                header.new_item_bytes,
+            )
             .ok_or("a mutation removes what was never counted")?;
         let version = match header.new_item_bytes {
             Some(item_bytes) => Version::put(header.commit, item_bytes, mutation.item),
@@ -366,14 +470,19 @@ async fn check_items<R: Runtime>(
                 .map_err(|error| format!("the item at key {key:02x?} is no item: {error:?}"))?;
             if view.size_bytes() != version.item_bytes as usize {
                 let size = view.size_bytes();
-                return Err(format!("the item at key {key:02x?} has size {size}, not {}", version.item_bytes));
+                return Err(format!(
+                    "the item at key {key:02x?} has size {size}, not {}",
+                    version.item_bytes
+                ));
             }
         }
     }
     report.items += count;
     if (count, bytes) != (counted.item_count, counted.item_bytes) {
         let (items, size) = (counted.item_count, counted.item_bytes);
-        return Err(format!("its counters say {items} items of {size} bytes, there are {count} of {bytes}"));
+        return Err(format!(
+            "its counters say {items} items of {size} bytes, there are {count} of {bytes}"
+        ));
     }
     Ok(())
 }

@@ -39,16 +39,31 @@ const ANCHOR_BYTES: usize = 8 << 10;
 pub async fn dump<R: Runtime>(runtime: R, path: &Path, out: &mut dyn Write) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let drive = runtime.drive(directory.unwrap_or(Path::new(".")), false).await?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let written = if segment_of_file_name(name).is_some() {
         dump_segment(&runtime, &drive, name, out).await
     } else {
-        let file = drive.open(name, Open { read_only: true, ..Open::default() }).await?;
+        let file = drive
+            .open(
+                name,
+                Open {
+                    read_only: true,
+                    ..Open::default()
+                },
+            )
+            .await?;
         let mut bytes = Vec::new();
         let blocks = file.bytes()? / BLOCK_BYTES as u64;
         for block in (0..blocks).step_by(PIECE_BLOCKS) {
             let count = PIECE_BLOCKS.min(usize::try_from(blocks - block).unwrap_or(PIECE_BLOCKS));
-            bytes.extend_from_slice(&file.read_at(block * BLOCK_BYTES as u64, count * BLOCK_BYTES).await?);
+            bytes.extend_from_slice(
+                &file
+                    .read_at(block * BLOCK_BYTES as u64, count * BLOCK_BYTES)
+                    .await?,
+            );
         }
         dump_bytes(name, &bytes, out)
     };
@@ -61,10 +76,16 @@ pub async fn dump<R: Runtime>(runtime: R, path: &Path, out: &mut dyn Write) -> i
 /// Only what `out` says.
 pub fn dump_bytes(name: &str, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
     if name == "superblock" || name == "witness" {
-        let kind = if name == "witness" { MemberKind::Witness } else { MemberKind::Drive };
+        let kind = if name == "witness" {
+            MemberKind::Witness
+        } else {
+            MemberKind::Drive
+        };
         return dump_superblock(kind, bytes, out);
     }
-    let anchor = name.strip_prefix("log-").and_then(|rest| rest.strip_suffix(".anchor"));
+    let anchor = name
+        .strip_prefix("log-")
+        .and_then(|rest| rest.strip_suffix(".anchor"));
     if let Some(log) = anchor.and_then(|log| u32::from_str_radix(log, 16).ok()) {
         return dump_anchor(LogId(log), bytes, out);
     }
@@ -87,7 +108,9 @@ fn dump_superblock(kind: MemberKind, bytes: &[u8], out: &mut dyn Write) -> fmt::
 
 fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
     for (copy, region) in bytes.chunks(ANCHOR_STRIDE).enumerate() {
-        let decoded = region.get(..ANCHOR_BYTES).and_then(|region| Anchor::decode(region, None, log, copy));
+        let decoded = region
+            .get(..ANCHOR_BYTES)
+            .and_then(|region| Anchor::decode(region, None, log, copy));
         match decoded {
             Some(anchor) => writeln!(out, "copy {copy}: {anchor:#?}")?,
             None => writeln!(out, "copy {copy}: does not verify")?,
@@ -97,8 +120,12 @@ fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
 }
 
 fn dump_log(log: LogId, slot: u32, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
-    let header = bytes.get(..BLOCK_BYTES).and_then(|block| FileEntry::decode_header(block, None, log, slot));
-    let Some(entry) = header else { return writeln!(out, "the header of the file does not verify") };
+    let header = bytes
+        .get(..BLOCK_BYTES)
+        .and_then(|block| FileEntry::decode_header(block, None, log, slot));
+    let Some(entry) = header else {
+        return writeln!(out, "the header of the file does not verify");
+    };
     writeln!(out, "{entry:#?}")?;
     let mut at = BLOCK_BYTES;
     while let Some(block) = bytes.get(at..at + BLOCK_BYTES) {
@@ -113,7 +140,11 @@ fn dump_log(log: LogId, slot: u32, bytes: &[u8], out: &mut dyn Write) -> fmt::Re
                 at += batch.header.blocks as usize * BLOCK_BYTES;
             }
             (Some(header), None) => {
-                writeln!(out, "{at:#010x} batch {}: its body does not verify", header.sequence)?;
+                writeln!(
+                    out,
+                    "{at:#010x} batch {}: its body does not verify",
+                    header.sequence
+                )?;
                 at += BLOCK_BYTES;
             }
             (None, None) => at += BLOCK_BYTES,
@@ -141,8 +172,16 @@ fn dump_record(record: &Record<'_>, out: &mut dyn Write) -> fmt::Result {
         Some(RecordKind::Mutation) => match Mutation::decode(record.payload) {
             Ok(mutation) => {
                 let (partition, index, header) = (record.partition, record.raft_index, mutation.header);
-                write!(out, "    partition {partition} index {index} {:?} {}", header.kind, header.commit)?;
-                write!(out, " old {:?} new {:?} ", header.old_item_bytes, header.new_item_bytes)?;
+                write!(
+                    out,
+                    "    partition {partition} index {index} {:?} {}",
+                    header.kind, header.commit
+                )?;
+                write!(
+                    out,
+                    " old {:?} new {:?} ",
+                    header.old_item_bytes, header.new_item_bytes
+                )?;
                 dump_key_and_item(mutation.key, mutation.item, out)
             }
             Err(error) => writeln!(out, "    mutation: {error}"),
@@ -179,7 +218,11 @@ async fn dump_segment<R: Runtime>(
         Err(why) => return writeln!(out, "does not verify: {why}"),
     };
     writeln!(out, "{reference:#?}")?;
-    let config = StoreConfig { node: NodeId(0), mirrors: 1, cache_bytes: 0 };
+    let config = StoreConfig {
+        node: NodeId(0),
+        mirrors: 1,
+        cache_bytes: 0,
+    };
     let store = SegmentStore::new(runtime.clone(), config, &[(index, drive.clone())], Lone(index));
     let segment = match store.open(&reference).await {
         Ok(segment) => segment,
@@ -209,7 +252,10 @@ impl DriveWatch for Lone {
     }
 
     fn report_failed(&self, _: DriveIndex, why: String) -> Reported {
-        let error = VolumeError::Unusable { path: PathBuf::new(), why };
+        let error = VolumeError::Unusable {
+            path: PathBuf::new(),
+            why,
+        };
         Box::pin(std::future::ready(Err(error)))
     }
 }

@@ -16,8 +16,8 @@
 
 pub mod ids;
 
-pub mod checksum;
 pub mod check;
+pub mod checksum;
 pub mod config;
 pub mod dump;
 pub mod engine;

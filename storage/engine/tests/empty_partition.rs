@@ -35,14 +35,20 @@ static ALLOCATOR: Counting = Counting;
 /// Memory of a node that has been opened with `count` empty partitions.
 fn opened_bytes(count: u64) -> isize {
     // A log in which nothing has to be released, as releasing takes memory of its own.
-    let mut config = EngineConfig { log_file_bytes: 16 << 20, ..small() };
+    let mut config = EngineConfig {
+        log_file_bytes: 16 << 20,
+        ..small()
+    };
     config.log.first_file_bytes = 16 << 20;
     let world = World::new(1, config);
     let running = world.open();
     let engine = running.engine.clone();
     world.run(async move |_| {
         for id in 1..=count {
-            engine.create_partition(descriptor(PartitionId(id))).await.expect("there is room");
+            engine
+                .create_partition(descriptor(PartitionId(id)))
+                .await
+                .expect("there is room");
         }
     });
     // Only the engine opened anew counts: the simulated drives keep what was written.

@@ -1,4 +1,5 @@
 //! Directed faults: what a node does when a drive is full, gone, damaged, or has lost what was acknowledged.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod common;
 
@@ -15,7 +16,9 @@ use common::*;
 fn looked_at(world: &World) -> Report {
     let report = world.run(async |runtime| {
         let options = CheckOptions { items: false };
-        check(runtime, &volume_config(), options, &mut |_| {}).await.expect("there is a node")
+        check(runtime, &volume_config(), options, &mut |_| {})
+            .await
+            .expect("there is a node")
     });
     world.sim.kill(NODE);
     world.sim.restart(NODE);
@@ -24,7 +27,11 @@ fn looked_at(world: &World) -> Report {
 
 fn files(drive: &DriveControl, prefix: &str) -> Vec<String> {
     let image = drive.image();
-    image.names().filter(|name| name.starts_with(prefix)).map(ToString::to_string).collect()
+    image
+        .names()
+        .filter(|name| name.starts_with(prefix))
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// A closed node with data in segments and in the log.
@@ -85,8 +92,17 @@ fn a_flipped_bit_is_named_and_read_around_and_repaired() {
             mirror.flip_bit(&name, offset, 3);
         }
         let report = looked_at(&world);
-        assert!(!report.damage().is_empty() && report.lost().is_empty(), "{prefix}: {report}");
-        assert!(report.damage().iter().any(|line| line.contains("mirror-1") || line.contains("log 0")), "{report}");
+        assert!(
+            !report.damage().is_empty() && report.lost().is_empty(),
+            "{prefix}: {report}"
+        );
+        assert!(
+            report
+                .damage()
+                .iter()
+                .any(|line| line.contains("mirror-1") || line.contains("log 0")),
+            "{report}"
+        );
         let running = world.open();
         world.with(&running, async |engine| is_as_filled(&engine).await);
         // Reads choose a mirror by turns: after several all places have been asked of the damaged one.
@@ -143,7 +159,10 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
         assert!(hit);
     }
     let report = looked_at(&world);
-    assert!(report.lost().iter().any(|line| line.contains("partition 2")), "{report}");
+    assert!(
+        report.lost().iter().any(|line| line.contains("partition 2")),
+        "{report}"
+    );
     // Fenced at this start, and for good: the log may be recycled.
     for _ in 0..2 {
         let running = world.open();
@@ -152,9 +171,14 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
             async move |_| {
                 assert_eq!(get(&engine, P1, b"k").await.as_deref(), Some(&b"newest"[..]));
                 let read = engine.get(P2, b"k").await;
-                let Err(error) = read else { panic!("partition 2 serves what it does not have") };
+                let Err(error) = read else {
+                    panic!("partition 2 serves what it does not have")
+                };
                 assert_eq!(error.kind(), ErrorKind::Fenced);
-                assert!(error.to_string().starts_with("partition 2 is fenced: "), "{error}");
+                assert!(
+                    error.to_string().starts_with("partition 2 is fenced: "),
+                    "{error}"
+                );
                 assert!(put(&engine, P2, b"other", b"item").await.is_err());
                 fill(&engine, P1, 600, 900).await;
                 put(&engine, P1, b"k", b"newest").await.unwrap();
@@ -167,7 +191,13 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
 
 #[test]
 fn full_drives_refuse_writes_keep_reads_and_recover() {
-    let world = World::new(7, EngineConfig { write_wait_max: Duration::from_millis(500), ..small() });
+    let world = World::new(
+        7,
+        EngineConfig {
+            write_wait_max: Duration::from_millis(500),
+            ..small()
+        },
+    );
     let running = world.open();
     world.with(&running, async |engine| {
         fill(&engine, P1, 100, 900).await;
@@ -181,7 +211,13 @@ fn full_drives_refuse_writes_keep_reads_and_recover() {
         loop {
             match put(&engine, P1, &key(number % 100), &item(number, 900)).await {
                 Ok(_) => number += 1,
-                Err(error) => break (number, error.kind(), get(&engine, P1, &key((number - 1) % 100)).await),
+                Err(error) => {
+                    break (
+                        number,
+                        error.kind(),
+                        get(&engine, P1, &key((number - 1) % 100)).await,
+                    );
+                }
             }
             assert!(number < 100_000, "the drives are full");
         }
@@ -223,7 +259,10 @@ fn a_mirror_that_vanishes_is_left_out_and_nothing_is_lost() {
         assert!(world.sim.step());
     }
     let stats = running.engine.stats();
-    assert!(stats.in_sync_epoch > epoch && stats.in_sync_drives == 1, "{stats:?}");
+    assert!(
+        stats.in_sync_epoch > epoch && stats.in_sync_drives == 1,
+        "{stats:?}"
+    );
     world.with(&running, async |engine| is_as_filled(&engine).await);
     world.crash(running);
     // It comes back stale: it is not believed.
@@ -245,8 +284,14 @@ fn a_dropped_partition_leaves_nothing_behind() {
     });
     world.sim.run_for(Duration::from_secs(1));
     assert!(running.engine.stats().memtable_bytes < 1_000);
-    assert_eq!(files(&world.mirror(0), "segment-"), files(&world.mirror(1), "segment-"));
-    assert!(files(&world.mirror(0), "segment-").len() <= 1, "only partition 2 may have one");
+    assert_eq!(
+        files(&world.mirror(0), "segment-"),
+        files(&world.mirror(1), "segment-")
+    );
+    assert!(
+        files(&world.mirror(0), "segment-").len() <= 1,
+        "only partition 2 may have one"
+    );
     world.crash(running);
     let running = world.open();
     assert!(running.engine.partition(P1).is_none());
@@ -286,7 +331,10 @@ fn an_empty_partition_costs_no_file_and_little_log() {
     let before = files(&world.mirror(0), "").len();
     world.run(async move |_| {
         for id in 1..=500 {
-            engine.create_partition(descriptor(cairn_engine::ids::PartitionId(id))).await.unwrap();
+            engine
+                .create_partition(descriptor(cairn_engine::ids::PartitionId(id)))
+                .await
+                .unwrap();
         }
     });
     assert!(files(&world.mirror(0), "segment-").is_empty());

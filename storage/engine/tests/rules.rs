@@ -1,5 +1,6 @@
 //! The rules of the design's section 9 that this room keeps, each by a test that fails without it. Where a rule
 //! can be switched off (`Canary`), the test also shows that it then would fail.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod common;
 

@@ -40,7 +40,9 @@ impl Add<Duration> for Moment {
 
     fn add(self, duration: Duration) -> Moment {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Moment { nanoseconds: self.nanoseconds.saturating_add(nanoseconds) }
+        Moment {
+            nanoseconds: self.nanoseconds.saturating_add(nanoseconds),
+        }
     }
 }
 

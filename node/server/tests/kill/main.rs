@@ -9,6 +9,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::unwrap_used,
     reason = "drives a real process from outside"
 )]
 
@@ -100,7 +101,7 @@ async fn write(
             partition: KeyPart::S(&name),
             sort: None,
         };
-        let delete = next(&mut random) % 5 == 0;
+        let delete = next(&mut random).is_multiple_of(5);
         let version = expected.lock().unwrap().begin(&name, delete);
         let outcome = if delete {
             client.delete(table, key, false).await

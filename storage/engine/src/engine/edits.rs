@@ -125,7 +125,9 @@ impl<R: Runtime> Inner<R> {
             }
             stated += 1;
             // It may have been dropped since.
-            let Some(state) = manifest.partitions.get(id) else { continue };
+            let Some(state) = manifest.partitions.get(id) else {
+                continue;
+            };
             edits.push(Edit::DropPartition(*id));
             state.describe(&mut edits);
             bytes += PARTITION_BYTES + state.segments.len() * SEGMENT_BYTES;

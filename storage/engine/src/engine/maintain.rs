@@ -47,7 +47,10 @@ impl<R: Runtime> Inner<R> {
     fn is_log_long(&self) -> bool {
         let log = self.log.stats();
         // What was released already is given back in its own time.
-        let wanted = self.log.release_wanted().filter(|wanted| *wanted > self.released.get());
+        let wanted = self
+            .log
+            .release_wanted()
+            .filter(|wanted| *wanted > self.released.get());
         log.files_live > (log.files_max / 2).max(1) && wanted.is_some()
     }
 

@@ -315,7 +315,11 @@ impl<R: Runtime> Inner<R> {
 
     /// What it means that a wait was in vain.
     fn no_relief(&self) -> EngineError {
-        if self.out_of_space.get() { EngineError::OutOfSpace } else { EngineError::Throttled }
+        if self.out_of_space.get() {
+            EngineError::OutOfSpace
+        } else {
+            EngineError::Throttled
+        }
     }
 
     /// Applies every proposal up to batch `sequence`, in log order, then wakes their writers.
