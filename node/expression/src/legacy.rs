@@ -13,6 +13,17 @@ use crate::projection::Projection;
 use crate::tree::{Node, NodeId, Operator, PathId, Step, Tree};
 use crate::update::{Action, ActionKind, Update};
 
+/// Conditions of one parameter, and values of all of them, together. An expression of 4 KB has room for about half as many,
+/// and every item that is looked at may be compared with each of them.
+pub const CONDITION_PARTS_MAX: usize = 4096;
+/// Members of one `AttributeUpdates`. A tree has room for four times as many.
+pub const ATTRIBUTE_UPDATES_MAX: usize = 16_384;
+
+const _: () = assert!(
+    5 * CONDITION_PARTS_MAX <= u16::MAX as usize && ATTRIBUTE_UPDATES_MAX <= u16::MAX as usize,
+    "a condition makes five nodes and operands at most, besides those of its values"
+);
+
 /// A translated parameter and the values to bind it with; it has no placeholders of names.
 #[derive(Debug, Clone)]
 pub struct Translated<T> {
@@ -195,11 +206,12 @@ pub enum Conditional {
 /// Translates `ScanFilter` or `QueryFilter`; `None` when it is empty.
 ///
 /// # Errors
-/// The first condition with arguments that do not fit its operator.
+/// There are too many conditions and values; else the first condition with arguments that do not fit its operator.
 pub fn filter(
     conditions: Vec<FilterCondition>,
     conditional: Conditional,
 ) -> Result<Option<Translated<Condition>>, ExpressionError> {
+    check_parts(conditions.iter().map(|condition| condition.values.len()))?;
     for condition in &conditions {
         condition.comparison.check(&condition.values)?;
     }
@@ -209,16 +221,30 @@ pub fn filter(
 /// Translates `Expected`; `None` when it is empty.
 ///
 /// # Errors
-/// The first member that contradicts itself or has arguments that do not fit its operator.
+/// There are too many members and values; else the first member that contradicts itself or has arguments that do not fit
+/// its operator.
 pub fn expected(
     members: Vec<Expected>,
     conditional: Conditional,
 ) -> Result<Option<Translated<Condition>>, ExpressionError> {
+    let values = |member: &Expected| member.values.as_ref().map_or(1, Vec::len);
+    check_parts(members.iter().map(values))?;
     let conditions = members
         .into_iter()
         .map(Expected::check)
         .collect::<Result<Vec<_>, _>>()?;
     Ok(translate(Parameter::Condition, conditions, conditional))
+}
+
+/// Checks conditions of these numbers of values before anything is made of them.
+fn check_parts(values: impl Iterator<Item = usize>) -> Result<(), ExpressionError> {
+    let parts: usize = values.map(|values| 1 + values).sum();
+    if parts > CONDITION_PARTS_MAX {
+        return refuse(format!(
+            "The conditions have too many parts, the maximum is {CONDITION_PARTS_MAX} conditions and values together"
+        ));
+    }
+    Ok(())
 }
 
 impl Expected {
@@ -289,7 +315,7 @@ impl Builder {
     }
 
     fn value(&mut self, value: Value) -> NodeId {
-        let slot = self.tree.value_slot(&Values::number(self.values.len()));
+        let slot = self.tree.add_value(&Values::number(self.values.len()));
         self.values.push(value);
         self.tree.add_node(Node::Value(slot), Span::default())
     }
@@ -386,8 +412,13 @@ pub struct AttributeUpdate {
 /// to lists.
 ///
 /// # Errors
-/// The first member whose value does not fit its action.
+/// There are too many members; else the first whose value does not fit its action.
 pub fn attribute_updates(members: Vec<AttributeUpdate>) -> Result<Translated<Update>, ExpressionError> {
+    if members.len() > ATTRIBUTE_UPDATES_MAX {
+        return refuse(format!(
+            "AttributeUpdates has too many members, the maximum is {ATTRIBUTE_UPDATES_MAX}"
+        ));
+    }
     let mut builder = Builder::default();
     let mut actions = Vec::with_capacity(members.len());
     for AttributeUpdate {

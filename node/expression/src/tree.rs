@@ -300,6 +300,12 @@ impl Tree {
         slot(&mut self.values, placeholder)
     }
 
+    /// The slot of a placeholder that is not there yet.
+    pub(crate) fn add_value(&mut self, placeholder: &str) -> Slot {
+        self.values.push(placeholder.into());
+        index(self.values.len() - 1)
+    }
+
     pub(crate) fn write_path(&self, out: &mut dyn fmt::Write, path: PathId) -> fmt::Result {
         for (position, step) in self.path(path).iter().enumerate() {
             match step {
@@ -426,5 +432,6 @@ fn slot(slots: &mut Vec<Box<str>>, placeholder: &str) -> Slot {
 }
 
 fn index(index: usize) -> u16 {
-    u16::try_from(index).expect("an expression of 4 KB has fewer parts than that")
+    u16::try_from(index)
+        .expect("an expression of 4 KB has fewer parts than that, and the legacy parameters are limited")
 }

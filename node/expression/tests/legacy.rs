@@ -6,8 +6,8 @@ mod support;
 
 use cairn_expression::Names;
 use cairn_expression::legacy::{
-    AttributeUpdate, Comparison, Conditional, Expected, FilterCondition, UpdateAction, attribute_updates,
-    attributes_to_get, expected, filter,
+    ATTRIBUTE_UPDATES_MAX, AttributeUpdate, CONDITION_PARTS_MAX, Comparison, Conditional, Expected,
+    FilterCondition, UpdateAction, attribute_updates, attributes_to_get, expected, filter,
 };
 use cairn_item::ItemBytes;
 use cairn_item::json::write_item;
@@ -169,6 +169,57 @@ fn many_conditions_make_no_deep_tree() {
             .matches(Some(bytes.view()))
     );
     assert!(filter(Vec::new(), Conditional::Or).unwrap().is_none());
+}
+
+#[test]
+fn there_are_only_so_many_conditions_and_values() {
+    let of = |values: usize| FilterCondition {
+        attribute: "n".to_owned(),
+        comparison: Comparison::In,
+        values: vec![value(r#"{"N":"5"}"#); values],
+    };
+    let check = |conditions, expect: Expect| {
+        let found = filter(conditions, Conditional::And).map(|translated| translated.is_some());
+        expect.assert_eq(&found.map_or_else(|error| error.to_string(), |any| any.to_string()));
+    };
+    check(vec![of(CONDITION_PARTS_MAX - 1)], expect!["true"]);
+    check(vec![of(1); CONDITION_PARTS_MAX / 2], expect!["true"]);
+    check(
+        vec![of(CONDITION_PARTS_MAX)],
+        expect![
+            "One or more parameter values were invalid: The conditions have too many parts, the maximum is 4096 conditions and values together"
+        ],
+    );
+    check(
+        vec![of(70_000)],
+        expect![
+            "One or more parameter values were invalid: The conditions have too many parts, the maximum is 4096 conditions and values together"
+        ],
+    );
+    let member = Expected {
+        comparison: Some(Comparison::In),
+        values: Some(of(70_000).values),
+        ..Expected::default()
+    };
+    assert!(expected(vec![member], Conditional::And).is_err());
+    let member = Expected {
+        exists: Some(false),
+        ..Expected::default()
+    };
+    assert!(expected(vec![member; 70_000], Conditional::And).is_err());
+}
+
+#[test]
+fn there_are_only_so_many_attribute_updates() {
+    let member = |index: usize| AttributeUpdate {
+        attribute: format!("n{index}"),
+        action: UpdateAction::Delete,
+        value: None,
+    };
+    assert!(attribute_updates((0..ATTRIBUTE_UPDATES_MAX).map(member).collect()).is_ok());
+    let error = attribute_updates((0..70_000).map(member).collect()).unwrap_err();
+    expect!["One or more parameter values were invalid: AttributeUpdates has too many members, the maximum is 16384"]
+        .assert_eq(&error.to_string());
 }
 
 #[test]

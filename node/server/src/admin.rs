@@ -2,8 +2,8 @@
 //!
 //! - `/livez` answers as long as the first shard turns.
 //! - `/readyz` answers 200 while the node serves, 503 while it recovers or drains.
-//! - `/metrics` collects from every shard by message; a shard that does not answer in time fails the scrape rather
-//!   than leave a hole in the counters.
+//! - `/metrics` collects from every shard and from the volume by message; one that does not answer in time fails the
+//!   scrape rather than leave a hole in the counters.
 //!
 //! When other machines can reach the admin address, `/metrics` asks for an access key by HTTP basic authentication;
 //! the two probes tell nothing that a connection attempt would not.
@@ -130,10 +130,12 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
     }
 
     async fn metrics(&self) -> Option<String> {
-        let mut snapshot = timeout(&self.runtime, COLLECT_TIMEOUT, self.collector.collect())
-            .await
-            .ok()??;
-        self.facts.add(&mut snapshot).await;
+        let collect = async {
+            let mut snapshot = self.collector.collect().await?;
+            self.facts.add(&mut snapshot).await;
+            Some(snapshot)
+        };
+        let mut snapshot = timeout(&self.runtime, COLLECT_TIMEOUT, collect).await.ok()??;
         snapshot.set(READY, u64::from(self.readiness.get() == Readiness::Ready));
         let mut text = String::with_capacity(16 * 1024);
         snapshot.write_text(&mut text);
@@ -229,7 +231,12 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                 },
                 Endpoint::Metrics => match self.metrics().await {
                     Some(text) => ((200, "OK"), "text/plain; version=0.0.4; charset=utf-8", "", text),
-                    None => (UNAVAILABLE, TEXT, "", "a shard did not answer\n".to_owned()),
+                    None => (
+                        UNAVAILABLE,
+                        TEXT,
+                        "",
+                        "a shard or the volume did not answer\n".to_owned(),
+                    ),
                 },
                 Endpoint::Forbidden => (
                     (401, "Unauthorized"),

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle, VolumeStatus};
+use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle};
 use cairn_engine::{Engine, EngineConfig, EngineStats};
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
 use cairn_runtime::sync::{OneshotSender, oneshot};
@@ -164,14 +164,19 @@ impl Node {
         if shard == 0 {
             let result = self.lead(runtime, receivers).await;
             if let Err(error) = &result {
-                for other in &self.shared.control[1..] {
-                    // A shard that is gone needs no telling.
-                    let _ = other.send(Control::Abort(error.clone())).await;
-                }
+                self.abort(error).await;
             }
             result
         } else {
             self.follow(runtime, receivers).await
+        }
+    }
+
+    /// Lets [`Node::start_shard`] fail on all shards but shard 0, which has a reason not to start.
+    pub async fn abort(&self, error: &NodeError) {
+        for other in &self.shared.control[1..] {
+            // A shard that is gone needs no telling.
+            let _ = other.send(Control::Abort(error.clone())).await;
         }
     }
 
@@ -498,12 +503,10 @@ impl<R: Runtime> Shard<R> {
         self.service.clone()
     }
 
-    /// The drives, as an operator sees them.
-    ///
-    /// # Errors
-    /// The keeper of the volume is gone.
-    pub async fn volume_status(&self) -> Result<VolumeStatus, NodeError> {
-        self.volume.status().await.map_err(node_error)
+    /// The drives, as an operator asks about them. May outlive the shard.
+    #[must_use]
+    pub fn volume(&self) -> VolumeHandle {
+        self.volume.clone()
     }
 
     /// Counters and gauges of this shard's engines, by log.

@@ -4,20 +4,22 @@
 //! 2. All shards start the core together; nobody can connect before it may serve.
 //! 3. The first shard opens the HTTP and native listeners and tells the others where, so that a free port that was
 //!    picked is the same for all; then it says where to connect.
-//! 4. Told to stop, every shard drains its servers, then closes; the admin endpoints go last.
+//! 4. Told to stop, every shard drains its servers, then closes; the admin endpoints go last. A shard that cannot
+//!    listen tells all to stop and goes the same way.
 //!
 //! Generic over the runtime, so that a whole node runs in the simulator.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use cairn_engine::volume::VolumeStatus;
+use cairn_engine::volume::{VolumeHandle, VolumeStatus};
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, mailbox};
 use cairn_runtime::{Listener, Queue, Runtime};
-use futures_util::future::{join, pending};
+use futures_util::future::{Either, join, select};
 
 use crate::admin::{Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_volume};
 use crate::api::Service;
@@ -100,22 +102,20 @@ impl Stopper {
     }
 }
 
-/// The whole node's values for a scrape.
-struct Facts<R: Runtime>(Rc<Cell<Option<Rc<Shard<R>>>>>);
+/// The whole node's values for a scrape, once it is known.
+struct Facts(Rc<OnceCell<VolumeHandle>>);
 
-impl<R: Runtime> NodeFacts for Facts<R> {
+impl NodeFacts for Facts {
     async fn add(&self, snapshot: &mut Snapshot) {
-        let shard = self.0.take();
-        self.0.set(shard.clone());
-        if let Some(shard) = shard
-            && let Ok(status) = shard.volume_status().await
+        if let Some(volume) = self.0.get()
+            && let Ok(status) = volume.status().await
         {
             add_volume(snapshot, &status);
         }
     }
 }
 
-type AdminServer<R> = Server<R, Admin<R, Facts<R>>>;
+type AdminServer<R> = Server<R, Admin<R, Facts>>;
 
 /// The servers of one shard's clients.
 struct ShardServers<R: Runtime> {
@@ -181,56 +181,94 @@ impl Fronts {
         let plan = &self.shared.plan;
         let is_first = runtime.shard().0 == 0;
         let readiness = Rc::new(Cell::new(Readiness::Recovering));
-        let slot = Rc::new(Cell::new(None));
-        let admin = match is_first {
-            true => Some(self.start_admin(&runtime, Rc::clone(&readiness), Facts(Rc::clone(&slot)))?),
-            false => None,
+        let volume = Rc::new(OnceCell::new());
+        let admin = if is_first {
+            match self.start_admin(&runtime, Rc::clone(&readiness), Facts(Rc::clone(&volume))) {
+                Ok(admin) => Some(admin),
+                Err(error) => {
+                    plan.node.abort(&error).await;
+                    return Err(error);
+                }
+            }
+        } else {
+            None
         };
         let shard = Rc::new(plan.node.start_shard(runtime.clone()).await?);
-        slot.set(Some(Rc::clone(&shard)));
+        let handle = volume.get_or_init(|| shard.volume());
         let servers = Rc::new(self.start_servers(&runtime, &shard, part.inbox));
-        let addresses = if let Some((_, admin)) = &admin {
-            let http = self.listen(&runtime, plan.addresses.http, Rc::clone(&servers), true)?;
-            let native = self.listen(&runtime, plan.addresses.native, Rc::clone(&servers), false)?;
-            let addresses = Addresses {
-                http,
-                native,
-                admin: *admin,
-            };
-            for other in &self.shared.addresses[1..] {
-                let _ = other.try_send(addresses);
-            }
-            (plan.on_ready)(addresses, &shard.volume_status().await?);
-            readiness.set(Readiness::Ready);
-            addresses
+        let served = if let Some((_, admin)) = &admin {
+            let ready = || readiness.set(Readiness::Ready);
+            self.lead(&runtime, &servers, *admin, handle, ready, &mut part.stop)
+                .await
         } else {
-            let stopped = || NodeError("the first shard stopped".to_owned());
-            let addresses = part.addresses.recv().await.ok_or_else(stopped)?;
-            self.listen(&runtime, addresses.http, Rc::clone(&servers), true)?;
-            self.listen(&runtime, addresses.native, Rc::clone(&servers), false)?;
-            addresses
+            self.follow(&runtime, &servers, &mut part.addresses, &mut part.stop)
+                .await
         };
-        let _ = addresses;
-        if part.stop.recv().await.is_none() {
-            pending::<()>().await;
+        if served.is_err() {
+            // No shard closes before all have drained, this one among them.
+            self.shared.stopper.stop();
         }
         readiness.set(Readiness::Draining);
         join(servers.http.drain(), servers.native.drain()).await;
-        let closed = match Rc::try_unwrap(take_back(&slot, shard)) {
-            Ok(shard) => shard.close().await,
-            Err(_) => Err(NodeError("a scrape kept the shard".to_owned())),
-        };
+        let shard = Rc::into_inner(shard).expect("others hold it weakly, and never across an await");
+        let closed = shard.close().await;
         if let Some((admin, _)) = admin {
             admin.drain().await;
         }
-        closed
+        served.and(closed)
+    }
+
+    /// Serves on the first shard until the node is told to stop: opens the listeners and says where they are.
+    async fn lead<R: Runtime>(
+        &self,
+        runtime: &R,
+        servers: &Rc<ShardServers<R>>,
+        admin: SocketAddr,
+        volume: &VolumeHandle,
+        ready: impl FnOnce(),
+        stop: &mut MailboxReceiver<()>,
+    ) -> Result<(), NodeError> {
+        let plan = &self.shared.plan;
+        let addresses = Addresses {
+            http: self.listen(runtime, plan.addresses.http, Rc::clone(servers), true)?,
+            native: self.listen(runtime, plan.addresses.native, Rc::clone(servers), false)?,
+            admin,
+        };
+        for other in &self.shared.addresses[1..] {
+            let _ = other.try_send(addresses);
+        }
+        let status = volume.status().await;
+        let status = status.map_err(|error| NodeError(error.to_string()))?;
+        (plan.on_ready)(addresses, &status);
+        ready();
+        stop.recv().await;
+        Ok(())
+    }
+
+    /// Serves on another shard until the node is told to stop, which may be before the first shard listens.
+    async fn follow<R: Runtime>(
+        &self,
+        runtime: &R,
+        servers: &Rc<ShardServers<R>>,
+        addresses: &mut MailboxReceiver<Addresses>,
+        stop: &mut MailboxReceiver<()>,
+    ) -> Result<(), NodeError> {
+        let told = pin!(addresses.recv());
+        let stopped = pin!(stop.recv());
+        let Either::Left((Some(addresses), stopped)) = select(told, stopped).await else {
+            return Ok(());
+        };
+        self.listen(runtime, addresses.http, Rc::clone(servers), true)?;
+        self.listen(runtime, addresses.native, Rc::clone(servers), false)?;
+        stopped.await;
+        Ok(())
     }
 
     fn start_admin<R: Runtime>(
         &self,
         runtime: &R,
         readiness: Rc<Cell<Readiness>>,
-        facts: Facts<R>,
+        facts: Facts,
     ) -> Result<(AdminServer<R>, SocketAddr), NodeError> {
         let plan = &self.shared.plan;
         let listener = bind(runtime, plan.addresses.admin)?;
@@ -338,11 +376,6 @@ impl Fronts {
 
 /// Connections of the admin endpoints.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-
-fn take_back<R: Runtime>(slot: &Cell<Option<Rc<Shard<R>>>>, shard: Rc<Shard<R>>) -> Rc<Shard<R>> {
-    slot.set(None);
-    shard
-}
 
 fn bind<R: Runtime>(runtime: &R, address: SocketAddr) -> Result<R::Listener, NodeError> {
     runtime

@@ -5,6 +5,7 @@
 //! DynamoDB's order, whatever the order of the body's members.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use cairn_item::json::{JsonError, Reader};
 use cairn_item::{Item, ItemError};
@@ -87,6 +88,17 @@ impl Unsupported {
             Some(name) => Err(ApiError::unsupported(&name)),
         }
     }
+}
+
+/// Of members with the same name keeps the last one, as in the rest of a request.
+pub(crate) fn keep_last<T>(members: &mut Vec<T>, name: impl Fn(&T) -> &str) {
+    let mut seen = BTreeSet::new();
+    let mut keep: Vec<bool> = members
+        .iter()
+        .rev()
+        .map(|member| seen.insert(name(member)))
+        .collect();
+    members.retain(|_| keep.pop().expect("one for each member"));
 }
 
 pub(crate) fn text<'a>(reader: &mut Reader<'a>, into: &mut Text<'a>) -> Result<bool, ApiError> {

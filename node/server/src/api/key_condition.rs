@@ -105,10 +105,9 @@ pub(super) fn decode(
         let mut written = Written::of(attribute.into_owned());
         let other = decode::members_of(reader, |name, reader| written.member(name, reader))?;
         unsupported.merge(other);
-        // Of an attribute that is there twice the later one counts.
-        conditions.retain(|other: &Written| other.attribute != written.attribute);
         conditions.push(written);
     }
+    decode::keep_last(&mut conditions, Written::attribute);
     *into = Some(conditions);
     Ok(true)
 }

@@ -285,12 +285,6 @@ fn filter_condition(written: Written, style: Style) -> Result<FilterCondition, A
     })
 }
 
-/// Of an attribute that is there twice the later one counts, as in the rest of a request.
-fn insert<T>(members: &mut Vec<T>, member: T, same: impl Fn(&T, &T) -> bool) {
-    members.retain(|other| !same(other, &member));
-    members.push(member);
-}
-
 fn decode_expected(reader: &mut Reader<'_>) -> Result<Vec<WrittenExpected>, ApiError> {
     let mut members = Vec::new();
     reader.begin_object()?;
@@ -311,10 +305,11 @@ fn decode_expected(reader: &mut Reader<'_>) -> Result<Vec<WrittenExpected>, ApiE
             }
         })?;
         other.check()?;
-        insert(&mut members, written, |left: &WrittenExpected, right| {
-            left.condition.attribute() == right.condition.attribute()
-        });
+        members.push(written);
     }
+    decode::keep_last(&mut members, |member: &WrittenExpected| {
+        member.condition.attribute()
+    });
     Ok(members)
 }
 
@@ -338,9 +333,8 @@ fn decode_updates(reader: &mut Reader<'_>) -> Result<Vec<WrittenUpdate>, ApiErro
             _ => Ok(false),
         })?;
         other.check()?;
-        insert(&mut members, written, |left: &WrittenUpdate, right| {
-            left.attribute == right.attribute
-        });
+        members.push(written);
     }
+    decode::keep_last(&mut members, |member: &WrittenUpdate| &member.attribute);
     Ok(members)
 }

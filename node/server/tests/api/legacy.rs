@@ -368,3 +368,70 @@ fn filters_and_attributes_to_get() {
         ],
     );
 }
+
+#[test]
+fn of_members_of_the_same_name_the_last_counts() {
+    let machine = Machine::new(68, 2);
+    machine.create("tab", &[("pk", "S")]);
+    let check = |operation: &str, request: &str, expected| {
+        machine.check(operation, &format!("{{{request}}}"), expected);
+    };
+    check(
+        "UpdateItem",
+        r##""TableName":"tab","Key":{"pk":{"S":"a"}},"AttributeUpdates":{"n":{"Value":{"N":"1"}},"m":{"Value":{"N":"2"}},"n":{"Value":{"N":"3"}}},"ReturnValues":"ALL_NEW""##,
+        expect![[r#"{"Attributes":{"m":{"N":"2"},"n":{"N":"3"},"pk":{"S":"a"}}}"#]],
+    );
+    check(
+        "PutItem",
+        r##""TableName":"tab","Item":{"pk":{"S":"a"},"n":{"N":"4"}},"Expected":{"n":{"Value":{"N":"1"}},"n":{"Value":{"N":"3"}}}"##,
+        expect!["{}"],
+    );
+    check(
+        "Scan",
+        r##""TableName":"tab","ScanFilter":{"n":{"ComparisonOperator":"NULL"},"n":{"ComparisonOperator":"NOT_NULL"}},"Select":"COUNT""##,
+        expect![[r#"{"Count":1,"ScannedCount":1}"#]],
+    );
+}
+
+/// A request of 16 MB has room for half a million members; what takes time for each pair of them stops the shard for minutes.
+#[test]
+fn many_members_take_no_longer_than_they_are() {
+    let machine = Machine::new(69, 2);
+    machine.create("tab", &[("pk", "S")]);
+    let members = |member: &str| {
+        let all: Vec<String> = (0..200_000)
+            .map(|index| format!(r#""n{index}":{member}"#))
+            .collect();
+        format!("{{{}}}", all.join(","))
+    };
+    let condition = members(r#"{"ComparisonOperator":"NULL"}"#);
+    let too_many = "One or more parameter values were invalid: The conditions have too many parts, the maximum is 4096 conditions \
+                    and values together";
+    let check = |operation: &str, request: String, expected: &str| {
+        assert_eq!(
+            machine.call(operation, &request),
+            format!("400 ValidationException: {expected}")
+        );
+    };
+    check(
+        "Scan",
+        format!(r#"{{"TableName":"tab","ScanFilter":{condition}}}"#),
+        too_many,
+    );
+    check(
+        "PutItem",
+        format!(r#"{{"TableName":"tab","Item":{{"pk":{{"S":"a"}}}},"Expected":{condition}}}"#),
+        &format!("1 validation error detected: {too_many}"),
+    );
+    check(
+        "Query",
+        format!(r#"{{"TableName":"tab","KeyConditions":{condition}}}"#),
+        "Conditions can be of length 1 or 2 only",
+    );
+    let updates = members(r#"{"Action":"DELETE"}"#);
+    check(
+        "UpdateItem",
+        format!(r#"{{"TableName":"tab","Key":{{"pk":{{"S":"a"}}}},"AttributeUpdates":{updates}}}"#),
+        "One or more parameter values were invalid: AttributeUpdates has too many members, the maximum is 16384",
+    );
+}
