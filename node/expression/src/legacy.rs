@@ -20,8 +20,12 @@ pub const CONDITION_PARTS_MAX: usize = 4096;
 pub const ATTRIBUTE_UPDATES_MAX: usize = 16_384;
 
 const _: () = assert!(
-    5 * CONDITION_PARTS_MAX <= u16::MAX as usize && ATTRIBUTE_UPDATES_MAX <= u16::MAX as usize,
+    5 * CONDITION_PARTS_MAX <= u16::MAX as usize,
     "a condition makes five nodes and operands at most, besides those of its values"
+);
+const _: () = assert!(
+    ATTRIBUTE_UPDATES_MAX <= u16::MAX as usize,
+    "a member makes a path and a node"
 );
 
 /// A translated parameter and the values to bind it with; it has no placeholders of names.
