@@ -179,6 +179,14 @@ impl<'i> Operand<'i> {
         }
     }
 
+    /// Size in bytes as DynamoDB counts it, of what [`Operand::to_value`] would make.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Operand::View(view) => view.size(),
+            Operand::Value(value) => value.size(),
+        }
+    }
+
     fn type_name(self) -> &'static str {
         match self {
             Operand::View(view) => view.type_name(),

@@ -357,13 +357,16 @@ impl<'a> BoundUpdate<'a> {
                 *result = combine(action.kind, self.update.legacy, stored, self.bound.value(slot))?;
             }
         }
+        // A short text can name a large attribute hundreds of times. All values of SET end up in the new item, so what exceeds
+        // its size is refused before it is copied; twice the size, for the exact sum is that of the whole item.
+        let mut room = 2 * ITEM_BYTES_MAX;
         for (action, result) in actions.iter().zip(&mut results) {
             if let (ActionKind::Set, Some(value)) = (action.kind, action.value) {
                 let evaluation = Evaluation {
                     bound: &self.bound,
                     item: Some(old),
                 };
-                *result = Some(evaluate(&evaluation, value).map_err(ExpressionError::bare)?);
+                *result = Some(evaluate(&evaluation, value, &mut room).map_err(ExpressionError::bare)?);
             }
         }
         Ok(results)
@@ -421,43 +424,55 @@ fn merge<T: Ord + Clone>(union: bool, left: impl Iterator<Item = T>, right: &[T]
     (!merged.is_empty()).then_some(merged)
 }
 
+/// Makes a value of an operand, if there is `room` for it in the new item.
+fn owned(operand: Operand<'_>, room: &mut usize) -> Result<Value, Problem> {
+    *room = room
+        .checked_sub(operand.bytes())
+        .ok_or(Problem::Item(ItemError::UpdatedItemTooLarge))?;
+    Ok(operand.to_value())
+}
+
 /// The value of a SET action.
-fn evaluate(evaluation: &Evaluation<'_, '_>, root: NodeId) -> Result<Value, Problem> {
-    let Node::Operator {
-        operator,
-        first,
-        count,
-    } = evaluation.bound.node(root)
-    else {
-        return operand(evaluation, root)?
-            .map(Operand::to_value)
-            .ok_or(Problem::AttributeMissing);
+fn evaluate(evaluation: &Evaluation<'_, '_>, root: NodeId, room: &mut usize) -> Result<Value, Problem> {
+    let (operator, first, count) = match evaluation.bound.node(root) {
+        Node::Operator {
+            operator,
+            first,
+            count,
+        } if operator != Operator::IfNotExists => (operator, first, count),
+        _ => {
+            let found = operand(evaluation, root)?.ok_or(Problem::AttributeMissing)?;
+            return owned(found, room);
+        }
     };
-    if operator == Operator::IfNotExists {
-        return operand(evaluation, root)?
-            .map(Operand::to_value)
-            .ok_or(Problem::AttributeMissing);
-    }
     let operands = evaluation.bound.tree.operands(first, count);
     let (left, right) = (
         operand(evaluation, operands[0])?,
         operand(evaluation, operands[1])?,
     );
-    let fit = |operand: Option<Operand<'_>>| match operand {
-        None => Err(Problem::AttributeMissing),
-        Some(operand) if !operator.operand_types().meets(operand.types()) => Err(Problem::IncorrectDataType),
-        Some(operand) => Ok(operand.to_value()),
-    };
-    match (operator, fit(left)?, fit(right)?) {
-        (Operator::Add, Value::N(left), Value::N(right)) => left.checked_add(right).map(Value::N),
-        (Operator::Subtract, Value::N(left), Value::N(right)) => left.checked_sub(right).map(Value::N),
-        (_, Value::L(mut left), Value::L(mut right)) => {
+    let (left, right) = (fitting(operator, left)?, fitting(operator, right)?);
+    if let (Operand::View(ValueView::N(left)), Operand::View(ValueView::N(right))) = (left, right) {
+        let sum = match operator {
+            Operator::Add => left.checked_add(right),
+            _ => left.checked_sub(right),
+        };
+        return owned(Operand::View(ValueView::N(sum.map_err(Problem::Item)?)), room);
+    }
+    match (owned(left, room)?, owned(right, room)?) {
+        (Value::L(mut left), Value::L(mut right)) => {
             left.append(&mut right);
             Ok(Value::L(left))
         }
         _ => unreachable!("the types were checked"),
     }
-    .map_err(Problem::Item)
+}
+
+fn fitting(operator: Operator, operand: Option<Operand<'_>>) -> Result<Operand<'_>, Problem> {
+    match operand {
+        None => Err(Problem::AttributeMissing),
+        Some(operand) if !operator.operand_types().meets(operand.types()) => Err(Problem::IncorrectDataType),
+        Some(operand) => Ok(operand),
+    }
 }
 
 /// What an operand of SET stands for. Only `if_not_exists` nests, and only in its last operand, so a chain of them is walked.

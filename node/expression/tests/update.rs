@@ -609,3 +609,22 @@ fn requests_are_charged() {
         assert_eq!(bound.request_bytes(), bytes, "{expression}");
     }
 }
+
+/// Of 200,000 nulls, 5 MB as values, 500 copies would take 3 GB before the new item is found to be too large.
+#[test]
+fn an_attribute_that_is_set_hundreds_of_times_is_refused_before_it_is_copied() {
+    let nulls = vec![r#"{"NULL":true}"#; 200_000].join(",");
+    let old = ItemBytes::from_item(&item(&format!(r#"{{"pk":{{"S":"p"}},"b":{{"L":[{nulls}]}}}}"#)));
+    let check = |of: &dyn Fn(usize) -> String, count: usize| {
+        let sets: Vec<String> = (0..count).map(of).collect();
+        let update = Update::parse(&format!("SET {}", sets.join(","))).unwrap();
+        let (names, values) = (names(""), values(""));
+        let outcome = update.bind(&names, &values).unwrap().apply(old.view());
+        expect!["Item size to update has exceeded the maximum allowed size"]
+            .assert_eq(&outcome.unwrap_err().to_string());
+    };
+    check(&|index| format!("a{index}=b"), 500);
+    check(&|index| format!("a{index}=if_not_exists(x,b)"), 150);
+    check(&|index| format!("a{index}=list_append(b,b)"), 150);
+    check(&|index| format!("a{index}=b"), 1);
+}
