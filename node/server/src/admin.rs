@@ -21,7 +21,7 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbo
 use cairn_runtime::sync::timeout;
 
 use crate::credentials::Credentials;
-use crate::http::decode::{Malformed, Request};
+use crate::http::decode::{Head, Malformed, Request};
 use crate::http::encode::{self, After};
 use crate::http::server::{Application, Exchange};
 use crate::metrics::{Family, Snapshot};
@@ -260,6 +260,18 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             let body = if has_body { text.as_bytes() } else { b"" };
             encode::plain(out, status, content, headers, exchange.after, body);
         }
+    }
+
+    fn turn_away(&self, _head: &Head<'_, '_>, _exchange: Exchange, out: &mut Vec<u8>) {
+        let status = Malformed::BodyTooLarge.status();
+        encode::plain(
+            out,
+            status,
+            TEXT,
+            "",
+            After::Close,
+            b"nothing here takes a body\n",
+        );
     }
 
     fn refuse(&self, malformed: Malformed, _exchange: Exchange, out: &mut Vec<u8>) {

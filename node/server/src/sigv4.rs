@@ -19,7 +19,7 @@ use memchr::memchr;
 use crate::api::ApiError;
 use crate::calendar::Utc;
 use crate::credentials::Credentials;
-use crate::http::decode::{Head, Request};
+use crate::http::decode::Head;
 
 const ALGORITHM: &[u8] = b"AWS4-HMAC-SHA256";
 const TERMINATOR: &[u8] = b"aws4_request";
@@ -82,12 +82,12 @@ impl Authority {
         }
     }
 
-    /// Whether the request is signed by one of the credentials, at about `unix_ms`.
+    /// Whether the request is signed by one of the credentials, at about `unix_ms`. Without the body, which is
+    /// signed as well, everything is checked that comes before the signature.
     ///
     /// # Errors
     /// DynamoDB's error for what is wrong.
-    pub fn verify(&self, request: &Request<'_, '_>, unix_ms: u64) -> Result<(), ApiError> {
-        let head = &request.head;
+    pub fn verify(&self, head: &Head<'_, '_>, body: Option<&[u8]>, unix_ms: u64) -> Result<(), ApiError> {
         let query = head.target.split_once('?').map_or("", |(_, query)| query);
         let claim = match (head.authorization, query.contains("X-Amz-Algorithm")) {
             (Some(_), true) => {
@@ -113,7 +113,8 @@ impl Authority {
         let Some(secret) = self.credentials.secret(id) else {
             return Err(unrecognized());
         };
-        self.check_signature(request, &claim, secret.expose().as_bytes(), id.len())?;
+        let Some(body) = body else { return Ok(()) };
+        self.check_signature(head, body, &claim, secret.expose().as_bytes(), id.len())?;
         if claim.has_token {
             // Session tokens are for temporary credentials, which nobody can have got from this node.
             return Err(unrecognized());
@@ -181,14 +182,15 @@ impl Authority {
 
     fn check_signature(
         &self,
-        request: &Request<'_, '_>,
+        head: &Head<'_, '_>,
+        body: &[u8],
         claim: &Claim<'_>,
         secret: &[u8],
         id_bytes: usize,
     ) -> Result<(), ApiError> {
         let mut scratch = self.scratch.borrow_mut();
         scratch.clear();
-        write_canonical_request(&mut scratch, request, &claim.signed_headers);
+        write_canonical_request(&mut scratch, head, body, &claim.signed_headers);
         let canonical_bytes = scratch.len();
         let hash = digest::digest(&digest::SHA256, &scratch);
         scratch.extend_from_slice(ALGORITHM);
@@ -425,8 +427,7 @@ fn check_signed_headers(claim: &Claim<'_>, head: &Head<'_, '_>) -> Result<(), Ap
     Ok(())
 }
 
-fn write_canonical_request(out: &mut Vec<u8>, request: &Request<'_, '_>, signed_headers: &[u8]) {
-    let head = &request.head;
+fn write_canonical_request(out: &mut Vec<u8>, head: &Head<'_, '_>, body: &[u8], signed_headers: &[u8]) {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b'\n');
     match head.target {
@@ -457,7 +458,7 @@ fn write_canonical_request(out: &mut Vec<u8>, request: &Request<'_, '_>, signed_
     out.push(b'\n');
     out.extend(signed_headers.iter().map(u8::to_ascii_lowercase));
     out.push(b'\n');
-    write_hex(out, &digest::digest(&digest::SHA256, request.body));
+    write_hex(out, &digest::digest(&digest::SHA256, body));
 }
 
 /// Trimmed, and runs of spaces made one.

@@ -51,7 +51,15 @@ fn authority_for(name: &str) -> Authority {
 fn verify(authority: &Authority, request: &[u8], unix_ms: u64) -> Result<(), ApiError> {
     let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     match Decoder::default().decode(request, &mut room) {
-        Ok(Progress::Complete(request)) => authority.verify(&request, unix_ms),
+        Ok(Progress::Complete(request)) => {
+            let judged = authority.verify(&request.head, Some(request.body), unix_ms);
+            // Without the body, what comes before the signature is judged alike.
+            match (authority.verify(&request.head, None, unix_ms), &judged) {
+                (Ok(()), _) => {}
+                (early, late) => assert_eq!(&early, late),
+            }
+            judged
+        }
         other => panic!("{other:?}: {}", String::from_utf8_lossy(request)),
     }
 }

@@ -59,8 +59,9 @@ pub struct Head<'h, 'b> {
     pub authorization: Option<&'b [u8]>,
     /// `Origin`: the request comes from a web page.
     pub origin: Option<&'b [u8]>,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
     framing: Framing,
-    expects_continue: bool,
 }
 
 impl<'b> Head<'_, 'b> {
@@ -87,13 +88,13 @@ pub enum Progress<'h, 'b> {
     Incomplete {
         /// Bytes from the start of the request; 0 when unknown.
         total: usize,
-        /// The client waits for `100 Continue` before it sends the body. Said once per request.
-        send_continue: bool,
+        /// The head, when its body is awaited from now on. Said once per request.
+        head: Option<Head<'h, 'b>>,
     },
-    /// A chunked body begins: call [`Decoder::join`], then decode again.
+    /// A chunked body begins, said once per request: call [`Decoder::join`], then decode again.
     Chunked {
-        /// As above.
-        send_continue: bool,
+        /// The head.
+        head: Head<'h, 'b>,
     },
     /// A request.
     Complete(Request<'h, 'b>),
@@ -226,7 +227,7 @@ impl Decoder {
             Phase::Length { total } if input.len() < *total => {
                 return Ok(Progress::Incomplete {
                     total: *total,
-                    send_continue: false,
+                    head: None,
                 });
             }
             Phase::Chunked(chunks) if chunks.state != ChunkState::Done => return Ok(INCOMPLETE),
@@ -248,7 +249,7 @@ impl Decoder {
                     self.phase = Phase::Length { total };
                     return Ok(Progress::Incomplete {
                         total,
-                        send_continue: head.expects_continue,
+                        head: Some(head),
                     });
                 }
                 (&input[head_bytes..total], total)
@@ -257,9 +258,7 @@ impl Decoder {
                 Phase::Chunked(chunks) => (&input[head_bytes..chunks.joined], chunks.next),
                 _ => {
                     self.phase = Phase::Chunked(Chunks::behind(head_bytes));
-                    return Ok(Progress::Chunked {
-                        send_continue: head.expects_continue,
-                    });
+                    return Ok(Progress::Chunked { head });
                 }
             },
         };
@@ -268,10 +267,7 @@ impl Decoder {
     }
 }
 
-const INCOMPLETE: Progress<'static, 'static> = Progress::Incomplete {
-    total: 0,
-    send_continue: false,
-};
+const INCOMPLETE: Progress<'static, 'static> = Progress::Incomplete { total: 0, head: None };
 
 /// Searches the bytes not yet searched for the empty line that ends a head.
 fn head_may_be_complete(input: &[u8], searched: &mut usize) -> Result<bool, Malformed> {

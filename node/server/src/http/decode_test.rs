@@ -27,14 +27,14 @@ fn decode_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
                     write!(said, "[{} {} {keep} {body:?}]", head.method, head.target).unwrap();
                     consumed
                 }
-                Ok(Progress::Chunked { send_continue }) => {
-                    if send_continue {
+                Ok(Progress::Chunked { head }) => {
+                    if head.expects_continue {
                         said.push_str("[continue]");
                     }
                     continue;
                 }
-                Ok(Progress::Incomplete { send_continue, total }) => {
-                    if send_continue {
+                Ok(Progress::Incomplete { head, total }) => {
+                    if head.is_some_and(|head| head.expects_continue) {
                         said.push_str("[continue]");
                     }
                     assert!(total == 0 || total > input.len());

@@ -94,8 +94,14 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
         }
     }
 
-    fn decide<'a>(&self, request: &Request<'_, 'a>, exchange: Exchange, out: &mut Vec<u8>) -> Decision<'a> {
-        let head = &request.head;
+    /// Judges a request with its body, or by its head alone while the body is still to come.
+    fn decide<'a>(
+        &self,
+        head: &Head<'_, 'a>,
+        body: Option<&[u8]>,
+        exchange: Exchange,
+        out: &mut Vec<u8>,
+    ) -> Decision<'a> {
         if (head.origin.is_some() || head.method != "POST")
             && let Some(decision) = self.decide_unusual(head, exchange, out)
         {
@@ -111,7 +117,7 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
                     _ => return unknown(exchange, out),
                 }
             }
-            None if request.body.is_empty() => Content::Json,
+            None if body.is_some_and(<[u8]>::is_empty) => Content::Json,
             None => return unknown(exchange, out),
         };
         let operation = head.operation.and_then(|target| target.strip_prefix(TARGET));
@@ -126,7 +132,7 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
             };
         };
         if let Some(authority) = &self.authority
-            && let Err(error) = authority.verify(request, self.runtime.unix_ms())
+            && let Err(error) = authority.verify(head, body, self.runtime.unix_ms())
         {
             return Decision::Fail { error, form };
         }
@@ -263,8 +269,8 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
         exchange: Exchange,
         out: &'a mut Vec<u8>,
     ) -> impl Future<Output = ()> + use<'a, R, H> {
-        let decision = self.decide(request, exchange, out);
         let body = request.body;
+        let decision = self.decide(&request.head, Some(body), exchange, out);
         async move {
             match decision {
                 Decision::Call { operation, form } => {
@@ -288,6 +294,13 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
                 }
                 Decision::Done => {}
             }
+        }
+    }
+
+    fn turn_away(&self, head: &Head<'_, '_>, exchange: Exchange, out: &mut Vec<u8>) {
+        if let Decision::Fail { error, form } = self.decide(head, None, exchange, out) {
+            self.write_error(&error, form, exchange, out);
+            self.record("", exchange, Some(&error));
         }
     }
 

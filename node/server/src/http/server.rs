@@ -20,7 +20,7 @@ use cairn_runtime::sync::{Gate, Pass};
 use cairn_runtime::{Connection, Listener, Moment, Queue, Runtime};
 use futures_util::future::{Either, select};
 
-use super::decode::{BODY_BYTES_MAX, Decoder, HEADERS_MAX, Malformed, Progress, Request};
+use super::decode::{BODY_BYTES_MAX, Decoder, HEADERS_MAX, Head, Malformed, Progress, Request};
 use super::encode::{After, RequestId};
 
 /// What a server allows. Per shard where not said otherwise.
@@ -100,6 +100,11 @@ pub trait Application: 'static {
         exchange: Exchange,
         out: &'a mut Vec<u8>,
     ) -> impl Future<Output = ()> + use<'a, Self>;
+
+    /// Appends the answer to a request whose head alone tells that its body need not be received; else nothing.
+    /// Asked before a body takes of [`Limits::large_bodies_bytes`], so that strangers cannot use that up. The
+    /// connection is closed behind the answer.
+    fn turn_away(&self, head: &Head<'_, '_>, exchange: Exchange, out: &mut Vec<u8>);
 
     /// Appends the answer to what is not a request. The connection is closed behind it.
     fn refuse(&self, malformed: Malformed, exchange: Exchange, out: &mut Vec<u8>);
@@ -349,6 +354,8 @@ struct Seat<R: Runtime, A: Application> {
     index: usize,
     /// Bytes reserved for a large body.
     reserved: Cell<usize>,
+    /// What is answered instead of receiving a large body; empty when it may be received.
+    refusal: RefCell<Vec<u8>>,
     _pass: Pass,
 }
 
@@ -372,18 +379,28 @@ impl<R: Runtime, A: Application> Seat<R, A> {
             place,
             index,
             reserved: Cell::new(0),
+            refusal: RefCell::default(),
             _pass: pass,
         }
     }
 
-    fn release_body(&self) {
-        self.shared.release_body(self.reserved.take());
+    /// Notes whether a body may become large.
+    fn judge(&self, head: &Head<'_, '_>, received: Moment) {
+        let exchange = self.shared.exchange(After::Close, received);
+        let mut refusal = self.refusal.borrow_mut();
+        refusal.clear();
+        self.shared.application.turn_away(head, exchange, &mut refusal);
     }
 
-    /// Reserves room for a request that has `bytes` bytes so far or announces as many.
+    fn release_body(&self) {
+        self.shared.release_body(self.reserved.take());
+        self.refusal.take();
+    }
+
+    /// Reserves room for a large request that has `bytes` bytes so far or announces as many.
     fn reserve_body(&self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.reserved.get());
-        if bytes <= LARGE_BODY_BYTES || more == 0 {
+        if more == 0 {
             return true;
         }
         let fits = self.shared.reserve_body(more);
@@ -527,17 +544,29 @@ async fn advance<R: Runtime, A: Application>(
                     request.consumed,
                 );
             }
-            Ok(Progress::Chunked { send_continue }) => {
-                if send_continue {
+            Ok(Progress::Chunked { head }) => {
+                seat.judge(&head, received);
+                if head.expects_continue {
                     output.extend_from_slice(CONTINUE);
                 }
             }
-            Ok(Progress::Incomplete { total, send_continue }) => {
-                if !seat.reserve_body(total.max(input.len())) {
-                    application.overloaded(shared.exchange(After::Close, received), output);
-                    return Advance::Last { linger: true };
+            Ok(Progress::Incomplete { total, head }) => {
+                let bytes = total.max(input.len());
+                if bytes > LARGE_BODY_BYTES {
+                    if let Some(head) = &head {
+                        seat.judge(head, received);
+                    }
+                    let refusal = seat.refusal.borrow();
+                    if !refusal.is_empty() {
+                        output.extend_from_slice(&refusal);
+                        return Advance::Last { linger: true };
+                    }
+                    if !seat.reserve_body(bytes) {
+                        application.overloaded(shared.exchange(After::Close, received), output);
+                        return Advance::Last { linger: true };
+                    }
                 }
-                if send_continue {
+                if head.is_some_and(|head| head.expects_continue) {
                     output.extend_from_slice(CONTINUE);
                 }
                 return Advance::Waiting { total };

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use cairn::calendar::Utc;
 use cairn::http::Limits;
 use cairn::http::decode::BODY_BYTES_MAX;
-use cairn_runtime::{Queue, Runtime};
+use cairn::http::server::LARGE_BODY_BYTES;
+use cairn_runtime::{Queue, Runtime, ShardIndex};
 use expect_test::expect;
 
-use crate::{request, with_server};
+use crate::{NODE, request, with_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,7 +32,8 @@ fn bodies_up_to_dynamodbs_limit() {
             Content-Type: application/x-amz-json-1.0
             {"__type":"com.amazon.coral.service#RequestEntityTooLargeException","message":"the body exceeds 16777216 bytes"}"#]].assert_eq(&client.answer().await);
         let chunks = format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n{}\r\n2\r\n",
+            "{}ffffff\r\n{}\r\n2\r\n",
+            request("GetItem", "").replace("Content-Length: 0", "Transfer-Encoding: chunked"),
             &body[1..]
         );
         assert!(world.ask(&chunks).await.starts_with("HTTP/1.1 413 "));
@@ -65,6 +68,71 @@ fn large_bodies_share_a_budget() {
         first.send(last).await;
         assert!(first.answer().await.starts_with("HTTP/1.1 200 OK"));
         assert!(world.ask(&large).await.starts_with("HTTP/1.1 200 OK"));
+    });
+}
+
+/// Who has no key of this node cannot use up the room for large bodies: the head alone tells.
+#[test]
+fn strangers_get_no_room_for_large_bodies() {
+    let limits = Limits {
+        large_bodies_bytes: BODY_BYTES_MAX,
+        ..Limits::default()
+    };
+    let keys = "[[key]]\naccess_key_id = 'known'\nsecret_access_key = 's'";
+    with_server(limits, Some(keys), async |world| {
+        let date = Utc::from_unix_ms(world.handle.runtime(NODE, ShardIndex(0)).unix_ms()).basic();
+        let head = |key: &str, framing: &str| {
+            let day = &date[..8];
+            let named = request("GetItem", "").replace("Content-Length: 0", framing);
+            named.replace(
+                "Host",
+                &format!(
+                    "X-Amz-Date: {date}\r\nAuthorization: AWS4-HMAC-SHA256 Credential={key}/{day}/r/dynamodb/aws4_request, \
+                     SignedHeaders=host;x-amz-date;x-amz-target, Signature=00\r\nHost"
+                ),
+            )
+        };
+        let length = format!("Content-Length: {}", BODY_BYTES_MAX - 2048);
+        let continued = format!("Expect: 100-continue\r\n{length}");
+        let chunks = "Transfer-Encoding: chunked";
+        let begun = format!(
+            "{}ffffff\r\n{}",
+            head("unknown", chunks),
+            "x".repeat(LARGE_BODY_BYTES)
+        );
+        let unsigned = request("GetItem", "").replace("Content-Length: 0", &length);
+        for (stranger, name) in [
+            (head("unknown", &length), "UnrecognizedClientException"),
+            (head("unknown", &continued), "UnrecognizedClientException"),
+            (begun, "UnrecognizedClientException"),
+            (unsigned, "MissingAuthenticationTokenException"),
+        ] {
+            // Nothing more is sent, and yet it is answered.
+            let answer = world.ask(&stranger).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains(name),
+                "{answer}"
+            );
+            assert!(answer.contains("Connection: close"), "{answer}");
+        }
+        // What is small is received first, so that the connection can be kept.
+        let mut small = world.connect().await;
+        small
+            .send(format!("{}2\r\n{{}}\r\n", head("unknown", chunks)).as_bytes())
+            .await;
+        world.sleep(SECOND).await;
+        small.send(b"0\r\n\r\n").await;
+        let answer = small.answer().await;
+        assert!(
+            answer.contains("Unrecognized") && !answer.contains("close"),
+            "{answer}"
+        );
+
+        let mut known = world.connect().await;
+        known.send(head("known", &continued).as_bytes()).await;
+        assert!(known.answer().await.starts_with("HTTP/1.1 100 Continue"));
+        let second = world.ask(&head("known", &length)).await;
+        assert!(second.starts_with("HTTP/1.1 503 "), "{second}");
     });
 }
 
