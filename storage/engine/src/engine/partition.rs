@@ -4,17 +4,17 @@
 //! without memory, and the tree makes its first memtable with the first mutation.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cairn_runtime::{Moment, Runtime};
+use hashbrown::HashTable;
 
 use super::latch::Latches;
 use super::types::{PartitionDescriptor, PartitionInfo, StoredRef};
 use super::write::Proposal;
 use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogSequence, RaftIndex};
-use crate::tree::{Tree, TreeError, Version};
+use crate::tree::{KeyHash, Tree, TreeError, Version};
 
 /// Counters and positions at one applied index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,9 +35,51 @@ pub(super) enum Standing {
 }
 
 /// The newest proposal of a key, while it is not applied.
-pub(super) struct InFlight {
-    pub(super) number: u64,
-    pub(super) version: Version,
+struct InFlight {
+    hash: KeyHash,
+    key: Rc<[u8]>,
+    number: u64,
+    version: Version,
+}
+
+/// The newest proposals of all keys that have one in flight. Nothing asks for their order.
+#[derive(Default)]
+pub(super) struct InFlights(HashTable<InFlight>);
+
+impl InFlights {
+    fn get(&self, key: &[u8]) -> Option<&InFlight> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0
+            .find(KeyHash::of(key).number(), |in_flight| *in_flight.key == *key)
+    }
+
+    /// Takes the place of an older proposal of the key.
+    pub(super) fn insert(&mut self, key: Rc<[u8]>, number: u64, version: Version) {
+        let hash = KeyHash::of(&key);
+        let entry = self.0.entry(
+            hash.number(),
+            |in_flight| in_flight.key == key,
+            |in_flight| in_flight.hash.number(),
+        );
+        entry.insert(InFlight {
+            hash,
+            key,
+            number,
+            version,
+        });
+    }
+
+    /// Forgets proposal `number`, unless a newer one has taken its place.
+    pub(super) fn remove(&mut self, key: &[u8], number: u64) {
+        let entry = self.0.find_entry(KeyHash::of(key).number(), |in_flight| {
+            in_flight.number == number && *in_flight.key == *key
+        });
+        if let Ok(entry) = entry {
+            entry.remove();
+        }
+    }
 }
 
 /// The newest proposed state of a key.
@@ -72,7 +114,7 @@ pub(super) struct Partition<R: Runtime> {
     pub(super) descriptor: PartitionDescriptor,
     pub(super) tree: Tree<R>,
     pub(super) latches: Latches,
-    pub(super) in_flight: RefCell<BTreeMap<Rc<[u8]>, InFlight>>,
+    pub(super) in_flight: RefCell<InFlights>,
     pub(super) proposed_index: Cell<RaftIndex>,
     pub(super) proposed_commit: Cell<CommitTimestamp>,
     pub(super) applied: Cell<Applied>,

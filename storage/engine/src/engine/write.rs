@@ -19,7 +19,7 @@ use std::rc::Rc;
 use cairn_runtime::Runtime;
 use cairn_runtime::sync::timeout;
 
-use super::partition::{InFlight, Newest, Partition};
+use super::partition::{Newest, Partition};
 use super::pressure::{Pressure, pressure};
 use super::types::{Change, StoredRef, Updated};
 use super::{Inner, TERM};
@@ -207,14 +207,10 @@ impl<R: Runtime> Inner<R> {
             Some((item, item_bytes)) => Version::put(commit, *item_bytes, Rc::clone(item)),
             None => Version::tombstone(commit),
         };
-        let in_flight = InFlight {
-            number,
-            version: version.clone(),
-        };
         partition
             .in_flight
             .borrow_mut()
-            .insert(Rc::clone(&key), in_flight);
+            .insert(Rc::clone(&key), number, version.clone());
         self.queue.borrow_mut().push_back(Proposal {
             partition: Rc::clone(partition),
             key,
@@ -344,15 +340,10 @@ impl<R: Runtime> Inner<R> {
 
     fn apply(&self, proposal: Proposal<R>) {
         let partition = Rc::clone(&proposal.partition);
-        {
-            let mut in_flight = partition.in_flight.borrow_mut();
-            if in_flight
-                .get(&proposal.key)
-                .is_some_and(|newest| newest.number == proposal.number)
-            {
-                in_flight.remove(&proposal.key);
-            }
-        }
+        partition
+            .in_flight
+            .borrow_mut()
+            .remove(&proposal.key, proposal.number);
         self.counts.add(&self.counts.mutations);
         let grown = partition.apply(proposal, self.runtime.now());
         self.memory.set(self.memory.get().saturating_add_signed(grown));

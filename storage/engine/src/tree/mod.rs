@@ -43,7 +43,7 @@ pub use segment::{Damage, Segment, reference_of_file, segment_file_name, segment
 pub use store::{DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
 pub use version::{ItemHandle, NEWEST, Version};
 
-use self::filter::KeyHash;
+pub(crate) use self::filter::KeyHash;
 use self::merge::{LevelCursor, MemtableCursor, Merge, Source};
 use self::segment::{Access, Found};
 use self::view::{KeyRange, Placed, View};
