@@ -34,7 +34,7 @@ impl<'a> Report<'a> {
             "Measured on a machine with {cores} cores and Linux {}; servers on core 0 with one shard, clients on core 1; \
              items of 1 KB, {} keys chosen uniformly, all of them cached; {} rounds of {} s by turns, medians. \
              Closed loop, so these are peaks: latencies at a stated rate are in the README.\n",
-            kernel.trim(),
+            kernel.split('-').next().unwrap_or_default().trim(),
             options.items,
             options.rounds,
             options.seconds
@@ -65,20 +65,26 @@ impl<'a> Report<'a> {
             "| server | durability | requests/s | p50 ms | p99 ms | p99.9 ms | server CPU us/request | Cairn's rate : its rate | its CPU : Cairn's CPU |"
         );
         let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|");
-        let baseline = row
-            .measured
-            .iter()
-            .find(|(kind, _)| *kind == Kind::Cairn)
-            .map(|(_, samples)| median_of(samples));
+        let of = |wanted: Kind| {
+            let measured = row.measured.iter().find(|(kind, _)| *kind == wanted);
+            measured.map(|(_, samples)| median_of(samples))
+        };
+        let (baseline, signed) = (of(Kind::Cairn), of(Kind::CairnSigned));
         for (kind, samples) in &row.measured {
             let sample = median_of(samples);
-            let (rate_ratio, cpu_ratio) = match &baseline {
-                Some(baseline) if !kind.is_cairn() => (
-                    format!("{:.2}", baseline.rate / sample.rate),
-                    format!("{:.2}", sample.cpu_us / baseline.cpu_us),
-                ),
-                _ => ("".into(), "".into()),
+            let ratio = |of: fn(&Sample, &Sample) -> f64| {
+                if kind.is_cairn() {
+                    return String::new();
+                }
+                let all = [&baseline, &signed].map(|cairn| cairn.as_ref().map(|cairn| of(cairn, &sample)));
+                match all {
+                    [Some(plain), Some(signed)] => format!("{plain:.2}, {signed:.2} signed"),
+                    [Some(plain), None] => format!("{plain:.2}"),
+                    _ => String::new(),
+                }
             };
+            let rate_ratio = ratio(|cairn, peer| cairn.rate / peer.rate);
+            let cpu_ratio = ratio(|cairn, peer| peer.cpu_us / cairn.cpu_us);
             let bound = if sample.client_is_bottleneck {
                 " (client-bound)"
             } else {
