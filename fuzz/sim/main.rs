@@ -18,6 +18,9 @@ struct Arguments {
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,
+    /// Safety mode: both mirrors are damaged as well, and all that counts is that no answer is wrong.
+    #[arg(long)]
+    safety: bool,
     /// Show one seed in detail.
     #[arg(long, conflicts_with_all = ["seeds", "start"])]
     replay: Option<u64>,
@@ -29,6 +32,12 @@ thread_local! {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let scenario = if arguments.safety {
+        Scenario::damaged
+    } else {
+        Scenario::of
+    };
+    let safety = if arguments.safety { " --safety" } else { "" };
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         eprintln!(
@@ -40,7 +49,7 @@ fn main() -> ExitCode {
     }));
     if let Some(seed) = arguments.replay {
         SEED.set(seed);
-        return match run(Scenario::of(seed), true) {
+        return match run(scenario(seed), true) {
             Ok(summary) => {
                 println!("{summary:#?}");
                 ExitCode::SUCCESS
@@ -55,12 +64,12 @@ fn main() -> ExitCode {
     let mut failures = 0;
     for seed in arguments.start..arguments.start.saturating_add(arguments.seeds) {
         SEED.set(seed);
-        match run(Scenario::of(seed), false) {
+        match run(scenario(seed), false) {
             Ok(summary) => total.add(&summary),
             Err(failure) => {
                 failures += 1;
                 println!("{failure}");
-                println!("  repeat with: cargo run -p cairn-fuzz --bin sim -- --replay {seed}");
+                println!("  repeat with: cargo run -p cairn-fuzz --bin sim --{safety} --replay {seed}");
                 if !arguments.keep_going {
                     return ExitCode::FAILURE;
                 }

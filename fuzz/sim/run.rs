@@ -43,6 +43,10 @@ pub struct Summary {
     pub log_files: u64,
     /// Log batches and segment places repaired from the other mirror.
     pub repairs: u64,
+    /// Safety mode: starts that were refused.
+    pub starts_refused: u64,
+    /// Safety mode: partitions that would not serve.
+    pub partitions_refused: u64,
 }
 
 /// A run that went wrong.
@@ -94,6 +98,7 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     for (round, end) in scenario.rounds.iter().enumerate() {
         run.arrange_faults(round, round + 1 == scenario.rounds.len());
         run.round(round, *end);
+        run.damage(*end == End::Close);
         if let Some(why) = context.failure() {
             return Err(Failure { seed, round, why });
         }
@@ -111,6 +116,7 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     summary.events = sim.events();
     summary.answered = context.answered.get();
     summary.refused = context.refused.get();
+    summary.partitions_refused = context.given_up();
     summary.faults = sim.faults();
     Ok(summary)
 }
@@ -159,6 +165,36 @@ impl Run<'_> {
         }
     }
 
+    /// Damages bytes of the stopped node, at the same place of both mirrors or on one. The log only once, and only behind a
+    /// marker: a last batch that nobody bears witness to looks like one that was never acknowledged.
+    fn damage(&self, mut log_too: bool) {
+        let mut random = self.sim.random();
+        for _ in 0..self.context.scenario.damage.unwrap_or(0) {
+            let at = random.index(2);
+            let image = self.mirror(at).image();
+            let names: Vec<&str> = image.names().collect();
+            if names.is_empty() {
+                continue;
+            }
+            let name = names[random.index(names.len())];
+            let bytes = image.bytes(name).unwrap_or(0);
+            let is_log = name.starts_with("log-");
+            if bytes == 0 || is_log && !std::mem::take(&mut log_too) {
+                continue;
+            }
+            let (offset, bit) = (random.below(bytes), random.below(8) as u8);
+            self.mirror(at).flip_bit(name, offset, bit);
+            let other = self.mirror(1 - at);
+            let both = random.below(4) > 0 && other.image().bytes(name).is_some_and(|bytes| offset < bytes);
+            if both {
+                other.flip_bit(name, offset, bit);
+            }
+            if self.context.verbose {
+                eprintln!("  damaged: bit {bit} at {offset} of {name}, mirror {at}, both: {both}");
+            }
+        }
+    }
+
     fn round(&mut self, round: usize, end: End) {
         let sim = self.sim;
         if !sim.is_up(NODE) {
@@ -167,7 +203,9 @@ impl Run<'_> {
         let runtime = sim.runtime(NODE, ShardIndex(0));
         let done = Rc::new(Cell::new(false));
         let (context, summary) = (Rc::clone(&self.context), Rc::clone(&self.summary));
+        let safety = self.context.scenario.damage.is_some();
         let finished = Rc::clone(&done);
+        let refusals = Rc::clone(&self.summary);
         let random_seed = sim.random().next_u64();
         runtime.clone().spawn(Queue::Foreground, async move {
             if let Err(why) = node(
@@ -179,7 +217,11 @@ impl Run<'_> {
             )
             .await
             {
-                context.fail(why);
+                if safety {
+                    refusals.borrow_mut().starts_refused += 1;
+                } else {
+                    context.fail(why);
+                }
             }
             finished.set(true);
         });
@@ -231,6 +273,8 @@ impl Run<'_> {
             check::check(runtime, &volume, options, &mut |_| {}).await
         });
         match report {
+            // Damage is what there is to find.
+            _ if context.scenario.damage.is_some() => {}
             Err(error) => context.fail(format!("check: {error}")),
             Ok(report) if !report.lost().is_empty() => {
                 context.fail(format!("check: data is lost: {}", report.lost().join("; ")));
@@ -321,5 +365,7 @@ impl Summary {
         self.snapshots += other.snapshots;
         self.log_files += other.log_files;
         self.repairs += other.repairs;
+        self.starts_refused += other.starts_refused;
+        self.partitions_refused += other.partitions_refused;
     }
 }

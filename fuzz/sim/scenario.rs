@@ -58,6 +58,9 @@ pub struct Scenario {
     pub victim: usize,
     /// What it suffers.
     pub fault: MirrorFault,
+    /// Safety mode: places damaged, most of them on both mirrors, whenever the node is down. Partitions may then
+    /// refuse to serve and nodes to start; what is answered must still be right.
+    pub damage: Option<u32>,
     /// Limits of the engine.
     pub engine: EngineConfig,
 }
@@ -112,7 +115,23 @@ impl Scenario {
             item_bytes: SMALL_ITEM..=largest,
             victim: random.index(2),
             fault,
+            damage: None,
             engine,
+        }
+    }
+
+    /// The run that `seed` stands for in safety mode.
+    #[must_use]
+    pub fn damaged(seed: u64) -> Scenario {
+        let mut random = Random::new(seed ^ 0xda3a_6ed0_0000_0000);
+        let fault = match Scenario::of(seed).fault {
+            MirrorFault::Full => MirrorFault::None,
+            fault => fault,
+        };
+        Scenario {
+            fault,
+            damage: Some(1 + random.below(4) as u32),
+            ..Scenario::of(seed)
         }
     }
 

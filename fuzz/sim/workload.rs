@@ -18,6 +18,9 @@ pub struct Context {
     models: RefCell<Vec<Model>>,
     operation: Cell<u64>,
     failure: RefCell<Option<String>>,
+    /// Partitions that would not serve since the last start: in safety mode only.
+    given_up: RefCell<Vec<bool>>,
+    given_up_count: Cell<u64>,
     /// The node waits for room on its drives.
     pub wants_space: Cell<bool>,
     /// Answers, by what they were; for the summary.
@@ -52,6 +55,8 @@ impl Context {
             models: RefCell::new(models),
             operation: Cell::new(0),
             failure: RefCell::default(),
+            given_up: RefCell::default(),
+            given_up_count: Cell::new(0),
             wants_space: Cell::default(),
             answered: Cell::new(0),
             refused: Cell::new(0),
@@ -67,6 +72,30 @@ impl Context {
     /// What was wrong first.
     pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
+    }
+
+    /// How often a partition would not serve.
+    pub fn given_up(&self) -> u64 {
+        self.given_up_count.get()
+    }
+
+    fn is_given_up(&self, at: usize) -> bool {
+        self.given_up.borrow().get(at).copied().unwrap_or(false)
+    }
+
+    /// An answer that is none: a failure, unless both mirrors are damaged. Then nobody asks the partition again until the
+    /// next start.
+    fn unserved(&self, at: usize, what: String) {
+        if self.scenario.damage.is_none() {
+            return self.fail(what);
+        }
+        let mut given_up = self.given_up.borrow_mut();
+        given_up.resize(self.scenario.partitions as usize, false);
+        if !std::mem::replace(&mut given_up[at], true) {
+            add(&self.given_up_count);
+        }
+        drop(given_up);
+        self.note(|| format!("partition {} gives up: {what}", partition_id(at)));
     }
 
     fn check(&self, partition: usize, key: &[u8], doing: &str, result: Result<(), String>) {
@@ -111,8 +140,16 @@ impl Context {
 
     /// Holds what was recovered against the model, and the model to what was recovered.
     pub async fn verify_recovered<R: Runtime>(&self, engine: &Engine<R>) {
+        // Whatever serves again must be right again.
+        self.given_up.borrow_mut().clear();
         for at in 0..self.scenario.partitions as usize {
+            if let Some(why) = engine.partition(partition_id(at)).and_then(|info| info.fenced) {
+                self.unserved(at, format!("partition {} is fenced: {why}", partition_id(at)));
+            }
             for key in self.model(at, |model| model.keys()) {
+                if self.is_given_up(at) {
+                    break;
+                }
                 match engine.get(partition_id(at), &key).await {
                     Ok(stored) => {
                         let (item, size) = stored
@@ -121,13 +158,13 @@ impl Context {
                         let recovered = self.model(at, |model| model.recovered(&key, item, size));
                         self.check(at, &key, "recovering", recovered);
                     }
-                    Err(error) => self.fail(format!("reading after recovery: {error}")),
+                    Err(error) => self.unserved(at, format!("reading after recovery: {error}")),
                 }
             }
             let Some(info) = engine.partition(partition_id(at)) else {
                 continue;
             };
-            if info.floor < self.model(at, |model| model.commit_max()) {
+            if !self.is_given_up(at) && info.floor < self.model(at, |model| model.commit_max()) {
                 self.fail(format!("the floor of {} went back to {}", info.id, info.floor));
             }
         }
@@ -137,6 +174,9 @@ impl Context {
     /// Nothing is in flight: scans in both directions and counters equal the model.
     pub async fn verify_quiet<R: Runtime>(&self, engine: &Engine<R>) {
         for at in 0..self.scenario.partitions as usize {
+            if self.is_given_up(at) {
+                continue;
+            }
             let Some(info) = engine.partition(partition_id(at)) else {
                 if !self.model(at, |model| model.live()).is_empty() {
                     self.fail(format!("partition {} is gone", partition_id(at)));
@@ -144,7 +184,8 @@ impl Context {
                 continue;
             };
             if let Some(why) = info.fenced {
-                return self.fail(format!("partition {} is fenced: {why}", info.id));
+                self.unserved(at, format!("partition {} is fenced: {why}", info.id));
+                continue;
             }
             let counted = self.model(at, |model| model.counters(info.item_count, info.item_bytes));
             self.check(at, b"", "counting", counted);
@@ -167,15 +208,21 @@ impl Context {
                             let why = format!("found {found:?} instead");
                             return self.check(at, key, "scanning", Err(why));
                         }
-                        Err(error) => return self.fail(format!("scanning: {error}")),
+                        Err(error) => {
+                            self.unserved(at, format!("scanning: {error}"));
+                            break;
+                        }
                     }
+                }
+                if self.is_given_up(at) {
+                    break;
                 }
                 match scan.next().await {
                     Ok(None) => {}
                     Ok(Some((key, _))) => {
                         self.check(at, &key, "scanning", Err("not in the model".to_owned()))
                     }
-                    Err(error) => self.fail(format!("scanning: {error}")),
+                    Err(error) => self.unserved(at, format!("scanning: {error}")),
                 }
                 live.reverse();
             }
@@ -189,6 +236,9 @@ impl Context {
                 return;
             }
             let partition = random.index(self.scenario.partitions as usize);
+            if self.is_given_up(partition) {
+                continue;
+            }
             // A third of the work goes to one hot key.
             let number = if random.one_in(3) {
                 0
@@ -301,9 +351,9 @@ impl Context {
     fn refused(&self, at: usize, key: &[u8], proposed: Option<Place>, error: &EngineError) -> bool {
         add(&self.refused);
         match error.kind() {
-            // One mirror is always healthy, so nothing may stop an engine.
+            // One mirror is always healthy, so nothing may stop an engine; in safety mode it may stop.
             ErrorKind::Unknown | ErrorKind::Stopped => {
-                self.fail(format!("writing: {error}"));
+                self.unserved(at, format!("writing: {error}"));
                 false
             }
             ErrorKind::Throttle | ErrorKind::Retry => {
@@ -313,7 +363,11 @@ impl Context {
                 }
                 true
             }
-            ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Fenced => {
+            ErrorKind::Fenced => {
+                self.unserved(at, format!("writing: {error}"));
+                self.scenario.damage.is_some()
+            }
+            ErrorKind::NotFound | ErrorKind::Invalid => {
                 self.fail(format!("writing: {error}"));
                 false
             }
@@ -333,8 +387,8 @@ impl Context {
                 true
             }
             Err(error) => {
-                self.fail(format!("reading: {error}"));
-                false
+                self.unserved(at, format!("reading: {error}"));
+                self.scenario.damage.is_some()
             }
         }
     }
@@ -384,8 +438,8 @@ impl Context {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.fail(format!("scanning: {error}"));
-                    return false;
+                    self.unserved(at, format!("scanning: {error}"));
+                    return self.scenario.damage.is_some();
                 }
             }
         }
