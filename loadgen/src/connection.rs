@@ -12,6 +12,7 @@ use std::time::Duration;
 use cairn_runtime::sync::Notify;
 use cairn_runtime::{Connection, Moment, Queue, Runtime};
 
+use crate::ledger::View;
 use crate::run::Shared;
 use crate::schedule::Due;
 use crate::wire::Wire;
@@ -20,11 +21,14 @@ use crate::workload::Operation;
 /// Pause before a broken connection is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Clone, Copy)]
-struct Pending {
-    operation: Operation,
-    intended: Moment,
-    sent: Moment,
+/// An operation that waits for its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) operation: Operation,
+    pub(crate) intended: Moment,
+    pub(crate) sent: Moment,
+    /// What a strongly consistent read may see.
+    pub(crate) view: View,
 }
 
 struct Slots {
@@ -53,10 +57,7 @@ pub(crate) async fn work<R: Runtime>(shared: Rc<Shared<R>>, first: (R::Connectio
             None => match shared.open().await {
                 Ok(opened) => opened,
                 Err(error) => {
-                    shared
-                        .record
-                        .borrow_mut()
-                        .error(&format!("cannot connect: {error}"));
+                    shared.broke(&format!("cannot connect: {error}"));
                     shared.runtime.sleep(RECONNECT_PAUSE).await;
                     continue;
                 }
@@ -121,12 +122,8 @@ impl<R: Runtime> Line<R> {
     fn decode(&self, received: &[u8]) -> io::Result<Option<usize>> {
         let mut slots = self.slots.borrow_mut();
         let asked = |slot: usize| {
-            slots
-                .pending
-                .get(slot)
-                .copied()
-                .flatten()
-                .map(|pending| pending.operation)
+            let pending = slots.pending.get(slot)?.as_ref()?;
+            Some(pending.operation)
         };
         let Some(answer) = self.wire.borrow_mut().decode(received, asked)? else {
             return Ok(None);
@@ -137,14 +134,9 @@ impl<R: Runtime> Line<R> {
         slots.free.push(answer.slot);
         drop(slots);
         let now = self.shared.runtime.now();
-        self.shared.ended(
-            pending.operation,
-            &answer.outcome,
-            pending.intended,
-            pending.sent,
-            now,
-        );
-        Ok(Some(answer.taken))
+        let taken = answer.taken;
+        self.shared.ended(&pending, answer, now);
+        Ok(Some(taken))
     }
 
     /// Starts an operation when a slot is free; tells whether another is.
@@ -160,6 +152,7 @@ impl<R: Runtime> Line<R> {
             operation,
             intended,
             sent: now,
+            view: self.shared.starts(operation),
         });
         let unix_ms = self.shared.runtime.unix_ms();
         self.wire
@@ -236,13 +229,8 @@ impl<R: Runtime> Line<R> {
         {
             self.shared.lost(pending.operation, pending.intended, now);
         }
-        if let Err(error) = outcome
-            && !self.shared.over()
-        {
-            self.shared
-                .record
-                .borrow_mut()
-                .error(&format!("connection broke: {error}"));
+        if let Err(error) = outcome {
+            self.shared.broke(&format!("connection broke: {error}"));
         }
     }
 }

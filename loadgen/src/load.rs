@@ -9,14 +9,16 @@ use std::time::Duration;
 use cairn_runtime::sync::Notify;
 use cairn_runtime::{Connection, Queue, Runtime};
 
-use crate::run::{open, resolve};
+use crate::run::{open, resolve, within};
 use crate::wire::{Outcome, Settings, Wire};
 use crate::workload::Operation;
 
 /// Generation of loaded items; those of runs are larger.
 const LOADED: u64 = 0;
-/// Longest wait for the table to become active.
+/// Longest wait for the table to be created and become active.
 const TABLE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for anything to arrive on a connection that waits for answers.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Times in a row that an item may fail before the load gives up.
 const FAILURES_MAX: u32 = 200;
 
@@ -48,7 +50,8 @@ impl Shared {
 pub(crate) async fn load<R: Runtime>(runtime: R, settings: Settings) -> io::Result<()> {
     let address = resolve(&settings)?;
     let (connection, mut wire) = open(&runtime, address, &settings).await?;
-    create_table(&runtime, &connection, &mut wire, &settings.common.table).await?;
+    let created = create_table(&runtime, &connection, &mut wire, &settings.common.table);
+    within(&runtime, TABLE_WAIT_MAX, "active table", created).await?;
     connection.shutdown();
 
     let (items, connections) = (settings.common.items, settings.common.connections);
@@ -128,10 +131,14 @@ async fn store<R: Runtime>(
         if pending.iter().all(Option::is_none) {
             return Ok(());
         }
-        outgoing = connection.send(outgoing).await?;
-        if connection.receive(&mut received).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let exchange = async {
+            let spare = connection.send(outgoing).await?;
+            match connection.receive(&mut received).await? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(spare),
+            }
+        };
+        outgoing = within(runtime, ANSWER_WAIT_MAX, "answer", exchange).await?;
         let mut taken = 0;
         loop {
             let asked = |slot: usize| {
@@ -163,7 +170,7 @@ async fn store<R: Runtime>(
                     shared.again.borrow_mut().push_back(key);
                     runtime.sleep(Duration::from_millis(10)).await;
                 }
-                Outcome::Missing | Outcome::Wrong => unreachable!("puts read nothing"),
+                Outcome::Missing | Outcome::Wrong | Outcome::Stale => unreachable!("puts read nothing"),
             }
         }
         received.drain(..taken);
@@ -188,8 +195,7 @@ async fn create_table<R: Runtime>(
         Err(name) if name == "ResourceInUseException" => {}
         Err(name) => return Err(io::Error::other(format!("CreateTable failed: {name}"))),
     }
-    let limit = runtime.now() + TABLE_WAIT_MAX;
-    while runtime.now() < limit {
+    loop {
         let answer = wire
             .call(connection, "DescribeTable", &describe, runtime.unix_ms())
             .await?;
@@ -201,8 +207,4 @@ async fn create_table<R: Runtime>(
         }
         runtime.sleep(Duration::from_millis(50)).await;
     }
-    Err(io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("table {table} did not become active"),
-    ))
 }

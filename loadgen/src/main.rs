@@ -1,7 +1,7 @@
 //! The load generator: proves, or refutes, what a node promises of its latencies.
 //!
 //! One core drives any number of connections on the same shard ring that the node runs on, so that one client core
-//! can saturate one node core. Read in this order: [`options`], [`workload`], [`schedule`], [`wire`],
+//! can saturate one node core. Read in this order: [`options`], [`workload`], [`ledger`], [`schedule`], [`wire`],
 //! [`connection`], [`run`], [`report`].
 #![allow(
     clippy::disallowed_methods,
@@ -12,6 +12,7 @@
 mod options;
 
 mod connection;
+mod ledger;
 mod load;
 mod record;
 mod report;
@@ -32,7 +33,7 @@ use report::Report;
 use wire::Settings;
 use workload::Shape;
 
-/// The SLO was missed, or something wrong was read.
+/// The SLO was missed, or an item that was read was missing, wrong or stale.
 const MISSED: u8 = 99;
 /// The command line cannot be carried out.
 const USAGE: u8 = 2;
@@ -97,6 +98,9 @@ fn finish(options: &Run, measured: &run::Measured) -> io::Result<ExitCode> {
         && let Err(error) = report.write_hdr(path)
     {
         return Ok(unwritable(path, &error));
+    }
+    if report.unusable() {
+        return Err(io::Error::other("no operation was answered well"));
     }
     Ok(if report.passed() {
         ExitCode::SUCCESS

@@ -10,21 +10,26 @@ use serde::Serialize;
 
 /// Measures a node as its users feel it: open-loop load, latency from the intended start, items checked when read.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version, after_help = EXIT_CODES)]
+#[command(name = "loadgen", version, after_help = CHECKS)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage; 3 the target cannot be reached or used; \
-99 the SLO was missed.";
+const CHECKS: &str = "\
+Every item that is read is checked: it must be there, and its key, generation and every byte of its payload must belong \
+together. With --consistent its generation must also be one that the read may see: no put that was acknowledged before \
+the read began may have overwritten it (8 bytes of memory per key; nobody else may write to the table).
+
+Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage; 3 the target cannot be reached or used, or nothing \
+was answered well; 99 the SLO was missed, or an item that was read was missing, wrong or stale.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create the table if need be and store every item of the key space.
     Load(Load),
     /// Run a workload against a loaded table and report latencies.
+    #[command(after_help = CHECKS)]
     Run(Run),
 }
 
@@ -49,7 +54,7 @@ pub(crate) struct Common {
     /// Requests in flight on one connection at once (over HTTP they are pipelined).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) in_flight: u32,
-    /// Seed of keys, values and operation order: the same seed asks for the same operations.
+    /// Seed of keys and operation order: the same seed asks for the same operations, with new values.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Access key id; with it requests are signed (HTTP) or the handshake proves the secret (native).
@@ -91,7 +96,7 @@ pub(crate) struct Run {
     /// How keys are chosen. Default: uniform for get and put, zipfian for a, b and c.
     #[arg(long, value_enum)]
     pub(crate) distribution: Option<Distribution>,
-    /// Strongly consistent reads.
+    /// Strongly consistent reads, checked against the run's own writes.
     #[arg(long)]
     pub(crate) consistent: bool,
     /// Objectives, such as 'p99<10ms,p99.9<50ms,errors<0.1%,rate>1000'.

@@ -32,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) errors: BTreeMap<String, u64>,
     /// Operations that were due and never started, because every slot was busy.
     pub(crate) never_started: u64,
+    /// An item was read that was missing, wrong or stale, the warm-up included.
+    pub(crate) damaged: bool,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -63,6 +65,7 @@ impl Record {
             good: 0,
             errors: BTreeMap::new(),
             never_started: 0,
+            damaged: false,
         }
     }
 
@@ -78,16 +81,17 @@ impl Record {
         record.latency.saturating_record(nanoseconds(latency));
         record.service.saturating_record(nanoseconds(service));
         self.interval.saturating_record(nanoseconds(latency));
-        let error = match outcome {
-            Outcome::Good => {
-                self.good += 1;
-                return;
-            }
-            Outcome::Failed(name) => name.as_str(),
-            Outcome::Missing => "item missing",
-            Outcome::Wrong => "item wrong",
-        };
-        self.error(error);
+        self.damaged |= outcome.is_damage();
+        match outcome.error() {
+            None => self.good += 1,
+            Some(error) => self.error(error),
+        }
+    }
+
+    /// Damage seen by an operation that is not measured.
+    pub(crate) fn damage(&mut self, outcome: &Outcome) {
+        self.damaged = true;
+        self.error(outcome.error().unwrap_or_default());
     }
 
     /// An operation whose answer did not come: it counts with the time it had waited.

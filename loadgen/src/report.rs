@@ -45,10 +45,16 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Every objective was met, and nothing wrong was read.
+    /// Every objective was met, something was answered well, and nothing that was read was missing, wrong or stale.
     pub(crate) fn passed(&self) -> bool {
-        self.verdict.iter().all(|judged| judged.met)
-            && !self.measured.record.errors.contains_key("item wrong")
+        let record = &self.measured.record;
+        self.verdict.iter().all(|judged| judged.met) && record.good > 0 && !record.damaged
+    }
+
+    /// Nothing was answered well, and nothing at all was read.
+    pub(crate) fn unusable(&self) -> bool {
+        let record = &self.measured.record;
+        record.good == 0 && !record.damaged
     }
 
     pub(crate) fn print(&self) {
@@ -101,6 +107,9 @@ impl<'a> Report<'a> {
         for (name, count) in &record.errors {
             println!("{count:>10} {name}");
         }
+        if record.damaged {
+            println!("DATA IS DAMAGED: items that were read were missing, wrong or stale");
+        }
         println!("client used {:.0} % of one core", client_cpu * 100.0);
         if *client_cpu >= CLIENT_BUSY {
             println!("THE CLIENT IS THE BOTTLENECK: the node may be faster than what was measured");
@@ -111,7 +120,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The report as JSON; its fields are described in docs/benchmarks.md.
+    /// The report as JSON; its fields are described in docs/loadgen.md.
     pub(crate) fn json(&self) -> Value {
         let Measured {
             record,
@@ -144,6 +153,7 @@ impl<'a> Report<'a> {
             "errors": record.errors,
             "error_percent": error_percent(self.measured),
             "never_started": record.never_started,
+            "damaged": record.damaged,
             "client_cpu": client_cpu,
             "client_is_bottleneck": *client_cpu >= CLIENT_BUSY,
             "slo": self.verdict.iter().map(|judged| json!({

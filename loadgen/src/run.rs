@@ -7,17 +7,28 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
 
-use cairn_runtime::sync::Notify;
+use cairn_runtime::sync::{Notify, timeout};
 use cairn_runtime::{Moment, Queue, Runtime};
 use hdrhistogram::Histogram;
 
-use crate::connection::{Line, Started, work};
+use crate::connection::{Line, Pending, Started, work};
+use crate::ledger::{End, Ledger, View};
 use crate::options::{Rate, Run};
 use crate::record::Record;
 use crate::schedule::{Due, Schedule};
-use crate::wire::{Outcome, Settings, Wire};
-use crate::workload::{Operation, Operations};
+use crate::wire::{Answer, Outcome, Settings, Wire};
+use crate::workload::{Operation, Operations, generations_begin};
 
+/// Longest time to wait for a connection and its handshake.
+const OPEN_MAX: Duration = Duration::from_secs(5);
+/// Errors behind which a put has certainly not been carried out.
+const REFUSALS: [&str; 5] = [
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ResourceNotFoundException",
+    "ThrottlingException",
+    "ValidationException",
+];
 /// Longest time to wait for outstanding answers after the run's end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Time between two progress lines.
@@ -30,6 +41,8 @@ pub(crate) struct Shared<R: Runtime> {
     pub(crate) schedule: Schedule,
     pub(crate) operations: RefCell<Operations>,
     pub(crate) record: RefCell<Record>,
+    /// With strongly consistent reads.
+    ledger: RefCell<Option<Ledger>>,
     address: SocketAddr,
     rate: Rate,
     measure_from: Moment,
@@ -60,7 +73,8 @@ impl<R: Runtime> Shared<R> {
     }
 
     pub(crate) async fn open(&self) -> io::Result<(R::Connection, Wire)> {
-        open(&self.runtime, self.address, &self.settings).await
+        let left = self.schedule.end().since(self.runtime.now());
+        open_within(left.min(OPEN_MAX), &self.runtime, self.address, &self.settings).await
     }
 
     pub(crate) fn joined(&self, line: &Rc<Line<R>>) {
@@ -72,23 +86,62 @@ impl<R: Runtime> Shared<R> {
         self.freed.notify_one();
     }
 
-    pub(crate) fn ended(
-        &self,
-        operation: Operation,
-        outcome: &Outcome,
-        intended: Moment,
-        sent: Moment,
-        now: Moment,
-    ) {
-        // What began during the warm-up is not measured, but a wrong item is wrong at any time.
-        if intended >= self.measure_from || *outcome == Outcome::Wrong {
-            self.record
-                .borrow_mut()
-                .ended(operation, outcome, now.since(intended), now.since(sent));
+    /// An operation starts; gives what it may see.
+    pub(crate) fn starts(&self, operation: Operation) -> View {
+        match &mut *self.ledger.borrow_mut() {
+            Some(ledger) => ledger.start(operation),
+            None => View::default(),
+        }
+    }
+
+    pub(crate) fn ended(&self, pending: &Pending, answer: Answer, now: Moment) {
+        let outcome = self.judge(pending, answer);
+        let mut record = self.record.borrow_mut();
+        if pending.intended >= self.measure_from {
+            let (latency, service) = (now.since(pending.intended), now.since(pending.sent));
+            record.ended(pending.operation, &outcome, latency, service);
+        } else if outcome.is_damage() {
+            // What began during the warm-up is not measured, but data that is lost is lost at any time.
+            record.damage(&outcome);
+        }
+    }
+
+    /// What came of an operation when the writes before it are looked at.
+    fn judge(&self, pending: &Pending, answer: Answer) -> Outcome {
+        let mut ledger = self.ledger.borrow_mut();
+        let Some(ledger) = &mut *ledger else {
+            return answer.outcome;
+        };
+        match (pending.operation, answer.generation) {
+            (Operation::Put { key, generation }, _) => {
+                let end = match &answer.outcome {
+                    Outcome::Good => End::Acknowledged,
+                    Outcome::Failed(name) if REFUSALS.contains(&name.as_str()) => End::Refused,
+                    _ => End::Unknown,
+                };
+                ledger.end(key, generation, end);
+            }
+            (Operation::Get { .. }, Some(generation)) if !ledger.allows(&pending.view, generation) => {
+                return Outcome::Stale;
+            }
+            (Operation::Get { .. }, _) => {}
+        }
+        answer.outcome
+    }
+
+    /// A connection broke or could not be opened: an error of its own while the run is measured.
+    pub(crate) fn broke(&self, error: &str) {
+        if self.runtime.now() >= self.measure_from && !self.over() {
+            self.record.borrow_mut().error(error);
         }
     }
 
     pub(crate) fn lost(&self, operation: Operation, intended: Moment, now: Moment) {
+        if let (Operation::Put { key, generation }, Some(ledger)) =
+            (operation, &mut *self.ledger.borrow_mut())
+        {
+            ledger.end(key, generation, End::Unknown);
+        }
         if intended >= self.measure_from {
             self.record.borrow_mut().lost(operation, now.since(intended));
         }
@@ -170,15 +223,40 @@ pub(crate) fn resolve(settings: &Settings) -> io::Result<SocketAddr> {
 /// Opens a connection and prepares its protocol.
 ///
 /// # Errors
-/// The connection's or the handshake's error.
+/// The connection's or the handshake's error, or that it takes longer than [`OPEN_MAX`].
 pub(crate) async fn open<R: Runtime>(
     runtime: &R,
     address: SocketAddr,
     settings: &Settings,
 ) -> io::Result<(R::Connection, Wire)> {
-    let connection = runtime.connect(address).await?;
-    let wire = Wire::open(runtime, &connection, settings).await?;
-    Ok((connection, wire))
+    open_within(OPEN_MAX, runtime, address, settings).await
+}
+
+async fn open_within<R: Runtime>(
+    limit: Duration,
+    runtime: &R,
+    address: SocketAddr,
+    settings: &Settings,
+) -> io::Result<(R::Connection, Wire)> {
+    let opening = async {
+        let connection = runtime.connect(address).await?;
+        let wire = Wire::open(runtime, &connection, settings).await?;
+        Ok((connection, wire))
+    };
+    within(runtime, limit, "connection", opening).await
+}
+
+/// What `work` gives, or that it took too long for what was `awaited`.
+pub(crate) async fn within<R: Runtime, T>(
+    runtime: &R,
+    limit: Duration,
+    awaited: &str,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(runtime, limit, work).await.unwrap_or_else(|_| {
+        let message = format!("no {awaited} within {limit:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, message))
+    })
 }
 
 /// Runs a workload.
@@ -196,7 +274,16 @@ pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Setting
         .distribution
         .unwrap_or_else(|| options.workload.default_distribution());
     let common = &settings.common;
-    let operations = Operations::new(options.workload, distribution, common.items, common.seed);
+    let operations = Operations::new(
+        options.workload,
+        distribution,
+        common.items,
+        common.seed,
+        generations_begin(runtime.random_u64()),
+    );
+    let ledger = settings
+        .consistent
+        .then(|| Ledger::new(common.items, operations.generation()));
     let start = runtime.now();
     let measure_from = start + options.warmup;
     let shared = Rc::new(Shared {
@@ -204,6 +291,7 @@ pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Setting
         schedule: Schedule::new(start, options.warmup + options.duration, options.rate),
         operations: RefCell::new(operations),
         record: RefCell::new(Record::new()),
+        ledger: RefCell::new(ledger),
         address,
         rate: options.rate,
         measure_from,
@@ -275,8 +363,6 @@ async fn watch<R: Runtime>(shared: &Shared<R>, length: Duration) -> (Vec<(f64, H
     let runtime = &shared.runtime;
     let until = |moment: Moment| runtime.sleep(moment.since(runtime.now()));
     until(shared.measure_from).await;
-    // What the warm-up recorded besides measurements (broken connections) belongs to the interval before.
-    shared.record.borrow_mut().interval.reset();
     let cpu_before = thread_cpu();
     let terminal = io::stderr().is_terminal();
     let mut intervals = Vec::new();
@@ -327,3 +413,7 @@ fn thread_cpu() -> Duration {
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
 }
+
+#[cfg(test)]
+#[path = "run_test.rs"]
+mod tests;

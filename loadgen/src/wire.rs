@@ -28,6 +28,26 @@ pub(crate) enum Outcome {
     Missing,
     /// The item read is not one that was ever written.
     Wrong,
+    /// The item read had been overwritten before the read began.
+    Stale,
+}
+
+impl Outcome {
+    /// What went wrong, if anything.
+    pub(crate) fn error(&self) -> Option<&str> {
+        match self {
+            Outcome::Good => None,
+            Outcome::Failed(name) => Some(name),
+            Outcome::Missing => Some("item missing"),
+            Outcome::Wrong => Some("item wrong"),
+            Outcome::Stale => Some("item stale"),
+        }
+    }
+
+    /// Data is lost or spoilt: no rate of errors excuses that.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Outcome::Missing | Outcome::Wrong | Outcome::Stale)
+    }
 }
 
 /// A whole answer.
@@ -35,6 +55,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Answer {
     pub(crate) slot: usize,
     pub(crate) outcome: Outcome,
+    /// The generation of an item that was read well.
+    pub(crate) generation: Option<u64>,
     /// Bytes of the receive buffer that it took.
     pub(crate) taken: usize,
 }
@@ -103,6 +125,14 @@ impl Wire {
 
 fn invalid(message: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message.into())
+}
+
+/// A checked item as outcome and generation.
+fn read(checked: Result<u64, Outcome>) -> (Outcome, Option<u64>) {
+    match checked {
+        Ok(generation) => (Outcome::Good, Some(generation)),
+        Err(outcome) => (outcome, None),
+    }
 }
 
 /// The part of a DynamoDB error type after `#`.

@@ -2,7 +2,7 @@
 //!
 //! An item is a function of its key and a generation: `p` is the key, `g` the generation, `f0`.. the payload. So
 //! whatever is read can be checked without remembering what was written: the payload must be the one that its own
-//! key and generation ask for, and the generation one that this key space can hold.
+//! key and generation ask for. Whether that generation may be seen at that time is for [`crate::ledger`] to say.
 
 use cairn_item::{Attribute, Item, Number, Value};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -132,6 +132,13 @@ pub(crate) enum Operation {
     Put { key: u64, generation: u64 },
 }
 
+/// Where the generations of a run begin, at random: they differ from those of every other run, also with the same
+/// seed, so that a put of this run is told from what was there before. There are 2^24 - 1 beginnings behind the loaded
+/// generation 0, 2^32 apart.
+pub(crate) fn generations_begin(random: u64) -> u64 {
+    (1 + random % ((1 << 24) - 1)) << 32
+}
+
 /// The sequence of operations of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
@@ -144,14 +151,19 @@ pub(crate) struct Operations {
 }
 
 impl Operations {
-    pub(crate) fn new(workload: Workload, distribution: Distribution, items: u64, seed: u64) -> Operations {
+    /// The operations of a run whose generations begin behind `generation`.
+    pub(crate) fn new(
+        workload: Workload,
+        distribution: Distribution,
+        items: u64,
+        seed: u64,
+        generation: u64,
+    ) -> Operations {
         let keys = match distribution {
             Distribution::Uniform => Keys::Uniform,
             Distribution::Zipfian => Keys::Zipfian(Zipf::new(items)),
             Distribution::Latest => Keys::Latest(Zipf::new(items)),
         };
-        // Generations of different runs differ, so that a put of this run is told from what was there before.
-        let generation = xxh3_64_with_seed(b"generation", seed) >> 32 << 20;
         Operations {
             random: Random::new(seed),
             keys,
@@ -160,6 +172,11 @@ impl Operations {
             generation,
             newest: items - 1,
         }
+    }
+
+    /// The generation of the newest put so far.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(crate) fn next(&mut self) -> Operation {
@@ -359,7 +376,7 @@ mod tests {
     fn the_same_seed_gives_the_same_operations() {
         for distribution in [Distribution::Uniform, Distribution::Zipfian, Distribution::Latest] {
             let run = |seed| {
-                let mut operations = Operations::new(Workload::A, distribution, 1000, seed);
+                let mut operations = Operations::new(Workload::A, distribution, 1000, seed, 0);
                 (0..1000).map(|_| operations.next()).collect::<Vec<_>>()
             };
             assert_eq!(run(1), run(1));

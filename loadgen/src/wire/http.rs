@@ -7,7 +7,7 @@ use cairn_runtime::{Connection, Runtime};
 use memchr::memmem;
 
 use super::sign::Signer;
-use super::{Answer, Outcome, Settings, error_name, invalid};
+use super::{Answer, Outcome, Settings, error_name, invalid, read};
 use crate::workload::{Operation, Shape, generation_of, push_key};
 
 /// Headers that an answer may have.
@@ -111,22 +111,24 @@ impl Http {
             .asked
             .pop_front()
             .ok_or_else(|| invalid("an answer that nothing asked for"))?;
-        let outcome = if response.status == 200 {
+        let (outcome, generation) = if response.status == 200 {
             match operation(slot) {
-                Some(Operation::Get { key }) => self.check(key, response.body),
-                _ => Outcome::Good,
+                Some(Operation::Get { key }) => read(self.check(key, response.body)),
+                _ => (Outcome::Good, None),
             }
         } else {
-            Outcome::Failed(failure(&response))
+            (Outcome::Failed(failure(&response)), None)
         };
         Ok(Some(Answer {
             slot,
             outcome,
+            generation,
             taken: response.taken,
         }))
     }
 
-    fn check(&mut self, key: u64, body: &[u8]) -> Outcome {
+    /// The generation of the item in `body`, which must be one of `key`.
+    fn check(&mut self, key: u64, body: &[u8]) -> Result<u64, Outcome> {
         let text_after = |marker: &[u8]| {
             let start = memmem::find(body, marker)? + marker.len();
             let length = memchr::memchr(b'"', &body[start..])?;
@@ -135,17 +137,14 @@ impl Http {
         self.scratch.clear();
         push_key(&mut self.scratch, key);
         let Some(found) = text_after(br#""p":{"S":""#) else {
-            return Outcome::Missing;
+            return Err(Outcome::Missing);
         };
         let generation = text_after(br#""g":{"N":""#)
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(generation_of);
-        let Some(generation) = generation else {
-            return Outcome::Wrong;
+        let Some(generation) = generation.filter(|_| found == self.scratch) else {
+            return Err(Outcome::Wrong);
         };
-        if found != self.scratch {
-            return Outcome::Wrong;
-        }
         let payload = |index: usize| {
             let mut marker = *br#""f0":{"S":""#;
             marker[2] += index as u8;
@@ -155,9 +154,9 @@ impl Http {
             .shape
             .payloads_match(key, generation, &mut self.scratch, payload)
         {
-            Outcome::Good
+            Ok(generation)
         } else {
-            Outcome::Wrong
+            Err(Outcome::Wrong)
         }
     }
 

@@ -9,7 +9,7 @@ use cairn_protocol::handshake::{Challenge, Hello, Proof, Refused, Transcript, We
 use cairn_protocol::message::{Failure, Key, KeyPart, Operation as Asked, Request, response};
 use cairn_runtime::{Connection, Runtime};
 
-use super::{Answer, Outcome, Settings, invalid};
+use super::{Answer, Outcome, Settings, invalid, read};
 use crate::workload::{Operation, Shape, generation_of, push_key};
 
 /// One connection: the request id is the slot plus one.
@@ -157,28 +157,34 @@ impl Native {
             .and_then(|id| id.checked_sub(1))
             .ok_or_else(|| invalid("an answer without a request id"))?;
         let asked = operation(slot).ok_or_else(|| invalid("an answer that nothing asked for"))?;
-        let outcome = match frame.kind {
+        let (outcome, generation) = match frame.kind {
             Kind::Failure => {
                 let failure = Failure::decode(frame.body).map_err(|error| invalid(error.to_string()))?;
-                Outcome::Failed(failure.name)
+                (Outcome::Failed(failure.name), None)
             }
             Kind::Response => {
                 let (_, item) =
                     response::decode_item(frame.body).map_err(|error| invalid(error.to_string()))?;
                 match (asked, item) {
-                    (Operation::Put { .. }, _) => Outcome::Good,
-                    (Operation::Get { .. }, None) => Outcome::Missing,
-                    (Operation::Get { key }, Some(item)) => self.check(key, item),
+                    (Operation::Put { .. }, _) => (Outcome::Good, None),
+                    (Operation::Get { .. }, None) => (Outcome::Missing, None),
+                    (Operation::Get { key }, Some(item)) => read(self.check(key, item)),
                 }
             }
             other => return Err(invalid(format!("{other:?} came where an answer was due"))),
         };
-        Ok(Some(Answer { slot, outcome, taken }))
+        Ok(Some(Answer {
+            slot,
+            outcome,
+            generation,
+            taken,
+        }))
     }
 
-    fn check(&mut self, key: u64, archived: &[u8]) -> Outcome {
+    /// The generation of an archived item, which must be one of `key`.
+    fn check(&mut self, key: u64, archived: &[u8]) -> Result<u64, Outcome> {
         let Ok(item) = ItemView::validate(archived) else {
-            return Outcome::Wrong;
+            return Err(Outcome::Wrong);
         };
         let text = |name: &str| match item.get(name) {
             Some(ValueView::S(text)) => Some(text),
@@ -187,14 +193,14 @@ impl Native {
         self.scratch.clear();
         push_key(&mut self.scratch, key);
         if text("p").map(str::as_bytes) != Some(self.scratch.as_slice()) {
-            return Outcome::Wrong;
+            return Err(Outcome::Wrong);
         }
         let generation = match item.get("g") {
             Some(ValueView::N(number)) => generation_of(&number.to_string()),
             _ => None,
         };
         let Some(generation) = generation else {
-            return Outcome::Wrong;
+            return Err(Outcome::Wrong);
         };
         let payload = |index: usize| {
             let name = [b'f', b'0' + index as u8];
@@ -204,9 +210,9 @@ impl Native {
             .shape
             .payloads_match(key, generation, &mut self.scratch, payload)
         {
-            Outcome::Good
+            Ok(generation)
         } else {
-            Outcome::Wrong
+            Err(Outcome::Wrong)
         }
     }
 

@@ -1,0 +1,263 @@
+//! Runs against a small node of every kind of fault, in the simulator.
+
+use std::collections::HashMap;
+
+use cairn_runtime::sim::{Config, Handle, NodeIndex, SimConnection, SimRuntime, Simulation};
+use cairn_runtime::{Connection, Listener, ShardIndex};
+use clap::Parser;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::load::load;
+use crate::options::{Cli, Command};
+use crate::report::Report;
+use crate::workload::Shape;
+
+const NODE: NodeIndex = NodeIndex(0);
+const ITEMS: u64 = 50;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What is wrong with a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// It acknowledges every hundredth put without carrying it out.
+    LosesPuts,
+    /// It has no items.
+    Empty,
+    /// It accepts connections and says nothing.
+    Silent,
+    /// It closes connections with every answer, for the first 300 ms.
+    ClosesEarly,
+}
+
+struct Fake {
+    fault: Fault,
+    runtime: SimRuntime,
+    items: RefCell<HashMap<String, Value>>,
+    puts: std::cell::Cell<u64>,
+    started: Moment,
+}
+
+impl Fake {
+    fn answer(&self, operation: &str, body: &Value) -> Value {
+        let key = |holder: &str| body[holder]["p"]["S"].as_str().unwrap_or_default().to_owned();
+        match operation {
+            "PutItem" => {
+                self.puts.set(self.puts.get() + 1);
+                if self.fault != Fault::LosesPuts || !self.puts.get().is_multiple_of(100) {
+                    self.items.borrow_mut().insert(key("Item"), body["Item"].clone());
+                }
+                json!({})
+            }
+            "GetItem" => match self.items.borrow().get(&key("Key")) {
+                Some(item) => json!({ "Item": item }),
+                None => json!({}),
+            },
+            _ => json!({"Table": {"TableStatus": "ACTIVE"}}),
+        }
+    }
+
+    async fn serve(&self, connection: SimConnection) {
+        let mut input = Vec::new();
+        while let Ok(1..) = connection.receive(&mut input).await {
+            while let Some((operation, body, taken)) = request(&input) {
+                input.drain(..taken);
+                if self.fault == Fault::Silent {
+                    continue;
+                }
+                let answer = self.answer(&operation, &body).to_string();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                if connection.send((head + &answer).into_bytes()).await.is_err() {
+                    return;
+                }
+                let early = self.runtime.now().since(self.started) < SECOND * 3 / 10;
+                if self.fault == Fault::ClosesEarly && early {
+                    connection.shutdown();
+                }
+            }
+        }
+    }
+}
+
+fn request(input: &[u8]) -> Option<(String, Value, usize)> {
+    let head_bytes = memchr::memmem::find(input, b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&input[..head_bytes]).ok()?;
+    let header = |name: &str| Some(head.split_once(name)?.1.split_once("\r\n")?.0.to_owned());
+    let end = head_bytes + header("Content-Length: ")?.parse::<usize>().ok()?;
+    let body = serde_json::from_slice(input.get(head_bytes..end)?).ok()?;
+    Some((header("DynamoDB_20120810.")?, body, end))
+}
+
+/// Starts a node and gives the command line to `scenario`.
+fn with_node(
+    fault: Fault,
+    scheme: &'static str,
+    arguments: &str,
+    scenario: impl AsyncFnOnce(Handle, Command) + 'static,
+) {
+    let words: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+    Simulation::new(3, Config::default()).run(async move |handle| {
+        let runtime = handle.runtime(NODE, ShardIndex(0));
+        let listener = runtime.listen(handle.socket_address(NODE, 8000)).unwrap();
+        let fake = Rc::new(Fake {
+            fault,
+            items: RefCell::default(),
+            puts: std::cell::Cell::default(),
+            started: runtime.now(),
+            runtime: runtime.clone(),
+        });
+        if fault != Fault::Empty {
+            let shape = Shape::new(100);
+            for key in 0..ITEMS {
+                let mut text = Vec::new();
+                shape.write_json(&mut text, key, 0);
+                let item: Value = serde_json::from_slice(&text).unwrap();
+                let key = item["p"]["S"].as_str().unwrap().to_owned();
+                fake.items.borrow_mut().insert(key, item);
+            }
+        }
+        let spawner = runtime.clone();
+        runtime.spawn(Queue::Foreground, async move {
+            while let Ok(connection) = listener.accept().await {
+                let fake = Rc::clone(&fake);
+                spawner.spawn(Queue::Foreground, async move { fake.serve(connection).await });
+            }
+        });
+        let target = format!("--target={scheme}://{}", handle.socket_address(NODE, 8000));
+        let fixed = [
+            "loadgen",
+            words[0].as_str(),
+            &target,
+            "--item-size=100",
+            "--connections=4",
+            "--in-flight=4",
+        ];
+        let items = format!("--items={ITEMS}");
+        let given = fixed
+            .into_iter()
+            .chain([items.as_str()])
+            .chain(words[1..].iter().map(String::as_str));
+        scenario(handle, Cli::try_parse_from(given).unwrap().command).await;
+    });
+}
+
+fn settings(common: &crate::options::Common, consistent: bool) -> Settings {
+    Settings {
+        common: common.clone(),
+        shape: Shape::new(common.item_size),
+        consistent,
+    }
+}
+
+/// Runs, and gives the report to `look`.
+fn check(fault: Fault, arguments: &str, look: impl FnOnce(&Report<'_>, &Record) + 'static) {
+    with_node(fault, "http", arguments, async |handle, command| {
+        let Command::Run(options) = command else {
+            panic!("not a run")
+        };
+        let settings = settings(&options.common, options.consistent);
+        let measured = run(handle.outside(), &options, settings).await.unwrap();
+        look(&Report::new(&options, &measured), &measured.record);
+    });
+}
+
+const CONSISTENT: &str = "run --workload=a --duration=400ms --warmup=100ms --consistent";
+
+#[test]
+fn a_node_that_keeps_everything_passes() {
+    for arguments in [
+        CONSISTENT,
+        "run --workload=b --duration=2s --warmup=1s --consistent --rate=500",
+    ] {
+        check(Fault::None, arguments, |report, record| {
+            assert!(report.passed() && record.errors.is_empty(), "{:?}", record.errors);
+        });
+    }
+}
+
+#[test]
+fn a_lost_put_is_found_by_consistent_reads() {
+    check(Fault::LosesPuts, CONSISTENT, |report, record| {
+        assert!(!report.passed() && !report.unusable());
+        let stale = record.errors["item stale"];
+        assert!(stale > 0 && record.good > stale, "{:?}", record.errors);
+    });
+}
+
+#[test]
+fn a_missing_item_is_damage() {
+    check(
+        Fault::Empty,
+        "run --workload=c --duration=100ms --warmup=100ms",
+        |report, record| {
+            assert!(!report.passed() && !report.unusable());
+            assert_eq!(record.errors.keys().collect::<Vec<_>>(), ["item missing"]);
+        },
+    );
+    // Also one that only the warm-up sees.
+    check(
+        Fault::Empty,
+        "run --workload=a --duration=200ms --warmup=200ms",
+        |report, record| {
+            assert!(record.damaged && !report.passed());
+        },
+    );
+}
+
+#[test]
+fn a_silent_node_is_unusable() {
+    for rate in ["max", "100"] {
+        let arguments = format!("run --duration=2s --warmup=1s --rate={rate}");
+        check(Fault::Silent, &arguments, |report, _| {
+            assert!(report.unusable() && !report.passed());
+        });
+    }
+    for scheme in ["http", "cairn"] {
+        with_node(Fault::Silent, scheme, "load", async |handle, command| {
+            let Command::Load(options) = command else {
+                panic!("not a load")
+            };
+            let error = load(handle.outside(), settings(&options.common, false))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(handle.elapsed() < 70 * SECOND);
+        });
+    }
+}
+
+#[test]
+fn a_node_that_goes_does_not_hold_the_run() {
+    with_node(
+        Fault::None,
+        "http",
+        "run --duration=2s --warmup=100ms",
+        async |handle, command| {
+            let Command::Run(options) = command else {
+                panic!("not a run")
+            };
+            let (breaker, outside) = (handle.clone(), handle.outside());
+            outside.clone().spawn(Queue::Foreground, async move {
+                outside.sleep(SECOND / 2).await;
+                // Nobody refuses: connections are opened for ever.
+                breaker.crash(NODE);
+            });
+            let settings = settings(&options.common, false);
+            let measured = run(handle.outside(), &options, settings).await.unwrap();
+            assert!(handle.elapsed() < 8 * SECOND, "{:?}", handle.elapsed());
+            assert!(measured.record.good > 0 && !measured.record.damaged);
+        },
+    );
+}
+
+#[test]
+fn connections_that_break_before_the_measurement_are_not_measured() {
+    check(
+        Fault::ClosesEarly,
+        "run --duration=200ms --warmup=400ms",
+        |report, record| {
+            assert!(report.passed() && record.errors.is_empty(), "{:?}", record.errors);
+        },
+    );
+}
