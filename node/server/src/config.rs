@@ -4,7 +4,7 @@
 //! and refuses what cannot be meant. It looks at nothing but its arguments.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ pub const STATE_DIRECTORY: &str = "./cairn-data/state";
 const HTTP: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
 const NATIVE: SocketAddr = SocketAddr::new(LOOPBACK, 7600);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
-const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// A number of bytes, written like `512MiB`, `4GB` or `1048576`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,6 +193,15 @@ impl Machine {
     }
 }
 
+/// Whether somebody who connects could mean either address. Port 0 becomes a free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one_ip, other_ip) = (one.ip(), other.ip());
+    // An IPv6 socket on all addresses takes IPv4 as well.
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let same = one_ip == other_ip || covers(one_ip, other_ip) || covers(other_ip, one_ip);
+    one.port() != 0 && one.port() == other.port() && same
+}
+
 /// A configuration that can be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -332,16 +341,18 @@ impl Config {
                 self.shards
             ));
         }
-        let fixed = [self.http, self.native, self.admin]
-            .into_iter()
-            .filter(|address| address.port() != 0);
-        let mut ports: Vec<u16> = fixed.map(|address| address.port()).collect();
-        ports.sort_unstable();
-        if let Some(pair) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
-            return refuse(format!(
-                "port {} is given to two of --http, --native and --admin",
-                pair[0]
-            ));
+        let listeners = [
+            ("http", self.http),
+            ("native", self.native),
+            ("admin", self.admin),
+        ];
+        for (index, (flag, address)) in listeners.into_iter().enumerate() {
+            let before = &listeners[..index];
+            if let Some((other, taken)) = before.iter().find(|(_, other)| overlap(*other, address)) {
+                return refuse(format!(
+                    "--{other} {taken} and --{flag} {address} would listen on the same address and port"
+                ));
+            }
         }
         Ok(())
     }

@@ -202,7 +202,21 @@ fn what_cannot_be_meant() {
     check(
         "--native 127.0.0.1:8000",
         "",
-        expect!["port 8000 is given to two of --http, --native and --admin"],
+        expect![
+            "--http 127.0.0.1:8000 and --native 127.0.0.1:8000 would listen on the same address and port"
+        ],
+    );
+    check(
+        "--admin 0.0.0.0:7600",
+        "",
+        expect!["--native 127.0.0.1:7600 and --admin 0.0.0.0:7600 would listen on the same address and port"],
+    );
+    check(
+        "--native 127.0.0.2:8000 --admin [::1]:8000",
+        "",
+        expect![
+            "./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.2:8000 [::1]:8000 | 4 shards 4GiB | None None | info human"
+        ],
     );
     check(
         "",

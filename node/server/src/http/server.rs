@@ -62,8 +62,9 @@ impl Default for Limits {
 pub const LARGE_BODY_BYTES: usize = 64 * 1024;
 /// Answers are sent when this many bytes have gathered, even when more requests wait.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Buffers of a connection that grew beyond this are given back when it becomes idle.
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+/// Buffers of a connection that grew beyond this are given back when it becomes idle: enough for requests and answers
+/// of items of 1 KiB, and 80 MB for as many idle connections as a shard has room for.
+const BUFFER_BYTES_KEPT: usize = 4 * 1024;
 /// Most bytes discarded from a connection that is being closed.
 const LINGER_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 /// How often the watchdog looks; no limit is kept more exactly.
