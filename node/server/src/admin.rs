@@ -220,7 +220,7 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             ("GET" | "HEAD", _) => Endpoint::Unknown,
             _ => Endpoint::Method,
         };
-        let has_body = head.method != "HEAD";
+        let is_head = head.method == "HEAD";
         async move {
             let (status, content, headers, text) = match endpoint {
                 Endpoint::Live => ((200, "OK"), TEXT, "", "live\n".to_owned()),
@@ -257,8 +257,10 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     "only GET and HEAD\n".to_owned(),
                 ),
             };
-            let body = if has_body { text.as_bytes() } else { b"" };
-            encode::plain(out, status, content, headers, exchange.after, body);
+            encode::plain(out, status, content, headers, exchange.after, text.as_bytes());
+            if is_head {
+                out.truncate(out.len() - text.len());
+            }
         }
     }
 

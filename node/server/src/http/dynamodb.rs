@@ -159,9 +159,11 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
         match head.method {
             "POST" => return None,
             "GET" | "HEAD" => {
-                let body = if head.method == "GET" { HEALTHY } else { b"" };
-                let headers = identity(exchange, body);
-                encode::plain(out, (200, "OK"), "text/plain", &headers, exchange.after, body);
+                let headers = identity(exchange, HEALTHY);
+                encode::plain(out, (200, "OK"), "text/plain", &headers, exchange.after, HEALTHY);
+                if head.method == "HEAD" {
+                    out.truncate(out.len() - HEALTHY.len());
+                }
             }
             "OPTIONS" if head.origin.is_some() => {
                 let mut headers = cors(exchange);

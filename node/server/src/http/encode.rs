@@ -171,7 +171,8 @@ fn number(field: &mut [u8], mut value: u64) {
     assert_eq!(value, 0, "an answer is shorter than 10^9 bytes");
 }
 
-/// Appends a whole answer that is not a DynamoDB operation's. `headers` are lines with their ends.
+/// Appends a whole answer that is not a DynamoDB operation's. `headers` are lines with their ends. Whoever answers
+/// `HEAD` takes the body off again: the length is said all the same.
 pub fn plain(
     out: &mut Vec<u8>,
     (status, reason): (u16, &str),

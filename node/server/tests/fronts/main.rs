@@ -145,6 +145,70 @@ fn a_node_that_cannot_listen_ends_on_every_shard() {
     }
 }
 
+#[test]
+fn the_admin_port_answers_whatever_it_is_asked() {
+    with_node(usual(), async |node| {
+        node.sleep(SECOND).await;
+        let close = "HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+        let long = "x".repeat(20_000);
+        for (request, status, ending) in [
+            (format!("GET /livez {close}\r\n"), "200 OK", "\r\n\r\nlive\n"),
+            (
+                format!("GET /readyz?verbose {close}\r\n"),
+                "200 OK",
+                "\r\n\r\nready\n",
+            ),
+            (
+                format!("HEAD /readyz {close}\r\n"),
+                "200 OK",
+                "Content-Length: 6\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                format!("GET / {close}\r\n"),
+                "404 Not Found",
+                "there are /livez, /readyz and /metrics\n",
+            ),
+            (
+                format!("GET /metrics/ {close}\r\n"),
+                "404 Not Found",
+                "there are /livez, /readyz and /metrics\n",
+            ),
+            (format!("HEAD /nothing {close}\r\n"), "404 Not Found", "\r\n\r\n"),
+            (
+                format!("POST /livez {close}Content-Length: 2\r\n\r\n{{}}"),
+                "405 Method Not Allowed",
+                "only GET and HEAD\n",
+            ),
+            (
+                format!("POST /livez {close}Content-Length: 9999999\r\n\r\n"),
+                "413 Request Entity Too Large",
+                "nothing here takes a body\n",
+            ),
+            (
+                format!("GET /{long} {close}\r\n"),
+                "431 Request Header Fields Too Large",
+                "headers\n",
+            ),
+            (
+                format!("GET /livez {close}X: {long}\r\n\r\n"),
+                "431 Request Header Fields Too Large",
+                "headers\n",
+            ),
+            ("hello\r\n\r\n".to_owned(), "400 Bad Request", "\n"),
+        ] {
+            let shown: String = request.chars().take(60).collect();
+            let answer = node.ask(8080, &request).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+                "{shown}: {answer}"
+            );
+            assert!(answer.ends_with(ending), "{shown}: {answer}");
+        }
+        node.stopper.stop();
+        assert_eq!(node.results(30 * SECOND).await, vec![Ok(()); SHARDS]);
+    });
+}
+
 /// A drive fails while the witness stalls: whoever asks the volume waits for the keeper, which waits for it.
 #[test]
 fn a_scrape_that_waits_for_the_volume_keeps_no_node_from_ending() {

@@ -28,14 +28,6 @@ fn what_is_not_an_operation() {
         healthy: dynamodb.cairn.local "#]],
     );
     check(
-        "HEAD / HTTP/1.1",
-        "\r\n",
-        expect![[r#"
-        HTTP/1.1 200 OK
-        Content-Type: text/plain
-    "#]],
-    );
-    check(
         "PUT / HTTP/1.1",
         "\r\n",
         expect![[r#"
@@ -139,6 +131,27 @@ fn what_is_not_an_operation() {
         Connection: keep-alive
         healthy: dynamodb.cairn.local "#]],
     );
+}
+
+#[test]
+fn head_is_answered_like_get_without_the_body() {
+    with_server(Limits::default(), None, async |world| {
+        let mut client = world.connect().await;
+        let both = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.send(both.as_bytes()).await;
+        while client.receive().await {}
+        let text = String::from_utf8(client.received).unwrap();
+        let comparable = |head: &str| {
+            let lines = head
+                .lines()
+                .filter(|line| !line.contains("RequestId") && *line != "Connection: close");
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let parts: Vec<_> = text.split("\r\n\r\n").collect();
+        assert_eq!(parts.len(), 3, "{text}");
+        assert_eq!(comparable(parts[0]), comparable(parts[1]));
+        assert_eq!(parts[2], "healthy: dynamodb.cairn.local ");
+    });
 }
 
 #[test]
