@@ -121,25 +121,47 @@ pub fn decode(received: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError>
     )))
 }
 
+/// Bytes of the whole frame that `received` begins with, once enough of its head is there to say so. Nothing of it has been
+/// checked.
+#[must_use]
+pub fn announced(received: &[u8]) -> Option<usize> {
+    let length = received.first_chunk()?;
+    Some(HEAD_BYTES + u32::from_le_bytes(*length) as usize)
+}
+
 /// Appends a frame whose body `write` appends.
 ///
 /// # Panics
-/// When the body exceeds [`BODY_BYTES_MAX`]: callers bound what they send.
+/// When the body exceeds [`BODY_BYTES_MAX`]: for callers that bound what they send.
 pub fn encode(into: &mut Vec<u8>, kind: Kind, request_id: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    try_encode(into, kind, request_id, write).expect("the caller bounds what it sends");
+}
+
+/// As [`encode`], for what only its writing shows the length of.
+///
+/// # Errors
+/// [`FrameError::TooLong`]; nothing was appended.
+pub fn try_encode(
+    into: &mut Vec<u8>,
+    kind: Kind,
+    request_id: u64,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), FrameError> {
     let start = into.len();
     into.extend_from_slice(&[0; HEAD_BYTES]);
     write(into);
     let length = into.len() - start - HEAD_BYTES;
-    assert!(
-        length <= BODY_BYTES_MAX,
-        "a frame body of {length} bytes exceeds the protocol's limit"
-    );
+    if length > BODY_BYTES_MAX {
+        into.truncate(start);
+        return Err(FrameError::TooLong(length));
+    }
     let (head, body) = into[start..].split_at_mut(HEAD_BYTES);
     head[..4].copy_from_slice(&u32::try_from(length).expect("bounded above").to_le_bytes());
     head[4] = kind as u8;
     head[8..16].copy_from_slice(&request_id.to_le_bytes());
     let sum = checksum(&head[..16], body);
     head[16..].copy_from_slice(&sum.to_le_bytes());
+    Ok(())
 }
 
 fn checksum(head: &[u8], body: &[u8]) -> u64 {
@@ -174,6 +196,23 @@ mod tests {
             };
             assert_eq!(decode(&bytes), Ok(Some((expected, bytes.len()))));
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_a_frame_leaves_nothing_behind() {
+        let mut bytes = frame(b"before");
+        let before = bytes.clone();
+        let write = |length| move |into: &mut Vec<u8>| into.resize(into.len() + length, 7);
+        let outcome = try_encode(&mut bytes, Kind::Response, 8, write(BODY_BYTES_MAX + 1));
+        assert_eq!(outcome, Err(FrameError::TooLong(BODY_BYTES_MAX + 1)));
+        assert_eq!(bytes, before);
+        assert_eq!(
+            try_encode(&mut bytes, Kind::Response, 8, write(BODY_BYTES_MAX)),
+            Ok(())
+        );
+        assert_eq!(announced(&bytes[..3]), None);
+        assert_eq!(announced(&bytes), Some(before.len()));
+        assert!(matches!(decode(&bytes[before.len()..]), Ok(Some(_))));
     }
 
     #[test]

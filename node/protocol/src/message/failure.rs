@@ -30,6 +30,8 @@ pub struct Failure {
     pub message: String,
     /// With `WrongPartition`, the epoch of the node's map; else 0.
     pub epoch: u64,
+    /// The error as over HTTP, when that is how the request was written; else empty.
+    pub json: Vec<u8>,
 }
 
 impl Failure {
@@ -40,6 +42,7 @@ impl Failure {
         into.extend_from_slice(&self.epoch.to_le_bytes());
         put_text(into, &self.name);
         put_text(into, &self.message);
+        into.extend_from_slice(&self.json);
     }
 
     /// Reads a failure.
@@ -64,13 +67,14 @@ impl Failure {
         let epoch = reader.u64("epoch")?;
         let name = reader.text("name")?.to_owned();
         let message = reader.text("message")?.to_owned();
-        reader.end()?;
+        let json = reader.take_rest().to_vec();
         Ok(Failure {
             status,
             retry,
             name,
             message,
             epoch,
+            json,
         })
     }
 }

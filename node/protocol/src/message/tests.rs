@@ -182,7 +182,15 @@ fn responses_survive_the_round_trip() {
         name: "WrongPartition".into(),
         message: "the map moved on".into(),
         epoch: 9,
+        json: Vec::new(),
     };
+    failure.encode(&mut bytes);
+    assert_eq!(Failure::decode(&bytes), Ok(failure.clone()));
+    let failure = Failure {
+        json: b"{}".to_vec(),
+        ..failure
+    };
+    bytes.clear();
     failure.encode(&mut bytes);
     assert_eq!(Failure::decode(&bytes), Ok(failure));
 }

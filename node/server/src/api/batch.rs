@@ -1,7 +1,7 @@
 //! BatchGetItem and BatchWriteItem.
 //!
-//! The requests of a batch are carried out at the same time and independently of each other. Those that were
-//! refused because there are too many are given back as unprocessed; when all of them were, the batch fails so.
+//! The requests of a batch are carried out at the same time and independently of each other. Those that were not carried out
+//! but may be later are given back as unprocessed; when all of them were, the batch fails so.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use super::capacity::{Capacity, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text, Unsupported};
-use super::error::THROUGHPUT_EXCEEDED;
+use super::error::check_archive;
 use super::expressions::{Placeholders, Style, check_used, present};
 use super::item::Members;
 use super::legacy::Legacy;
@@ -308,7 +308,7 @@ pub(super) async fn batch_get_item<R: Runtime>(
                         .plus(Capacity::of_read(item_bytes, gets.consistent));
                     answer.items.extend(item);
                 }
-                Err(error) if error.kind == THROUGHPUT_EXCEEDED => {
+                Err(error) if error.is_passing() => {
                     answer.unprocessed.push(key);
                     refused = Some(error);
                 }
@@ -508,6 +508,21 @@ struct Writes {
     writes: Vec<(Wanted, PrimaryKey)>,
 }
 
+/// What a write is for the engine.
+fn action(wanted: &Wanted) -> Result<Action, ApiError> {
+    Ok(match wanted {
+        Wanted::Put(item) => {
+            let archived = ItemBytes::from_item(item).into_vec();
+            check_archive(&archived)?;
+            Action::Put {
+                item: archived,
+                item_bytes: item_bytes(item),
+            }
+        }
+        Wanted::Delete(_) => Action::Delete,
+    })
+}
+
 pub(super) async fn batch_write_item<R: Runtime>(
     service: &Service<R>,
     body: &[u8],
@@ -546,6 +561,7 @@ pub(super) async fn batch_write_item<R: Runtime>(
     unsupported.check()?;
 
     let mut batch = Vec::with_capacity(asked.len());
+    let mut actions = Vec::new();
     for (name, wanted) in asked {
         let table = service.table(&name)?;
         let mut writes = Vec::with_capacity(wanted.len());
@@ -554,31 +570,23 @@ pub(super) async fn batch_write_item<R: Runtime>(
                 Wanted::Put(item) => table.key_of_item(item)?,
                 Wanted::Delete(key) => table.key_of_key(key)?,
             };
+            actions.push(action(&wanted)?);
             writes.push((wanted, key));
         }
         check_duplicates(writes.iter().map(|(_, key)| key))?;
         batch.push(Writes { table, writes });
     }
 
-    let running = batch.iter().flat_map(|part| {
-        part.writes.iter().map(|(wanted, key)| {
-            let action = match wanted {
-                Wanted::Put(item) => Action::Put {
-                    item: ItemBytes::from_item(item).into_vec(),
-                    item_bytes: item_bytes(item),
-                },
-                Wanted::Delete(_) => Action::Delete,
-            };
-            service.write(
-                &part.table,
-                key,
-                Write {
-                    action,
-                    condition: None,
-                    returns: Returns::default(),
-                },
-            )
-        })
+    let targets = batch
+        .iter()
+        .flat_map(|part| part.writes.iter().map(|(_, key)| (&part.table, key)));
+    let running = targets.zip(actions).map(|((table, key), action)| {
+        let write = Write {
+            action,
+            condition: None,
+            returns: Returns::default(),
+        };
+        service.write(table, key, write)
     });
     let mut done = join_all(running).await.into_iter();
     let mut answers = Vec::with_capacity(batch.len());
@@ -596,7 +604,7 @@ pub(super) async fn batch_write_item<R: Runtime>(
                     processed += 1;
                     total = total.plus(Capacity::of_write(written.old_item_bytes.unwrap_or(0), new_bytes));
                 }
-                Err(error) if error.kind == THROUGHPUT_EXCEEDED => {
+                Err(error) if error.is_passing() => {
                     unprocessed.push(wanted);
                     refused = Some(error);
                 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use cairn_engine::mutation::ITEM_ARCHIVE_BYTES_MAX;
 use cairn_engine::{EngineError, ErrorKind};
+use cairn_item::ItemError;
 use cairn_item::json::write_string;
 
 /// Namespace of DynamoDB's own exceptions.
@@ -93,6 +95,12 @@ impl ApiError {
         ApiError::new(INTERNAL, message)
     }
 
+    /// Whether nothing was done, and the same request may succeed later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, THROUGHPUT_EXCEEDED | UNAVAILABLE | LIMIT_EXCEEDED)
+    }
+
     /// The exception's name without its namespace.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -130,10 +138,26 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
+/// Refuses an item whose archive is larger than an engine stores, though its DynamoDB size is allowed: hundreds of thousands of
+/// sets with one empty member each.
+///
+/// # Errors
+/// As for an item of more than 400 KB.
+pub fn check_archive(archived: &[u8]) -> Result<(), ApiError> {
+    if archived.len() > ITEM_ARCHIVE_BYTES_MAX {
+        return Err(ItemError::ItemTooLarge.into());
+    }
+    Ok(())
+}
+
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> ApiError {
         let message = error.to_string();
         match error.kind() {
+            // Keys are shorter by themselves, and so are items but for what `check_archive` says.
+            ErrorKind::Invalid if matches!(error, EngineError::TooLarge { .. }) => {
+                ItemError::ItemTooLarge.into()
+            }
             ErrorKind::Throttle => ApiError::new(THROUGHPUT_EXCEEDED, message),
             ErrorKind::Retry | ErrorKind::Stopped | ErrorKind::Fenced => ApiError::new(UNAVAILABLE, message),
             // A partition that is gone belonged to a table that is gone.

@@ -11,7 +11,7 @@ use cairn_item::{Item, ItemBytes, ItemView, KeyCondition, KeyValue, Space, Stora
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
 
-use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNAVAILABLE, UNKNOWN_OPERATION};
+use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
 use super::{ApiError, batch, item, query, scan, table, update, write};
 use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDefinition, TableStatus, Usage, hash_of};
@@ -20,6 +20,13 @@ use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Returns, 
 
 /// A page of Query or Scan ends with the item that makes it reach this size.
 pub const PAGE_BYTES_MAX: u64 = 1 << 20;
+/// It ends too with the item that makes its items take this many bytes: twice that still fits a native frame.
+const PAGE_ANSWER_BYTES_MAX: usize = cairn_protocol::frame::BODY_BYTES_MAX / 2;
+
+const _: () = assert!(
+    cairn_engine::mutation::ITEM_ARCHIVE_BYTES_MAX <= PAGE_ANSWER_BYTES_MAX / 2,
+    "the last item and the cursor fit as well"
+);
 
 /// The operations, as one shard offers them. Cheap to clone.
 pub struct Service<R: Runtime> {
@@ -329,6 +336,7 @@ impl<R: Runtime> Service<R> {
             },
             items_max: query.limit.unwrap_or(u64::MAX),
             bytes_max: PAGE_BYTES_MAX,
+            answer_bytes_max: PAGE_ANSWER_BYTES_MAX,
             filter: query.filter,
             count_only: query.count_only,
         };
@@ -368,6 +376,7 @@ impl<R: Runtime> Service<R> {
         }
         let places = &table.definition().places;
         let mut page = Page::default();
+        let mut answer_bytes = 0;
         // A segment may be empty when there are more of them than hashes can tell apart.
         let begin = u64::try_from(hash).map_or(places.len(), |hash| table.definition().place_of(hash));
         for (index, place) in places.iter().enumerate().skip(begin) {
@@ -382,6 +391,7 @@ impl<R: Runtime> Service<R> {
                 direction: Direction::Forward,
                 items_max: scan.limit.unwrap_or(u64::MAX) - page.scanned_count,
                 bytes_max: PAGE_BYTES_MAX - page.scanned_bytes,
+                answer_bytes_max: PAGE_ANSWER_BYTES_MAX - answer_bytes,
                 filter: scan.filter.clone(),
                 count_only: scan.count_only,
             };
@@ -391,6 +401,7 @@ impl<R: Runtime> Service<R> {
             page.count += done.count;
             page.scanned_count += done.scanned_count;
             page.scanned_bytes += done.scanned_bytes;
+            answer_bytes += done.answer_bytes;
             page.last = done.last;
             if page.last.is_some() {
                 break;
@@ -429,7 +440,8 @@ impl<R: Runtime> Service<R> {
         }
         answer
             .await
-            .map_err(|_| ApiError::new(UNAVAILABLE, "the node is stopping"))?
+            // Shard 0 is gone, and with it the process; whether it changed the catalog is not known.
+            .map_err(|_| ApiError::internal("the node stopped during the operation"))?
     }
 
     /// What a table holds on all shards.

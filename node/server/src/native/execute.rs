@@ -8,7 +8,7 @@ use cairn_engine::ids::TableId;
 use cairn_item::{
     ITEM_BYTES_MAX, Item, ItemBytes, ItemError, KeyCondition, KeyType, KeyValue, Space, StorageKey,
 };
-use cairn_protocol::frame::{self, Kind};
+use cairn_protocol::frame::{self, FrameError, Kind};
 use cairn_protocol::message::{
     self, BatchGetStatus, Failure, Key, KeyPart, Operation, Request, Retry, SortCondition, Write, response,
 };
@@ -16,9 +16,10 @@ use cairn_runtime::{Moment, Runtime};
 use futures_util::future::join_all;
 
 use super::Shared;
-use crate::api::error::{INTERNAL, LIMIT_EXCEEDED, THROUGHPUT_EXCEEDED, UNAVAILABLE};
+use crate::api::error::{INTERNAL, check_archive};
 use crate::api::{ApiError, Capacity, Page, Query, Scan, Service};
 use crate::catalog::{KEY_MISMATCH, KeyAttribute, PrimaryKey, Table};
+use crate::logging::Level;
 use crate::metrics::{Operation as Counted, Protocol};
 use crate::route::ItemHandle;
 
@@ -32,9 +33,19 @@ pub(super) struct Arrival {
     pub(super) received: Moment,
 }
 
+/// What the metrics and the log say of a request.
+#[derive(Clone, Copy)]
+struct About {
+    arrival: Arrival,
+    operation: Counted,
+    trace: [u8; 16],
+}
+
 /// Why a request was not carried out.
 enum Refusal {
     Api(ApiError),
+    /// As over HTTP.
+    Json(ApiError),
     /// The client routed by an old map: the epoch of the map now.
     Moved(u64),
     /// Its time was over before it could begin.
@@ -50,6 +61,12 @@ impl From<ApiError> for Refusal {
 impl From<ItemError> for Refusal {
     fn from(error: ItemError) -> Refusal {
         Refusal::Api(ApiError::validation(error.to_string()))
+    }
+}
+
+impl From<FrameError> for Refusal {
+    fn from(_: FrameError) -> Refusal {
+        ApiError::internal("the answer does not fit a frame; ask for less at once").into()
     }
 }
 
@@ -73,8 +90,12 @@ pub(super) fn at_once<R: Runtime>(
     })();
     let Some(item) = cached else { return false };
     write_got(out, arrival.id, item.as_ref(), consistent);
-    let latency = shared.runtime.now().since(arrival.received);
-    shared.metrics.record(Protocol::Native, Counted::GetItem, latency);
+    let about = About {
+        arrival,
+        operation: Counted::GetItem,
+        trace: request.trace,
+    };
+    record(shared, about, None);
     true
 }
 
@@ -85,31 +106,72 @@ pub(super) async fn execute<R: Runtime>(
     body: &[u8],
     out: &RefCell<Vec<u8>>,
 ) {
-    let (counted, outcome) = match Request::decode(body) {
-        Ok(request) => {
-            let counted = counted_as(&request.operation);
-            (counted, carry_out(shared, arrival, request, out).await)
-        }
-        Err(error) => {
-            let error = ApiError::serialization(error.to_string());
-            (Counted::Other, Err(Refusal::Api(error)))
-        }
+    let mut about = About {
+        arrival,
+        operation: Counted::Other,
+        trace: [0; 16],
     };
-    let metrics = &shared.metrics;
-    metrics.record(
-        Protocol::Native,
-        counted,
-        shared.runtime.now().since(arrival.received),
-    );
-    if let Err(refusal) = outcome {
-        let failure = failure_of(refusal);
-        if let Some(name) = failure.1 {
-            metrics.record_error(Protocol::Native, counted, name);
+    let outcome = match Request::decode(body) {
+        Ok(request) => {
+            about.operation = counted_as(&request.operation);
+            about.trace = request.trace;
+            carry_out(shared, arrival, request, out).await
         }
-        frame::encode(&mut out.borrow_mut(), Kind::Failure, arrival.id, |into| {
-            failure.0.encode(into)
-        });
+        Err(error) => Err(ApiError::serialization(error.to_string()).into()),
+    };
+    let Err(refusal) = outcome else {
+        return record(shared, about, None);
+    };
+    let (mut failure, name) = failure_of(refusal);
+    record(shared, about, Some((name, &failure)));
+    let out = &mut out.borrow_mut();
+    if frame::try_encode(out, Kind::Failure, arrival.id, |into| failure.encode(into)).is_err() {
+        // A request of 16 MB can be told at greater length what is wrong with it. Name and message always fit.
+        failure.json = Vec::new();
+        frame::encode(out, Kind::Failure, arrival.id, |into| failure.encode(into));
     }
+}
+
+/// Counts an answer, and logs it where that is wanted.
+fn record<R: Runtime>(shared: &Shared<R>, about: About, failure: Option<(&'static str, &Failure)>) {
+    let latency = shared.runtime.now().since(about.arrival.received);
+    shared.metrics.record(Protocol::Native, about.operation, latency);
+    if let Some((name, failure)) = failure {
+        shared
+            .metrics
+            .record_error(Protocol::Native, about.operation, name);
+        if failure.status >= 500 {
+            log(shared, Level::Warn, "request failed", about, latency, failure);
+        }
+    }
+    if shared.logger.is_enabled(Level::Debug) {
+        match failure {
+            Some((_, failure)) => log(shared, Level::Debug, "request", about, latency, failure),
+            None => log(shared, Level::Debug, "request", about, latency, &"OK"),
+        }
+    }
+}
+
+#[cold]
+fn log<R: Runtime>(
+    shared: &Shared<R>,
+    level: Level,
+    message: &str,
+    about: About,
+    latency: Duration,
+    result: &dyn std::fmt::Display,
+) {
+    let trace = format!("{:032x}", u128::from_be_bytes(about.trace));
+    let fields: [(&'static str, &dyn std::fmt::Display); 5] = [
+        ("request_id", &about.arrival.id),
+        ("trace_id", &trace),
+        ("operation", &about.operation.name()),
+        ("latency_us", &latency.as_micros()),
+        ("result", result),
+    ];
+    shared
+        .logger
+        .log(level, shared.runtime.unix_ms(), message, &fields);
 }
 
 async fn carry_out<R: Runtime>(
@@ -124,25 +186,23 @@ async fn carry_out<R: Runtime>(
         return Err(Refusal::Late);
     }
     let respond = |write: &dyn Fn(&mut Vec<u8>)| {
-        frame::encode(&mut out.borrow_mut(), Kind::Response, arrival.id, |into| {
+        frame::try_encode(&mut out.borrow_mut(), Kind::Response, arrival.id, |into| {
             write(into)
-        });
+        })
     };
     match request.operation {
-        Operation::Ping => respond(&|into| response::encode_head(into, 0)),
+        Operation::Ping => respond(&|into| response::encode_head(into, 0))?,
         Operation::OpenTable { name } => {
             let table = describe(&*service.table(name)?);
-            respond(&|into| response::encode_table(into, &table));
+            respond(&|into| response::encode_table(into, &table))?;
         }
         Operation::Json { name, body } => {
             let mut answer = Vec::new();
-            service.call(name, body, &mut answer).await?;
-            if answer.len() + 4 > frame::BODY_BYTES_MAX {
-                return Err(
-                    ApiError::internal("the answer does not fit a frame; ask for less at once").into(),
-                );
-            }
-            respond(&|into| response::encode_json(into, &answer));
+            service
+                .call(name, body, &mut answer)
+                .await
+                .map_err(Refusal::Json)?;
+            respond(&|into| response::encode_json(into, &answer))?;
         }
         Operation::Get { consistent, key } => {
             let table = table_of(service, &request)?;
@@ -157,7 +217,7 @@ async fn carry_out<R: Runtime>(
             let capacity = Capacity::of_write(written.old_item_bytes.unwrap_or(0), bytes).tenths();
             respond(&|into| {
                 response::encode_item(into, capacity, written.old.as_ref().map(ItemHandle::bytes))
-            });
+            })?;
         }
         Operation::Delete { return_old, key } => {
             let table = table_of(service, &request)?;
@@ -166,7 +226,7 @@ async fn carry_out<R: Runtime>(
             let capacity = Capacity::of_write(written.old_item_bytes.unwrap_or(0), 0).tenths();
             respond(&|into| {
                 response::encode_item(into, capacity, written.old.as_ref().map(ItemHandle::bytes))
-            });
+            })?;
         }
         Operation::BatchGet { consistent, ref keys } => {
             let table = table_of(service, &request)?;
@@ -178,12 +238,12 @@ async fn carry_out<R: Runtime>(
                     None => BatchGetStatus::Unprocessed,
                 });
                 response::encode_batch_get(into, capacity, statuses);
-            });
+            })?;
         }
         Operation::BatchWrite { ref writes } => {
             let table = table_of(service, &request)?;
             let (capacity, done) = batch_write(service, &table, writes).await?;
-            respond(&|into| response::encode_batch_write(into, capacity, &done));
+            respond(&|into| response::encode_batch_write(into, capacity, &done))?;
         }
         Operation::Query {
             consistent,
@@ -247,9 +307,11 @@ async fn batch_get<R: Runtime>(
     let mut bytes = 0;
     let mut capacity = 0;
     let mut items = Vec::with_capacity(keys.len());
+    let (mut processed, mut refused) = (0, None);
     for got in join_all(keys.iter().map(|key| service.get(table, key))).await {
         items.push(match got {
             Ok(item) => {
+                processed += 1;
                 let size = item.as_ref().map_or(0, |item| item.bytes().len());
                 let fits = bytes + size <= BATCH_GET_BYTES_MAX;
                 if fits {
@@ -259,11 +321,17 @@ async fn batch_get<R: Runtime>(
                 }
                 fits.then_some(item)
             }
-            Err(error) if error.kind == THROUGHPUT_EXCEEDED => None,
+            Err(error) if error.is_passing() => {
+                refused = Some(error);
+                None
+            }
             Err(error) => return Err(error.into()),
         });
     }
-    Ok((capacity, items))
+    match (processed, refused) {
+        (0, Some(error)) => Err(error.into()),
+        _ => Ok((capacity, items)),
+    }
 }
 
 async fn batch_write<R: Runtime>(
@@ -297,17 +365,24 @@ async fn batch_write<R: Runtime>(
     };
     let mut capacity = 0;
     let mut done = Vec::with_capacity(checked.len());
+    let mut refused = None;
     for outcome in join_all(checked.into_iter().map(write)).await {
         done.push(match outcome {
             Ok(consumed) => {
                 capacity += consumed.tenths();
                 true
             }
-            Err(error) if error.kind == THROUGHPUT_EXCEEDED => false,
+            Err(error) if error.is_passing() => {
+                refused = Some(error);
+                false
+            }
             Err(error) => return Err(error.into()),
         });
     }
-    Ok((capacity, done))
+    match refused {
+        Some(error) if !done.contains(&true) => Err(error.into()),
+        _ => Ok((capacity, done)),
+    }
 }
 
 fn write_got(out: &mut Vec<u8>, id: u64, item: Option<&ItemHandle>, consistent: bool) {
@@ -332,9 +407,9 @@ fn write_page(
         None => Vec::new(),
     };
     let items = page.items.iter().map(ItemHandle::bytes);
-    frame::encode(&mut out.borrow_mut(), Kind::Response, id, |into| {
+    frame::try_encode(&mut out.borrow_mut(), Kind::Response, id, |into| {
         response::encode_page(into, capacity, scanned, items, &cursor);
-    });
+    })?;
     Ok(())
 }
 
@@ -377,6 +452,7 @@ fn item_to_put(table: &Table, archived: &[u8]) -> Result<(PrimaryKey, ItemBytes)
     if item.view().size_bytes() > ITEM_BYTES_MAX {
         return Err(ApiError::validation("Item size has exceeded the maximum allowed size").into());
     }
+    check_archive(archived)?;
     Ok((table.key_of_item_view(item.view())?, item))
 }
 
@@ -452,7 +528,7 @@ fn cursor_key(table: &Table, cursor: &[u8]) -> Result<Option<PrimaryKey>, Refusa
 }
 
 /// The failure that the client sees, and its name for the metrics.
-fn failure_of(refusal: Refusal) -> (Failure, Option<&'static str>) {
+fn failure_of(refusal: Refusal) -> (Failure, &'static str) {
     let failure = |status, retry, name: &'static str, message: String, epoch| {
         (
             Failure {
@@ -461,9 +537,18 @@ fn failure_of(refusal: Refusal) -> (Failure, Option<&'static str>) {
                 name: name.to_owned(),
                 message,
                 epoch,
+                json: Vec::new(),
             },
-            Some(name),
+            name,
         )
+    };
+    let of_error = |error: ApiError| {
+        let retry = match error.kind {
+            INTERNAL => Retry::Unknown,
+            _ if error.is_passing() => Retry::Later,
+            _ => Retry::Never,
+        };
+        failure(error.status, retry, error.name(), error.message, 0)
     };
     match refusal {
         Refusal::Moved(epoch) => {
@@ -475,13 +560,12 @@ fn failure_of(refusal: Refusal) -> (Failure, Option<&'static str>) {
                 "the time that the client would wait was over before the request could begin".to_owned();
             failure(400, Retry::Never, "RequestTimeout", message, 0)
         }
-        Refusal::Api(error) => {
-            let retry = match error.kind {
-                THROUGHPUT_EXCEEDED | UNAVAILABLE | LIMIT_EXCEEDED => Retry::Later,
-                INTERNAL => Retry::Unknown,
-                _ => Retry::Never,
-            };
-            failure(error.status, retry, error.name(), error.message, 0)
+        Refusal::Api(error) => of_error(error),
+        Refusal::Json(error) => {
+            let mut json = Vec::new();
+            error.write_json(&mut json);
+            let (failure, name) = of_error(error);
+            (Failure { json, ..failure }, name)
         }
     }
 }

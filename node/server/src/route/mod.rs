@@ -218,6 +218,7 @@ impl<R: Runtime> Router<R> {
             count: done.count,
             scanned_count: done.scanned_count,
             scanned_bytes: done.scanned_bytes,
+            answer_bytes: done.answer_bytes,
             last: done.last.map(ItemHandle::from_copy),
         })
     }

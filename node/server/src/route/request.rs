@@ -69,6 +69,8 @@ pub(crate) struct PageRequest {
     pub items_max: u64,
     /// Stop after the item that reaches this sum of sizes.
     pub bytes_max: u64,
+    /// Stop after the item that reaches this sum of [`answer_bytes`].
+    pub answer_bytes_max: usize,
     /// Items to leave out; they count as looked at.
     pub filter: Option<Filter>,
     /// Count the items, do not give them out.
@@ -86,8 +88,16 @@ pub(crate) struct PageDone<T> {
     pub scanned_count: u64,
     /// Their DynamoDB sizes summed.
     pub scanned_bytes: u64,
+    /// [`answer_bytes`] of `items` summed.
+    pub answer_bytes: usize,
     /// The last item looked at, when a limit ended the page; none when the range is exhausted.
     pub last: Option<T>,
+}
+
+/// What an item takes in the memory of those who answer with it, and in a native frame. It is not bounded by the item's
+/// DynamoDB size: `{"SS":[""]}` counts as 1 byte and is archived in 14.
+pub(crate) fn answer_bytes(archived: &[u8]) -> usize {
+    4 + archived.len()
 }
 
 /// A request of another shard. The slot of the reply is reserved with the request, so replies never wait.
@@ -185,6 +195,7 @@ pub(crate) async fn page<R: Runtime, T>(
         count: 0,
         scanned_count: 0,
         scanned_bytes: 0,
+        answer_bytes: 0,
         last: None,
     };
     let filter = page.filter.as_ref().map(Filter::bound);
@@ -196,10 +207,15 @@ pub(crate) async fn page<R: Runtime, T>(
             Some(filter) => filter.matches(Some(stored_view(&stored))),
             None => true,
         };
-        let full = done.scanned_count >= page.items_max || done.scanned_bytes >= page.bytes_max;
         if passes {
             done.count += 1;
+            if !page.count_only {
+                done.answer_bytes += answer_bytes(&stored);
+            }
         }
+        let full = done.scanned_count >= page.items_max
+            || done.scanned_bytes >= page.bytes_max
+            || done.answer_bytes >= page.answer_bytes_max;
         match (passes && !page.count_only, full) {
             (true, true) => {
                 done.last = Some(form(stored.clone()));
