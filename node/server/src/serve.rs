@@ -315,6 +315,7 @@ impl Fronts {
             plan.credentials.clone(),
             Rc::clone(&metrics),
             plan.logger.clone(),
+            plan.limits.large_bodies_bytes,
         );
         let (counted_http, counted_native) = (http.clone(), native.clone());
         // The inbox outlives the shard by as long as the collector does; it must not keep the shard.

@@ -4,6 +4,10 @@
 //!   answered by the reader itself. Whatever has been answered when the sender is free leaves in one send.
 //! - At most [`WINDOW`] requests of a connection are in work, and at most [`OUTPUT_BYTES_MAX`] of answers wait to be
 //!   sent, plus one answer for each request in work: beyond that the reader stops, and TCP slows the client down.
+//! - Of the bodies in work a connection has [`OWN_BYTES_MAX`] bytes free of charge. The others, and each frame larger than
+//!   that before it is received, take their bytes from what the shard has for them; when there are none the reader waits.
+//! - Time limits cost a request nothing: once a second a watchdog counts up what each connection waits for, and whoever gets
+//!   on begins at 0 again.
 //! - Bytes that are no frame end the connection, because where the next frame begins is unknown. A frame whose body
 //!   cannot be read is answered with a failure.
 
@@ -15,7 +19,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cairn_runtime::sync::{Gate, timeout};
+use cairn_protocol::frame::{BODY_BYTES_MAX, HEAD_BYTES};
+use cairn_runtime::sync::{Gate, Semaphore, timeout};
 use cairn_runtime::{Listener, Queue, Runtime};
 use futures_util::future::{Either, select};
 
@@ -34,6 +39,18 @@ const OUTPUT_BYTES_MAX: usize = 1 << 20;
 const CONNECTIONS_MAX: usize = 10_000;
 /// A handshake takes no longer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Largest frame of a handshake; the longest part of one is the access key's id.
+const HANDSHAKE_BYTES_MAX: usize = 1024;
+/// Bytes of bodies in work that a connection is not charged for.
+const OWN_BYTES_MAX: usize = 64 * 1024;
+/// How often the watchdog looks.
+const WATCHDOG_PERIOD: Duration = Duration::from_secs(1);
+/// Watchdog periods in which a client takes answers, or sends a frame but for one period per 64 KiB of it.
+const SEND_PERIODS_MAX: u32 = 60;
+const RECEIVE_PERIODS_MAX: u32 = 30;
+/// Watchdog periods of a connection without a request: long, for a client only learns that its connection is gone when it
+/// sends the next one.
+const IDLE_PERIODS_MAX: u32 = 15 * 60;
 /// How long draining waits for requests in work.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
@@ -57,6 +74,8 @@ struct Shared<R: Runtime> {
     credentials: Option<Credentials>,
     metrics: Rc<Metrics>,
     logger: Logger,
+    /// Bytes for bodies.
+    bodies: Semaphore,
     /// Open connections; closed when the server drains.
     gate: Gate,
     sessions: RefCell<BTreeMap<u64, Rc<Session<R>>>>,
@@ -73,13 +92,15 @@ impl<R: Runtime> Shared<R> {
 }
 
 impl<R: Runtime> Server<R> {
-    /// A server that listens nowhere yet.
+    /// A server that listens nowhere yet. `bodies_bytes` is what bodies may take beyond what each connection has of its own; one
+    /// of the largest always fits.
     pub fn new(
         runtime: R,
         service: Service<R>,
         credentials: Option<Credentials>,
         metrics: Rc<Metrics>,
         logger: Logger,
+        bodies_bytes: usize,
     ) -> Server<R> {
         let shared = Shared {
             runtime,
@@ -87,6 +108,7 @@ impl<R: Runtime> Server<R> {
             credentials,
             metrics,
             logger,
+            bodies: Semaphore::new(bodies_bytes.max(HEAD_BYTES + BODY_BYTES_MAX)),
             gate: Gate::new(),
             sessions: RefCell::default(),
             next: Cell::new(0),
@@ -107,6 +129,10 @@ impl<R: Runtime> Server<R> {
     /// # Errors
     /// The listener's.
     pub async fn serve(&self, listener: R::Listener) -> std::io::Result<()> {
+        let shared = Rc::clone(&self.shared);
+        self.shared
+            .runtime
+            .spawn(Queue::Foreground, async move { watch(&shared).await });
         let mut closed = std::pin::pin!(self.shared.gate.closed());
         loop {
             let accept = std::pin::pin!(listener.accept());
@@ -164,6 +190,19 @@ impl<R: Runtime> Server<R> {
                 session.shutdown();
             }
             left.await;
+        }
+    }
+}
+
+/// The watchdog: ends with the server's last connection once it drains.
+async fn watch<R: Runtime>(shared: &Shared<R>) {
+    while !shared.gate.is_closed() || !shared.sessions.borrow().is_empty() {
+        shared.runtime.sleep(WATCHDOG_PERIOD).await;
+        for session in shared.sessions.borrow().values() {
+            if session.is_late() {
+                session.shutdown();
+                shared.count(|stats| stats.timed_out += 1);
+            }
         }
     }
 }

@@ -9,10 +9,13 @@ use cairn_protocol::handshake::{
     Challenge, Hello, PROOF_BYTES, Proof, Refused, Transcript, WELCOME_TABLES_MAX, Welcome, proofs_match,
 };
 use cairn_protocol::wire::WireError;
-use cairn_runtime::sync::{Notify, timeout};
+use cairn_runtime::sync::{Notify, Permit, timeout};
 use cairn_runtime::{Connection, Moment, Queue, Runtime};
 
-use super::{HANDSHAKE_MAX, OUTPUT_BYTES_MAX, Shared, WINDOW, execute};
+use super::{
+    HANDSHAKE_BYTES_MAX, HANDSHAKE_MAX, IDLE_PERIODS_MAX, OUTPUT_BYTES_MAX, OWN_BYTES_MAX,
+    RECEIVE_PERIODS_MAX, SEND_PERIODS_MAX, Shared, WINDOW, execute,
+};
 
 /// Buffers that grew beyond this are given back when everything in them is done.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
@@ -22,6 +25,14 @@ pub(super) struct Session<R: Runtime> {
     connection: R::Connection,
     output: RefCell<Vec<u8>>,
     in_work: Cell<u32>,
+    /// Bytes of bodies in work that nobody was charged for.
+    own_bytes: Cell<usize>,
+    reading: Cell<Reading>,
+    /// Watchdog periods since the reader got on.
+    read_periods: Cell<u32>,
+    sending: Cell<bool>,
+    /// Watchdog periods since the sender got on.
+    send_periods: Cell<u32>,
     /// Told when a request has been answered or answers have left.
     room: Notify,
     /// Told when there is something to send, or the end has come.
@@ -29,6 +40,33 @@ pub(super) struct Session<R: Runtime> {
     ended: Cell<bool>,
     /// No further request is begun.
     finishing: Cell<bool>,
+}
+
+/// What the reader waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Nothing that the client does.
+    Elsewhere,
+    /// The next frame.
+    Idle,
+    /// The rest of a frame of which so many bytes are there.
+    Frame(usize),
+}
+
+/// What holds the place of a body in work until it is dropped.
+enum Charge<R: Runtime> {
+    /// Of the connection's own bytes.
+    Own(Rc<Session<R>>, usize),
+    /// Of the shard's.
+    Shared(#[expect(dead_code, reason = "held, not looked at")] Permit),
+}
+
+impl<R: Runtime> Drop for Charge<R> {
+    fn drop(&mut self) {
+        if let Charge::Own(session, bytes) = self {
+            session.own_bytes.set(session.own_bytes.get() - *bytes);
+        }
+    }
 }
 
 /// Why the client is sent away: the error's name and what was wrong.
@@ -61,6 +99,11 @@ impl<R: Runtime> Session<R> {
             connection,
             output: RefCell::default(),
             in_work: Cell::new(0),
+            own_bytes: Cell::new(0),
+            reading: Cell::new(Reading::Elsewhere),
+            read_periods: Cell::new(0),
+            sending: Cell::new(false),
+            send_periods: Cell::new(0),
             room: Notify::new(),
             kicked: Notify::new(),
             ended: Cell::new(false),
@@ -72,8 +115,35 @@ impl<R: Runtime> Session<R> {
         self.connection.peer().to_string()
     }
 
+    /// Ends the connection whatever is in work.
     pub(super) fn shutdown(&self) {
+        self.ended.set(true);
         self.connection.shutdown();
+        self.kicked.notify_one();
+        self.room.notify_one();
+    }
+
+    /// Counts one period of the watchdog; whether the client has taken too many of them.
+    pub(super) fn is_late(&self) -> bool {
+        let sends = self.send_periods.get() + 1;
+        let reads = self.read_periods.get() + 1;
+        self.send_periods.set(sends);
+        self.read_periods.set(reads);
+        if self.ended.get() {
+            return false;
+        }
+        let late_sending = self.sending.get() && sends > SEND_PERIODS_MAX;
+        let late_reading = match self.reading.get() {
+            Reading::Elsewhere => false,
+            Reading::Idle => reads > IDLE_PERIODS_MAX && self.in_work.get() == 0 && !self.sending.get(),
+            Reading::Frame(bytes) => reads as usize > RECEIVE_PERIODS_MAX as usize + bytes / (64 * 1024),
+        };
+        late_sending || late_reading
+    }
+
+    fn now_reading(&self, reading: Reading) {
+        self.reading.set(reading);
+        self.read_periods.set(0);
     }
 
     /// Ends the connection as soon as nothing is in work.
@@ -107,6 +177,9 @@ impl<R: Runtime> Session<R> {
         }
         // What is in work was accepted: it is answered, if the client still listens.
         self.finish();
+        while !self.ended.get() {
+            self.room.notified().await;
+        }
         outcome.map_err(|dismissal| dismissal.message)
     }
 
@@ -187,6 +260,9 @@ impl<R: Runtime> Session<R> {
         accept: impl Fn(&[u8]) -> Result<T, Dismissal>,
     ) -> Result<Option<T>, Dismissal> {
         loop {
+            if frame::announced(input).is_some_and(|bytes| bytes > HANDSHAKE_BYTES_MAX) {
+                return Err(Dismissal::malformed("a frame of the handshake is too long"));
+            }
             if let Some((frame, taken)) = frame::decode(input).map_err(Dismissal::malformed)? {
                 if frame.kind != kind {
                     let message = format!("{kind:?} was due, {:?} came", frame.kind);
@@ -204,8 +280,11 @@ impl<R: Runtime> Session<R> {
     }
 
     async fn serve(self: &Rc<Session<R>>, input: &mut Vec<u8>) -> Result<(), Dismissal> {
+        // What the frame that is being received has been charged for.
+        let mut reserved = None;
         loop {
             let received = self.shared.runtime.now();
+            let before = self.reading.replace(Reading::Elsewhere);
             let mut taken = 0;
             loop {
                 while self.is_full() {
@@ -218,16 +297,28 @@ impl<R: Runtime> Session<R> {
                 match frame::decode(&input[taken..]).map_err(Dismissal::malformed)? {
                     None => break,
                     Some((frame, bytes)) => {
-                        self.begin(&frame, received)?;
+                        self.begin(&frame, received, reserved.take()).await?;
                         taken += bytes;
                     }
                 }
             }
             input.drain(..taken);
-            if input.is_empty() && input.capacity() > BUFFER_BYTES_KEPT {
-                *input = Vec::new();
+            if input.len() < BUFFER_BYTES_KEPT && input.capacity() > BUFFER_BYTES_KEPT {
+                input.shrink_to(0);
             }
             self.kicked.notify_one();
+            let announced = frame::announced(input).unwrap_or(0);
+            if announced > OWN_BYTES_MAX && reserved.is_none() {
+                reserved = Some(self.shared.bodies.acquire(announced).await);
+                input.reserve(announced - input.len());
+                self.now_reading(Reading::Frame(input.len()));
+            } else if input.is_empty() {
+                self.now_reading(Reading::Idle);
+            } else if taken == 0 && matches!(before, Reading::Frame(_)) {
+                self.reading.set(Reading::Frame(input.len()));
+            } else {
+                self.now_reading(Reading::Frame(input.len()));
+            }
             match self.connection.receive(input).await {
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(_) => {}
@@ -240,7 +331,26 @@ impl<R: Runtime> Session<R> {
         full && !self.ended.get()
     }
 
-    fn begin(self: &Rc<Session<R>>, frame: &Frame<'_>, received: Moment) -> Result<(), Dismissal> {
+    /// A place for a body; waits until there is one.
+    async fn charge(self: &Rc<Session<R>>, bytes: usize) -> Charge<R> {
+        let own = self.own_bytes.get() + bytes;
+        if own <= OWN_BYTES_MAX {
+            self.own_bytes.set(own);
+            return Charge::Own(Rc::clone(self), bytes);
+        }
+        if let Some(permit) = self.shared.bodies.try_acquire(bytes) {
+            return Charge::Shared(permit);
+        }
+        self.kicked.notify_one();
+        Charge::Shared(self.shared.bodies.acquire(bytes).await)
+    }
+
+    async fn begin(
+        self: &Rc<Session<R>>,
+        frame: &Frame<'_>,
+        received: Moment,
+        reserved: Option<Permit>,
+    ) -> Result<(), Dismissal> {
         if frame.kind != Kind::Request {
             let message = format!("{:?} came where a request was due", frame.kind);
             return Err(Dismissal::malformed(message));
@@ -252,10 +362,15 @@ impl<R: Runtime> Session<R> {
         if execute::at_once(&self.shared, arrival, frame.body, &mut self.output.borrow_mut()) {
             return Ok(());
         }
+        let charge = match reserved {
+            Some(permit) => Charge::Shared(permit),
+            None => self.charge(frame.body.len()).await,
+        };
         self.in_work.set(self.in_work.get() + 1);
         let (session, body) = (Rc::clone(self), frame.body.to_vec());
         self.shared.runtime.spawn(Queue::Foreground, async move {
             execute::execute(&session.shared, arrival, &body, &session.output).await;
+            drop((body, charge));
             session.in_work.set(session.in_work.get() - 1);
             session.kicked.notify_one();
             session.room.notify_one();
@@ -264,12 +379,15 @@ impl<R: Runtime> Session<R> {
     }
 
     async fn send_loop(&self) {
-        loop {
+        while !self.ended.get() {
             let bytes = std::mem::take(&mut *self.output.borrow_mut());
             if !bytes.is_empty() {
+                self.send_periods.set(0);
+                self.sending.set(true);
                 let Ok(mut spare) = self.connection.send(bytes).await else {
                     break;
                 };
+                self.sending.set(false);
                 if spare.capacity() > BUFFER_BYTES_KEPT {
                     spare = Vec::new();
                 }
