@@ -66,8 +66,8 @@ impl Native {
         )
         .await?;
         let welcome = Welcome::decode(&body).map_err(|error| invalid(error.to_string()))?;
+        // Whatever the node says it requires: an impostor would say that it requires nothing.
         if let Some(secret) = secret
-            && challenge.proof_required
             && !proofs_match(&transcript.node_proof(secret), &welcome.proof)
         {
             return Err(invalid("the node does not know the secret"));

@@ -96,6 +96,9 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// The request is longer than a frame; nothing was sent.
+    #[error("the request cannot be sent: {0}")]
+    TooLong(String),
     /// A read did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -142,9 +145,12 @@ struct Shared {
     seed: String,
     options: Options,
     /// One connection for each address, opened on demand.
-    connections: tokio::sync::Mutex<BTreeMap<String, Connection>>,
+    connections: Mutex<BTreeMap<String, Arc<Place>>>,
     tables: Mutex<BTreeMap<String, Arc<Table>>>,
 }
+
+/// Where the connection to an address is kept; locked while one is opened, so that all who want it share it.
+type Place = tokio::sync::Mutex<Option<Connection>>;
 
 /// First pause before a retry; it doubles up to [`BACKOFF_MAX`], with jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -160,7 +166,7 @@ impl Client {
         let shared = Shared {
             seed: address.to_owned(),
             options,
-            connections: tokio::sync::Mutex::default(),
+            connections: Mutex::default(),
             tables: Mutex::default(),
         };
         let client = Client {
@@ -343,6 +349,12 @@ impl Client {
         let address = self.address_of(table, partition);
         let outcome = self.send(&address, Some(table), partition, &operation).await;
         if let Err(Error::Failed(failure)) = &outcome
+            && failure.name == "ResourceNotFoundException"
+        {
+            // The table is gone; another may have its name by now, which the next who asks for it learns.
+            self.tables().retain(|_, known| known.id != table.id);
+        }
+        if let Err(Error::Failed(failure)) = &outcome
             && failure.retry == Retry::Remap
         {
             let newer = self.describe(&table.name).await?;
@@ -373,13 +385,7 @@ impl Client {
     ) -> Result<Vec<u8>, Error> {
         let options = &self.shared.options;
         let deadline = Instant::now() + options.request_timeout;
-        let repeatable = !matches!(
-            operation,
-            Operation::Put { .. }
-                | Operation::Delete { .. }
-                | Operation::BatchWrite { .. }
-                | Operation::Json { .. }
-        );
+        let repeatable = is_repeatable(operation);
         let mut pause = BACKOFF_MIN;
         let mut attempt = 0;
         loop {
@@ -391,7 +397,9 @@ impl Client {
                 }
                 Err(Error::Unreachable { .. }) => true,
                 Err(Error::Unknown { .. }) => repeatable,
-                Err(Error::Refused { .. } | Error::Timeout(_) | Error::Protocol(_)) => false,
+                Err(Error::Refused { .. } | Error::Timeout(_) | Error::TooLong(_) | Error::Protocol(_)) => {
+                    false
+                }
             };
             attempt += 1;
             if !again || attempt > options.retries_max || Instant::now() + pause >= deadline {
@@ -410,10 +418,13 @@ impl Client {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, Error> {
-        let timed_out = || Error::Timeout(self.shared.options.request_timeout);
+        let request_timeout = self.shared.options.request_timeout;
         let connection = timeout_at(deadline, self.connection(address))
             .await
-            .map_err(|_| timed_out())??;
+            .map_err(|_| Error::Unreachable {
+                address: address.to_owned(),
+                reason: format!("no connection within {request_timeout:?}"),
+            })??;
         let left = deadline.saturating_duration_since(Instant::now());
         let request = Request {
             budget_us: u32::try_from(left.as_micros()).unwrap_or(u32::MAX).max(1),
@@ -439,25 +450,36 @@ impl Client {
                 reason: reason.to_string(),
             }),
             Ok(Err(Lost::Sent(reason))) => Err(unknown(&reason)),
-            Err(_) => match operation {
-                Operation::Put { .. } | Operation::Delete { .. } | Operation::BatchWrite { .. } => {
-                    Err(unknown("it took longer than the request timeout"))
-                }
-                _ => Err(timed_out()),
-            },
+            Ok(Err(Lost::TooLong(reason))) => Err(Error::TooLong(reason.to_string())),
+            Err(_) if is_repeatable(operation) => Err(Error::Timeout(request_timeout)),
+            Err(_) => Err(unknown("it took longer than the request timeout")),
         }
     }
 
     async fn connection(&self, address: &str) -> Result<Connection, Error> {
-        let mut connections = self.shared.connections.lock().await;
-        if let Some(connection) = connections.get(address).filter(|connection| connection.is_open()) {
+        let place = self.place(address);
+        let mut place = place.lock().await;
+        if let Some(connection) = place.as_ref().filter(|connection| connection.is_open()) {
             return Ok(connection.clone());
         }
-        connections.remove(address);
+        *place = None;
         let (connection, welcome) = connection::open(address, &self.shared.options).await?;
-        connections.insert(address.to_owned(), connection.clone());
+        *place = Some(connection.clone());
         self.learn(welcome);
         Ok(connection)
+    }
+
+    fn place(&self, address: &str) -> Arc<Place> {
+        // A panic elsewhere cannot leave a map half changed: places are only added.
+        let mut connections = self
+            .shared
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match connections.get(address) {
+            Some(place) => place.clone(),
+            None => connections.entry(address.to_owned()).or_default().clone(),
+        }
     }
 
     fn learn(&self, welcome: Welcome) {
@@ -479,6 +501,17 @@ pub struct QueryPage<'a> {
     pub limit: u32,
     /// Where the page before ended; empty at the start.
     pub cursor: &'a [u8],
+}
+
+/// Whether carrying it out twice is as good as once.
+fn is_repeatable(operation: &Operation<'_>) -> bool {
+    !matches!(
+        operation,
+        Operation::Put { .. }
+            | Operation::Delete { .. }
+            | Operation::BatchWrite { .. }
+            | Operation::Json { .. }
+    )
 }
 
 fn items_page(body: &[u8]) -> Result<ItemsPage, Error> {

@@ -40,6 +40,8 @@ pub(super) enum Lost {
     Unsent(Arc<str>),
     /// The request may have been carried out.
     Sent(Arc<str>),
+    /// The request does not fit a frame.
+    TooLong(Arc<str>),
 }
 
 type Waiter = oneshot::Sender<Result<Reply, Lost>>;
@@ -60,6 +62,7 @@ pub(super) struct Connection {
 
 #[derive(Default)]
 struct State {
+    /// Set under the lock of `waiting`: what is registered there before may have left, nothing leaves after.
     closed: AtomicBool,
     next_id: std::sync::atomic::AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiter>>,
@@ -71,10 +74,18 @@ impl State {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Acquire)
+    }
+
     fn close(&self, reason: &str) {
-        self.closed.store(true, Ordering::Release);
+        let waiting = {
+            let mut waiting = self.waiting();
+            self.closed.store(true, Ordering::Release);
+            std::mem::take(&mut *waiting)
+        };
         let reason: Arc<str> = reason.into();
-        for (_, waiter) in std::mem::take(&mut *self.waiting()) {
+        for (_, waiter) in waiting {
             // A caller that gave up does not listen any more.
             let _ = waiter.send(Err(Lost::Sent(reason.clone())));
         }
@@ -83,7 +94,7 @@ impl State {
 
 impl Connection {
     pub(super) fn is_open(&self) -> bool {
-        !self.state.closed.load(Ordering::Acquire)
+        self.state.is_open()
     }
 
     /// Sends a request and waits for its answer.
@@ -92,7 +103,9 @@ impl Connection {
         let _in_window = self.window.acquire().await.map_err(|_| unsent())?;
         let id = self.state.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut frame = Vec::with_capacity(256);
-        frame::encode(&mut frame, Kind::Request, id, |into| request.encode(into));
+        if let Err(error) = frame::try_encode(&mut frame, Kind::Request, id, |into| request.encode(into)) {
+            return Err(Lost::TooLong(error.to_string().into()));
+        }
         let (waiter, reply) = oneshot::channel();
         self.outgoing
             .send(Outgoing { frame, id, waiter })
@@ -179,8 +192,8 @@ async fn connect(address: &str, options: &Options) -> Result<(Connection, Welcom
         Welcome::decode(body)
     })
     .await?;
+    // Whatever the node says it requires: an impostor would say that it requires nothing.
     if let Some(secret) = secret
-        && challenge.proof_required
         && !proofs_match(&transcript.node_proof(secret), &welcome.proof)
     {
         return Err(Handshake::Protocol(
@@ -247,6 +260,10 @@ async fn write_loop(mut to: OwnedWriteHalf, mut requests: mpsc::Receiver<Outgoin
         let mut next = Some(first);
         {
             let mut waiting = state.waiting();
+            if !state.is_open() {
+                // Nothing of this batch leaves, nor of what waits behind it: whose waiter is dropped is told so.
+                return;
+            }
             while let Some(request) = next {
                 bytes.extend_from_slice(&request.frame);
                 waiting.insert(request.id, request.waiter);
@@ -256,11 +273,6 @@ async fn write_loop(mut to: OwnedWriteHalf, mut requests: mpsc::Receiver<Outgoin
                     None
                 };
             }
-        }
-        // Closed between the check by the caller and now: nothing of this batch has left.
-        if state.closed.load(Ordering::Acquire) {
-            state.close("the connection was closed");
-            return;
         }
         if let Err(error) = to.write_all(&bytes).await {
             state.close(&error.to_string());
@@ -321,5 +333,37 @@ fn deliver(frame: &frame::Frame<'_>, state: &State) -> Result<(), String> {
             "an answer to request {}, which nobody waits for",
             frame.request_id
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_after_the_end_has_not_been_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (_from, to) = TcpStream::connect(address)
+            .await
+            .expect("it listens")
+            .into_split();
+        let state = Arc::new(State::default());
+        let (outgoing, requests) = mpsc::channel(4);
+        let mut replies = Vec::new();
+        for id in [1, 2] {
+            let (waiter, reply) = oneshot::channel();
+            let frame = vec![0];
+            outgoing.send(Outgoing { frame, id, waiter }).await.expect("room");
+            replies.push(reply);
+        }
+        state.close("the node closed the connection");
+        write_loop(to, requests, state).await;
+        for reply in replies {
+            // A waiter that is dropped is how `Connection::request` learns that its request never left.
+            assert!(reply.await.is_err());
+        }
     }
 }
