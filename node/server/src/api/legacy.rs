@@ -16,7 +16,7 @@ use cairn_item::{ItemError, Value};
 
 use super::ApiError;
 use super::constraints::Constraints;
-use super::decode;
+use super::decode::{self, Unsupported};
 use super::expressions::Style;
 use super::key_condition::{self, Written};
 use crate::route::{Condition, Operands, UpdateParts};
@@ -46,6 +46,8 @@ pub(super) struct Legacy {
     expected: Vec<WrittenExpected>,
     updates: Vec<WrittenUpdate>,
     conditional: Option<String>,
+    /// The first member within the parameters that is not supported.
+    unsupported: Unsupported,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +70,10 @@ impl Legacy {
         !self.given.contains(&true)
     }
 
+    pub(super) fn take_unsupported(&mut self) -> Unsupported {
+        std::mem::take(&mut self.unsupported)
+    }
+
     /// Each with whether it is there.
     pub(super) fn given(&self) -> [(&'static str, bool); NAMES.len()] {
         std::array::from_fn(|place| (NAMES[place], self.given[place]))
@@ -86,8 +92,8 @@ impl Legacy {
         reader: &mut Reader<'_>,
     ) -> Result<bool, ApiError> {
         match name {
-            "AttributeUpdates" if updates => self.updates = decode_updates(reader)?,
-            "Expected" => self.expected = decode_expected(reader)?,
+            "AttributeUpdates" if updates => self.updates = decode_updates(reader, &mut self.unsupported)?,
+            "Expected" => self.expected = decode_expected(reader, &mut self.unsupported)?,
             "ConditionalOperator" => self.conditional = Some(reader.string()?.into_owned()),
             _ => return Ok(false),
         }
@@ -119,7 +125,7 @@ impl Legacy {
     ) -> Result<bool, ApiError> {
         if name == filter {
             let mut written = None;
-            key_condition::decode(reader, &mut decode::Unsupported::default(), &mut written)?;
+            key_condition::decode(reader, &mut self.unsupported, &mut written)?;
             self.filter = written.unwrap_or_default();
         } else if name == "ConditionalOperator" {
             self.conditional = Some(reader.string()?.into_owned());
@@ -285,7 +291,10 @@ fn filter_condition(written: Written, style: Style) -> Result<FilterCondition, A
     })
 }
 
-fn decode_expected(reader: &mut Reader<'_>) -> Result<Vec<WrittenExpected>, ApiError> {
+fn decode_expected(
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+) -> Result<Vec<WrittenExpected>, ApiError> {
     let mut members = Vec::new();
     reader.begin_object()?;
     while let Some(attribute) = reader.next_key()? {
@@ -304,7 +313,7 @@ fn decode_expected(reader: &mut Reader<'_>) -> Result<Vec<WrittenExpected>, ApiE
                 written.condition.member(name, reader)
             }
         })?;
-        other.check()?;
+        unsupported.merge(other);
         members.push(written);
     }
     decode::keep_last(&mut members, |member: &WrittenExpected| {
@@ -313,7 +322,10 @@ fn decode_expected(reader: &mut Reader<'_>) -> Result<Vec<WrittenExpected>, ApiE
     Ok(members)
 }
 
-fn decode_updates(reader: &mut Reader<'_>) -> Result<Vec<WrittenUpdate>, ApiError> {
+fn decode_updates(
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+) -> Result<Vec<WrittenUpdate>, ApiError> {
     let mut members = Vec::new();
     reader.begin_object()?;
     while let Some(attribute) = reader.next_key()? {
@@ -332,7 +344,7 @@ fn decode_updates(reader: &mut Reader<'_>) -> Result<Vec<WrittenUpdate>, ApiErro
             }
             _ => Ok(false),
         })?;
-        other.check()?;
+        unsupported.merge(other);
         members.push(written);
     }
     decode::keep_last(&mut members, |member: &WrittenUpdate| &member.attribute);

@@ -31,6 +31,7 @@ pub(super) async fn query<R: Runtime>(
         _ => common.member(name, "QueryFilter", reader),
     })?;
     unsupported.merge(inner);
+    unsupported.merge(common.legacy.take_unsupported());
     check(&common, conditions.as_deref().unwrap_or_default())?;
     unsupported.check()?;
     let expressions = [

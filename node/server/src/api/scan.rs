@@ -223,11 +223,12 @@ pub(super) async fn scan<R: Runtime>(
 ) -> Result<(), ApiError> {
     let mut common = PageParameters::default();
     let (mut segment, mut total) = (None, None);
-    let unsupported = decode::members(body, |name, reader| match name {
+    let mut unsupported = decode::members(body, |name, reader| match name {
         "Segment" => decode::integer(reader, &mut segment),
         "TotalSegments" => decode::integer(reader, &mut total),
         _ => common.member(name, "ScanFilter", reader),
     })?;
+    unsupported.merge(common.legacy.take_unsupported());
     check(&common, segment, total)?;
     unsupported.check()?;
     let expressions = [

@@ -48,7 +48,7 @@ impl<'a> WriteItem<'a> {
         updates: bool,
     ) -> Result<(WriteItem<'a>, Unsupported), ApiError> {
         let mut request = WriteItem::default();
-        let unsupported = decode::members(body, |name, reader| match name {
+        let mut unsupported = decode::members(body, |name, reader| match name {
             "TableName" => decode::text(reader, &mut request.table),
             "ReturnValues" => decode::text(reader, &mut request.return_values),
             "ReturnConsumedCapacity" => decode::text(reader, &mut request.capacity),
@@ -60,6 +60,7 @@ impl<'a> WriteItem<'a> {
             _ => Ok(request.placeholders.member(name, reader)?
                 || request.legacy.write_member(name, updates, reader)?),
         })?;
+        unsupported.merge(request.legacy.take_unsupported());
         Ok((request, unsupported))
     }
 

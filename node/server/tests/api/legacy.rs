@@ -435,3 +435,31 @@ fn many_members_take_no_longer_than_they_are() {
         "One or more parameter values were invalid: AttributeUpdates has too many members, the maximum is 16384",
     );
 }
+
+#[test]
+fn members_of_conditions_that_nobody_knows_are_refused_by_name() {
+    let machine = Machine::new(70, 2);
+    machine.create("tab", &[("pk", "S")]);
+    let check = |operation: &str, request: &str| {
+        assert_eq!(
+            machine.call(operation, &format!(r#"{{"TableName":"tab",{request}}}"#)),
+            "400 ValidationException: The parameter Foo is not supported"
+        );
+    };
+    let condition = r#"{"n":{"ComparisonOperator":"NULL","Foo":1}}"#;
+    check("Scan", &format!(r#""ScanFilter":{condition}"#));
+    let keys = r#""KeyConditions":{"pk":{"ComparisonOperator":"EQ","AttributeValueList":[{"S":"a"}]}}"#;
+    check("Query", &format!(r#"{keys},"QueryFilter":{condition}"#));
+    check(
+        "PutItem",
+        &format!(r#""Item":{{"pk":{{"S":"a"}}}},"Expected":{condition}"#),
+    );
+    check(
+        "DeleteItem",
+        &format!(r#""Key":{{"pk":{{"S":"a"}}}},"Expected":{condition}"#),
+    );
+    check(
+        "UpdateItem",
+        r#""Key":{"pk":{"S":"a"}},"AttributeUpdates":{"n":{"Action":"DELETE","Foo":1}}"#,
+    );
+}
