@@ -42,7 +42,8 @@ pub struct CheckOptions {
     #[arg(required = true, value_name = "DIR")]
     pub drives: Vec<PathBuf>,
 
-    /// Directory of the witness [default: ./cairn-data/state]
+    /// Directory of the witness, which is left out when it is at none of the default places
+    /// [default: `state` beside a drive, or ./cairn-data/state]
     #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
 
@@ -133,7 +134,7 @@ pub struct RebuildOptions {
     #[arg(long, env = "CAIRN_MIRRORS", value_name = "N")]
     pub mirrors: Option<usize>,
 
-    /// Directory of the witness [default: ./cairn-data/state]
+    /// Directory of the witness [default: `state` beside a drive if it is there, or ./cairn-data/state]
     #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
 

@@ -202,6 +202,17 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && same
 }
 
+/// The state directory that is meant when none is named: `state` beside one of the drives, or else where a node keeps it
+/// by default. None when there is none.
+pub fn find_state(drives: &[PathBuf], exists: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let beside = drives
+        .iter()
+        .filter_map(|drive| Some(drive.parent()?.join("state")));
+    beside
+        .chain([PathBuf::from(STATE_DIRECTORY)])
+        .find(|state| exists(state) && !drives.contains(state))
+}
+
 /// A configuration that can be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

@@ -292,3 +292,18 @@ fn sizes() {
         assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
     }
 }
+
+#[test]
+fn a_state_directory_is_found_beside_the_drives() {
+    let check = |drives: &[&str], there: &[&str], expected: Option<&str>| {
+        let drives: Vec<PathBuf> = drives.iter().map(PathBuf::from).collect();
+        let found = find_state(&drives, |path| there.iter().any(|there| path == Path::new(there)));
+        assert_eq!(found, expected.map(PathBuf::from), "{drives:?} {there:?}");
+    };
+    let drives = ["/mnt/a/cairn", "/mnt/b/cairn"];
+    check(&drives, &["/mnt/b/state", STATE_DIRECTORY], Some("/mnt/b/state"));
+    check(&drives, &[STATE_DIRECTORY], Some(STATE_DIRECTORY));
+    check(&drives, &["/mnt/state"], None);
+    check(&["/mnt/state", "/mnt/b"], &["/mnt/state"], None);
+    check(&["/"], &[], None);
+}

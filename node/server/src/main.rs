@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cairn::cli::{CheckOptions, Cli, Command, RebuildOptions, ServeOptions};
-use cairn::config::{Config, ConfigError, File, Machine, STATE_DIRECTORY, Size};
+use cairn::config::{Config, ConfigError, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
 use cairn::http::Limits;
 use cairn::logging::{Level, Logger, write_lines};
@@ -88,7 +88,25 @@ fn resolve(options: ServeOptions) -> Result<(Config, Option<Credentials>), Confi
 
 fn resolve_rebuild(options: RebuildOptions) -> Result<Config, ConfigError> {
     let file = options.config.as_deref().map(File::read).transpose()?;
-    Config::resolve_rebuild(options, file.unwrap_or_default())
+    let (mut options, file) = (options, file.unwrap_or_default());
+    if options.state.is_none() && file.state.is_none() {
+        let drives = match options.drive.as_slice() {
+            [] => file.drives.as_deref().unwrap_or_default(),
+            drives => drives,
+        };
+        options.state = existing_state(drives);
+    }
+    Config::resolve_rebuild(options, file)
+}
+
+/// The state directory of a node with these drives, when nobody named one: one that holds a witness.
+fn existing_state(drives: &[PathBuf]) -> Option<PathBuf> {
+    let absolute = |drive: &PathBuf| std::path::absolute(drive).unwrap_or_else(|_| drive.clone());
+    let drives: Vec<PathBuf> = drives.iter().map(absolute).collect();
+    // What cannot be looked at is there.
+    find_state(&drives, |state| {
+        !matches!(state.join("witness").try_exists(), Ok(false))
+    })
 }
 
 fn serve(config: &Config, credentials: Option<Credentials>) -> Result<(), String> {
@@ -262,10 +280,16 @@ fn unix_ms() -> u64 {
 }
 
 fn check(options: CheckOptions) -> Result<(), String> {
+    let state = options.state.or_else(|| existing_state(&options.drives));
+    let without = if state.is_none() {
+        " (without the witness: name its directory with --state DIR)"
+    } else {
+        ""
+    };
     let config = VolumeConfig {
         mirrors: options.mirrors.unwrap_or(options.drives.len().min(2)),
         drives: options.drives,
-        state: options.state.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
+        state: state.unwrap_or_default(),
         accept_epoch: None,
     };
     let report = on_one_shard(async move |runtime| {
@@ -273,7 +297,7 @@ fn check(options: CheckOptions) -> Result<(), String> {
         let mut progress = |what: &str| eprintln!("checking {what}");
         check::check(runtime, &config, items, &mut progress)
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| format!("{error}{without}"))
     })??;
     say(&report.to_string());
     if report.is_clean() {

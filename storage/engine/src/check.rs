@@ -121,7 +121,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks the node in these directories. `progress` is told what is being looked at.
+/// Checks the node in these directories; with an empty state directory without the witness. `progress` is told what is
+/// being looked at.
 ///
 /// # Errors
 /// [`VolumeError`] when there is no node, it is running, or its drives cannot be opened at all.
@@ -135,8 +136,13 @@ pub async fn check<R: Runtime>(
     progress("superblocks and witness");
     let places = config.drives.iter().map(|path| (path, MemberKind::Drive));
     let mut found = 0;
-    for (path, kind) in places.chain([(&config.state, MemberKind::Witness)]) {
+    let witness = Some(&config.state).filter(|path| !path.as_os_str().is_empty());
+    for (path, kind) in places.chain(witness.map(|path| (path, MemberKind::Witness))) {
         found += check_superblock(&runtime, path, kind, &mut report).await;
+    }
+    if witness.is_none() {
+        let note = "the witness was not looked at: nobody said where it is";
+        report.notes.push(note.to_owned());
     }
     if found == 0 {
         let path = config.drives.first().cloned().unwrap_or_default();

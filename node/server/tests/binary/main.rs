@@ -167,6 +167,7 @@ fn serves_stops_and_serves_again() {
         &["check", "cairn-data/drive-a", "cairn-data/drive-b"],
     );
     assert!(checked.contains("everything verifies"), "{checked}");
+    check_from_elsewhere(&data);
     let mut files = 0;
     for directory in ["drive-a", "drive-b", "state"] {
         for entry in std::fs::read_dir(data.join(directory))
@@ -189,6 +190,58 @@ fn serves_stops_and_serves_again() {
     );
     assert_eq!(item, "{\"Item\":{\"id\":{\"S\":\"7\"},\"n\":{\"N\":\"7\"}}}");
     assert_eq!(again.stop("-INT"), Some(0));
+}
+
+/// The witness is found beside the drives; one that is not there is no damage, and none is made.
+fn check_from_elsewhere(data: &Path) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let drives = [data.join("drive-a"), data.join("drive-b")];
+    let [first, second] = [0, 1].map(|index| drives[index].to_str().unwrap());
+    let note = "note: the witness was not looked at";
+    let checked = tool(elsewhere.path(), &["check", first, second]);
+    assert!(
+        checked.contains("everything verifies") && !checked.contains(note),
+        "{checked}"
+    );
+
+    let (state, hidden) = (data.join("state"), data.join("hidden"));
+    std::fs::rename(&state, &hidden).unwrap();
+    let checked = tool(elsewhere.path(), &["check", first, second]);
+    assert!(
+        checked.contains("everything verifies") && checked.contains(note),
+        "{checked}"
+    );
+    assert!(!state.exists());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+
+    // Half of the copies is too little to go by, and the message says what would help.
+    let refused = failing_tool(elsewhere.path(), &["check", "--mirrors", "1", first]);
+    assert!(refused.contains("--state DIR"), "{refused}");
+    let named = failing_tool(
+        elsewhere.path(),
+        &["check", "--state", state.to_str().unwrap(), first, second],
+    );
+    assert!(named.contains("the node is damaged"), "{named}");
+    if state.exists() {
+        std::fs::remove_dir_all(&state).unwrap();
+    }
+    std::fs::rename(&hidden, &state).unwrap();
+    std::fs::write(state.join("witness"), vec![0; 256 * 1024]).unwrap();
+    let unreadable = failing_tool(elsewhere.path(), &["check", first, second]);
+    assert!(unreadable.contains("the node is damaged"), "{unreadable}");
+    let repaired = tool(elsewhere.path(), &["check", first, second]);
+    assert!(repaired.contains("everything verifies"), "{repaired}");
+}
+
+/// Runs another command of the binary, which fails; gives what it said on the standard error.
+fn failing_tool(home: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(CAIRN)
+        .args(arguments)
+        .current_dir(home)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Runs another command of the binary, which succeeds.

@@ -48,7 +48,8 @@ pub use set::{DRIVES_MAX, DriveIndex, DriveSet};
 pub struct VolumeConfig {
     /// One directory per drive.
     pub drives: Vec<PathBuf>,
-    /// Directory of the witness; not on one of the drives, if it can be helped.
+    /// Directory of the witness; not on one of the drives, if it can be helped. Empty: nobody knows where it is, and
+    /// the node goes without, for [`crate::check`].
     pub state: PathBuf,
     /// Drives that hold each file.
     pub mirrors: usize,

@@ -672,6 +672,8 @@ async fn resume<R: Runtime>(
             copies_witness = Some(found.member);
             opened.push(found.drive);
         }
+        // Elsewhere: another one would be in its place.
+        _ if config.state.as_os_str().is_empty() => {}
         // Lost, but the drives have a majority, or an operator took their word: written anew.
         found @ (Found::Absent | Found::Blank(_) | Found::Missing(_)) => {
             let superblock = Superblock {
