@@ -16,6 +16,7 @@ use cairn_runtime::{Moment, Runtime};
 use futures_util::future::join_all;
 
 use super::Shared;
+use super::session::Session;
 use crate::api::error::{INTERNAL, check_archive};
 use crate::api::{ApiError, Capacity, Page, Query, Scan, Service};
 use crate::catalog::{KEY_MISMATCH, KeyAttribute, PrimaryKey, Table};
@@ -100,12 +101,8 @@ pub(super) fn at_once<R: Runtime>(
 }
 
 /// Carries out any request and appends the frame that answers it.
-pub(super) async fn execute<R: Runtime>(
-    shared: &Rc<Shared<R>>,
-    arrival: Arrival,
-    body: &[u8],
-    out: &RefCell<Vec<u8>>,
-) {
+pub(super) async fn execute<R: Runtime>(session: &Session<R>, arrival: Arrival, body: &[u8]) {
+    let (shared, out) = (&session.shared, &session.output);
     let mut about = About {
         arrival,
         operation: Counted::Other,
@@ -115,6 +112,11 @@ pub(super) async fn execute<R: Runtime>(
         Ok(request) => {
             about.operation = counted_as(&request.operation);
             about.trace = request.trace;
+            let _turn = if answers_with_pages(&request.operation) {
+                Some(session.page_turn().await)
+            } else {
+                None
+            };
             carry_out(shared, arrival, request, out).await
         }
         Err(error) => Err(ApiError::serialization(error.to_string()).into()),
@@ -567,6 +569,14 @@ fn failure_of(refusal: Refusal) -> (Failure, &'static str) {
             let (failure, name) = of_error(error);
             (Failure { json, ..failure }, name)
         }
+    }
+}
+
+fn answers_with_pages(operation: &Operation<'_>) -> bool {
+    match operation {
+        Operation::Query { .. } | Operation::Scan { .. } | Operation::BatchGet { .. } => true,
+        Operation::Json { name, .. } => matches!(*name, "Query" | "Scan" | "BatchGetItem"),
+        _ => false,
     }
 }
 

@@ -3,7 +3,8 @@
 //! - A connection has a reader, a sender, and one task for each request that has to wait. A read that is in memory is
 //!   answered by the reader itself. Whatever has been answered when the sender is free leaves in one send.
 //! - At most [`WINDOW`] requests of a connection are in work, and at most [`OUTPUT_BYTES_MAX`] of answers wait to be
-//!   sent, plus one answer for each request in work: beyond that the reader stops, and TCP slows the client down.
+//!   sent, plus one answer for each request in work: beyond that the reader stops, and TCP slows the client down. Of
+//!   requests that may answer with pages [`PAGES_AT_ONCE_MAX`] are carried out at once, and none begins beyond that.
 //! - Of the bodies in work a connection has [`OWN_BYTES_MAX`] bytes free of charge. The others, and each frame larger than
 //!   that before it is received, take their bytes from what the shard has for them; when there are none the reader waits.
 //! - Time limits cost a request nothing: once a second a watchdog counts up what each connection waits for, and whoever gets
@@ -35,6 +36,8 @@ use session::Session;
 pub const WINDOW: u32 = 1024;
 /// Bytes of answers that wait for a client before the reader stops.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Requests of one connection that may answer with pages, and are carried out at once.
+const PAGES_AT_ONCE_MAX: usize = 16;
 /// Open connections of one shard.
 const CONNECTIONS_MAX: usize = 10_000;
 /// A handshake takes no longer.

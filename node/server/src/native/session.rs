@@ -9,11 +9,11 @@ use cairn_protocol::handshake::{
     Challenge, Hello, PROOF_BYTES, Proof, Refused, Transcript, WELCOME_TABLES_MAX, Welcome, proofs_match,
 };
 use cairn_protocol::wire::WireError;
-use cairn_runtime::sync::{Notify, Permit, timeout};
+use cairn_runtime::sync::{Notify, Permit, Semaphore, timeout};
 use cairn_runtime::{Connection, Moment, Queue, Runtime};
 
 use super::{
-    HANDSHAKE_BYTES_MAX, HANDSHAKE_MAX, IDLE_PERIODS_MAX, OUTPUT_BYTES_MAX, OWN_BYTES_MAX,
+    HANDSHAKE_BYTES_MAX, HANDSHAKE_MAX, IDLE_PERIODS_MAX, OUTPUT_BYTES_MAX, OWN_BYTES_MAX, PAGES_AT_ONCE_MAX,
     RECEIVE_PERIODS_MAX, SEND_PERIODS_MAX, Shared, WINDOW, execute,
 };
 
@@ -23,8 +23,11 @@ const BUFFER_BYTES_KEPT: usize = 256 * 1024;
 pub(super) struct Session<R: Runtime> {
     pub(super) shared: Rc<Shared<R>>,
     connection: R::Connection,
-    output: RefCell<Vec<u8>>,
+    pub(super) output: RefCell<Vec<u8>>,
     in_work: Cell<u32>,
+    pages: Semaphore,
+    /// Told when answers have left.
+    drained: Notify,
     /// Bytes of bodies in work that nobody was charged for.
     own_bytes: Cell<usize>,
     reading: Cell<Reading>,
@@ -99,6 +102,8 @@ impl<R: Runtime> Session<R> {
             connection,
             output: RefCell::default(),
             in_work: Cell::new(0),
+            pages: Semaphore::new(PAGES_AT_ONCE_MAX),
+            drained: Notify::new(),
             own_bytes: Cell::new(0),
             reading: Cell::new(Reading::Elsewhere),
             read_periods: Cell::new(0),
@@ -326,6 +331,15 @@ impl<R: Runtime> Session<R> {
         }
     }
 
+    /// Waits until an answer of a megabyte and more may be made.
+    pub(super) async fn page_turn(&self) -> Permit {
+        let turn = self.pages.acquire(1).await;
+        while self.output.borrow().len() >= OUTPUT_BYTES_MAX && !self.ended.get() {
+            self.drained.notified().await;
+        }
+        turn
+    }
+
     fn is_full(&self) -> bool {
         let full = self.in_work.get() >= WINDOW || self.output.borrow().len() >= OUTPUT_BYTES_MAX;
         full && !self.ended.get()
@@ -369,7 +383,7 @@ impl<R: Runtime> Session<R> {
         self.in_work.set(self.in_work.get() + 1);
         let (session, body) = (Rc::clone(self), frame.body.to_vec());
         self.shared.runtime.spawn(Queue::Foreground, async move {
-            execute::execute(&session.shared, arrival, &body, &session.output).await;
+            execute::execute(&session, arrival, &body).await;
             drop((body, charge));
             session.in_work.set(session.in_work.get() - 1);
             session.kicked.notify_one();
@@ -382,6 +396,7 @@ impl<R: Runtime> Session<R> {
         while !self.ended.get() {
             let bytes = std::mem::take(&mut *self.output.borrow_mut());
             if !bytes.is_empty() {
+                self.drained.notify_all();
                 self.send_periods.set(0);
                 self.sending.set(true);
                 let Ok(mut spare) = self.connection.send(bytes).await else {
@@ -404,6 +419,7 @@ impl<R: Runtime> Session<R> {
         }
         self.ended.set(true);
         self.room.notify_one();
+        self.drained.notify_all();
         // The reader may wait for bytes that will not come.
         self.connection.shutdown();
     }

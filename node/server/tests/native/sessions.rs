@@ -176,3 +176,41 @@ fn answers_that_nobody_takes_are_let_go() {
         assert_eq!(world.server.stats().timed_out, 1);
     });
 }
+
+#[test]
+fn pages_are_not_made_for_a_client_that_takes_none() {
+    with_node(None, async |world| {
+        let table = world.create("tab").await;
+        let mut client = world.client().await;
+        let value = "x".repeat(350_000);
+        for sort in ["a", "b", "c"] {
+            let json = format!(r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{sort}"}},"v":{{"S":"{value}"}}}}"#);
+            let put = Operation::Put {
+                return_old: false,
+                item: &archived(&json),
+            };
+            client.ask(table, put).await.unwrap();
+        }
+        const SCANS: u64 = 200;
+        for id in 0..SCANS {
+            let scan = Operation::Scan {
+                consistent: true,
+                limit: 0,
+                segment: 0,
+                segments: 1,
+                cursor: &[],
+            };
+            client.request(id, table, scan).await;
+        }
+        world.sleep(SECOND).await;
+        let made = || {
+            let snapshot = world.metrics.snapshot();
+            snapshot.latencies(Protocol::Native, Counted::Scan).count()
+        };
+        assert!(made() < 40, "{} pages wait to be taken", made());
+        for _ in 0..SCANS {
+            assert_eq!(client.frame().await.unwrap().0, Kind::Response);
+        }
+        assert_eq!(made(), SCANS);
+    });
+}
