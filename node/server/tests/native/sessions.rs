@@ -33,27 +33,26 @@ fn draining_answers_what_was_accepted_even_if_more_comes() {
             return_old: false,
             item: &item,
         };
-        for id in 0..100 {
-            client.request(id, table, put()).await;
-        }
-        // A ping overtakes them: they are in work when it is answered.
-        client.request(1000, table, Operation::Ping).await;
-        assert_eq!(client.frame().await.unwrap().1, 1000);
         let (server, metrics) = (world.server.clone(), Rc::clone(&world.metrics));
+        let puts = move || {
+            let snapshot = metrics.snapshot();
+            snapshot.latencies(Protocol::Native, Counted::PutItem).count()
+        };
         let carried_out = Rc::new(Cell::new(None));
         let at_the_end = Rc::clone(&carried_out);
         let runtime = world.handle.runtime(NODE, ShardIndex(0));
-        runtime.spawn(Queue::Foreground, async move {
+        runtime.clone().spawn(Queue::Foreground, async move {
+            while puts() < 100 {
+                runtime.sleep(Duration::from_micros(10)).await;
+            }
             server.drain().await;
             // Now the process would end.
-            let count = metrics
-                .snapshot()
-                .latencies(Protocol::Native, Counted::PutItem)
-                .count();
-            at_the_end.set(Some(count));
+            at_the_end.set(Some(puts()));
         });
-        for id in 100..120 {
+        // There are always some in work, and some on the way.
+        for id in 0..1000 {
             client.request(id, table, put()).await;
+            world.sleep(Duration::from_micros(10)).await;
         }
         let mut answered = Vec::new();
         while let Some((kind, id, _)) = client.frame().await {
