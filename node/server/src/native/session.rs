@@ -308,7 +308,13 @@ impl<R: Runtime> Session<R> {
                 }
             }
             input.drain(..taken);
-            if input.len() < BUFFER_BYTES_KEPT && input.capacity() > BUFFER_BYTES_KEPT {
+            // What a large frame needed is given back at once; the rest of a burst is not worth a copy each time.
+            let kept = if input.is_empty() {
+                BUFFER_BYTES_KEPT
+            } else {
+                4 * BUFFER_BYTES_KEPT
+            };
+            if input.len() < BUFFER_BYTES_KEPT && input.capacity() > kept && reserved.is_none() {
                 input.shrink_to(0);
             }
             self.kicked.notify_one();
