@@ -1,6 +1,7 @@
 //! One connection: handshake, then requests until it ends.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 
 use cairn_protocol::VERSION;
@@ -11,6 +12,7 @@ use cairn_protocol::handshake::{
 use cairn_protocol::wire::WireError;
 use cairn_runtime::sync::{Notify, Permit, Semaphore, timeout};
 use cairn_runtime::{Connection, Moment, Queue, Runtime};
+use futures_util::future::{Either, select};
 
 use super::{
     HANDSHAKE_BYTES_MAX, HANDSHAKE_MAX, IDLE_PERIODS_MAX, OUTPUT_BYTES_MAX, OWN_BYTES_MAX, PAGES_AT_ONCE_MAX,
@@ -320,7 +322,10 @@ impl<R: Runtime> Session<R> {
             self.kicked.notify_one();
             let announced = frame::announced(input).unwrap_or(0);
             if announced > OWN_BYTES_MAX && reserved.is_none() {
-                reserved = Some(self.shared.bodies.acquire(announced).await);
+                reserved = self.body_permit(announced).await;
+                if reserved.is_none() {
+                    return Ok(());
+                }
                 input.reserve(announced - input.len());
                 self.now_reading(Reading::Frame(input.len()));
             } else if input.is_empty() {
@@ -351,18 +356,30 @@ impl<R: Runtime> Session<R> {
         full && !self.ended.get()
     }
 
-    /// A place for a body; waits until there is one.
-    async fn charge(self: &Rc<Session<R>>, bytes: usize) -> Charge<R> {
+    /// Waits for so many of the shard's bytes; none when the connection ends first.
+    async fn body_permit(&self, bytes: usize) -> Option<Permit> {
+        let mut acquire = pin!(self.shared.bodies.acquire(bytes));
+        while !self.ended.get() {
+            let told = pin!(self.room.notified());
+            if let Either::Left((permit, _)) = select(acquire.as_mut(), told).await {
+                return Some(permit);
+            }
+        }
+        None
+    }
+
+    /// A place for a body; waits until there is one. None when the connection ends first.
+    async fn charge(self: &Rc<Session<R>>, bytes: usize) -> Option<Charge<R>> {
         let own = self.own_bytes.get() + bytes;
         if own <= OWN_BYTES_MAX {
             self.own_bytes.set(own);
-            return Charge::Own(Rc::clone(self), bytes);
+            return Some(Charge::Own(Rc::clone(self), bytes));
         }
         if let Some(permit) = self.shared.bodies.try_acquire(bytes) {
-            return Charge::Shared(permit);
+            return Some(Charge::Shared(permit));
         }
         self.kicked.notify_one();
-        Charge::Shared(self.shared.bodies.acquire(bytes).await)
+        self.body_permit(bytes).await.map(Charge::Shared)
     }
 
     async fn begin(
@@ -383,9 +400,10 @@ impl<R: Runtime> Session<R> {
             return Ok(());
         }
         let charge = match reserved {
-            Some(permit) => Charge::Shared(permit),
+            Some(permit) => Some(Charge::Shared(permit)),
             None => self.charge(frame.body.len()).await,
         };
+        let Some(charge) = charge else { return Ok(()) };
         self.in_work.set(self.in_work.get() + 1);
         let (session, body) = (Rc::clone(self), frame.body.to_vec());
         self.shared.runtime.spawn(Queue::Foreground, async move {

@@ -213,3 +213,20 @@ fn pages_are_not_made_for_a_client_that_takes_none() {
         assert_eq!(made(), SCANS);
     });
 }
+
+#[test]
+fn draining_does_not_wait_for_room_that_nobody_gives_back() {
+    with_node(None, async |world| {
+        let (holder, waiter) = (world.client().await, world.client().await);
+        let mut head = vec![0; 24];
+        head[..4].copy_from_slice(&u32::try_from(BODY_BYTES_MAX).unwrap().to_le_bytes());
+        for client in [&holder, &waiter] {
+            client.connection.send(head.clone()).await.unwrap();
+            world.sleep(SECOND).await;
+        }
+        let begun = world.handle.elapsed();
+        world.server.drain().await;
+        let waited = world.handle.elapsed() - begun;
+        assert!(waited < SECOND, "{waited:?}");
+    });
+}
