@@ -198,7 +198,7 @@ impl<R: Runtime> Router<R> {
         page: PageRequest,
     ) -> Result<PageDone<ItemHandle>, ApiError> {
         if let Some(engine) = self.local(target) {
-            return request::page(engine, target.partition, page, ItemHandle::local).await;
+            return request::page(&self.runtime, engine, target.partition, page, ItemHandle::local).await;
         }
         let (sender, answer) = reply();
         let (engine, partition) = (target.seat.engine, target.partition);
@@ -328,7 +328,7 @@ impl<R: Runtime> Router<R> {
                 reply,
             } => {
                 let form = |stored: Stored| ItemCopy::of(&stored);
-                reply.send(request::page(&self.engines[engine], partition, page, form).await);
+                reply.send(request::page(&self.runtime, &self.engines[engine], partition, page, form).await);
             }
         }
     }

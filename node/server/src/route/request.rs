@@ -183,8 +183,13 @@ fn decide(write: Write, old: Option<StoredRef<'_>>) -> Result<(Change, WriteDone
     Ok((change, done))
 }
 
+/// Items that are filtered before the other tasks of the shard have their turn. A page of small items has hundreds of thousands
+/// of them, and a filter thousands of parts.
+const FILTERED_AT_ONCE: u64 = 256;
+
 /// Reads a stretch of a partition; `form` makes of each stored item what the caller needs.
 pub(crate) async fn page<R: Runtime, T>(
+    runtime: &R,
     engine: &Engine<R>,
     partition: PartitionId,
     page: PageRequest,
@@ -204,7 +209,12 @@ pub(crate) async fn page<R: Runtime, T>(
         done.scanned_count += 1;
         done.scanned_bytes += u64::from(stored.item_bytes());
         let passes = match &filter {
-            Some(filter) => filter.matches(Some(stored_view(&stored))),
+            Some(filter) => {
+                if done.scanned_count.is_multiple_of(FILTERED_AT_ONCE) {
+                    runtime.yield_now().await;
+                }
+                filter.matches(Some(stored_view(&stored)))
+            }
             None => true,
         };
         if passes {

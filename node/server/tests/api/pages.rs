@@ -702,3 +702,36 @@ fn query_speaks_expressions() {
     machine.check("Query", r#"{"TableName":"things","ExpressionAttributeValues":{}}"#, expect!["400 ValidationException: ExpressionAttributeValues can only be specified when using expressions: FilterExpression and KeyConditionExpression are null"]);
     machine.check("Query", r#"{"TableName":"nothing","KeyConditionExpression":"id = :x","ExpressionAttributeValues":{":x":{"S":"x"}}}"#, expect!["400 ResourceNotFoundException: Requested resource not found"]);
 }
+
+#[test]
+fn a_filter_of_many_items_lets_others_have_their_turn() {
+    let machine = Machine::new(71, 1);
+    machine.create("many", &[("pk", "S"), ("sk", "S")]);
+    for batch in 0..40 {
+        let puts: Vec<String> = (0..25)
+            .map(|index| {
+                let sort = batch * 25 + index;
+                format!(r#"{{"PutRequest":{{"Item":{{"pk":{{"S":"p"}},"sk":{{"S":"{sort:04}"}}}}}}}}"#)
+            })
+            .collect();
+        machine.ok(
+            "BatchWriteItem",
+            &format!(r#"{{"RequestItems":{{"many":[{}]}}}}"#, puts.join(",")),
+        );
+    }
+    let turns = machine.run(async |service| {
+        let body = br#"{"TableName":"many","FilterExpression":"attribute_exists(x)"}"#;
+        let mut answer = Vec::new();
+        let mut scan = std::pin::pin!(service.call("Scan", body, &mut answer));
+        let mut turns = 0;
+        // Whoever polls it gets the thread back between the items.
+        std::future::poll_fn(|context| {
+            turns += 1;
+            std::future::Future::poll(scan.as_mut(), context)
+        })
+        .await
+        .unwrap();
+        turns
+    });
+    assert!(turns > 3, "1000 items in {turns} turns");
+}
