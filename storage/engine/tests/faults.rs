@@ -34,6 +34,23 @@ fn files(drive: &DriveControl, prefix: &str) -> Vec<String> {
         .collect()
 }
 
+/// Damages, on both mirrors, what the log holds of some bytes.
+fn damage_both(world: &World, bytes: &[u8]) {
+    for at in 0..2 {
+        let mirror = world.mirror(at);
+        let mut hit = false;
+        for name in files(&mirror, "log-00000000-") {
+            let content = mirror.image().read(&name).expect("listed just now");
+            let found = content.windows(bytes.len()).position(|window| window == bytes);
+            if let Some(place) = found {
+                mirror.corrupt(&name, place as u64..(place + bytes.len()) as u64);
+                hit = true;
+            }
+        }
+        assert!(hit);
+    }
+}
+
 /// A closed node with data in segments and in the log.
 fn filled(seed: u64) -> World {
     let world = World::new(seed, small());
@@ -145,19 +162,7 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
     });
     world.close(running);
     // The batch that holds "lost" goes on both mirrors.
-    for at in 0..2 {
-        let mirror = world.mirror(at);
-        let mut hit = false;
-        for name in files(&mirror, "log-00000000-") {
-            let content = mirror.image().read(&name).expect("listed just now");
-            let found = content.windows(4).position(|window| window == b"lost");
-            if let Some(place) = found {
-                mirror.corrupt(&name, place as u64..place as u64 + 4);
-                hit = true;
-            }
-        }
-        assert!(hit);
-    }
+    damage_both(&world, b"lost");
     let report = looked_at(&world);
     assert!(
         report.lost().iter().any(|line| line.contains("partition 2")),
@@ -186,6 +191,47 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
         });
         assert_eq!(running.engine.stats().partitions_fenced, 1);
         world.close(running);
+    }
+}
+
+/// The creation of partition 2 is lost. As far as anyone can tell the same batch held edits of partition 1.
+#[test]
+fn lost_manifest_edits_fence_whom_they_may_have_concerned() {
+    for written in [false, true] {
+        let world = World::new(12, small());
+        let running = world.open();
+        let engine = running.engine.clone();
+        world.run(async move |_| {
+            engine.create_partition(descriptor(P1)).await.unwrap();
+            put(&engine, P1, b"k", b"item").await.unwrap();
+            let mut second = descriptor(P2);
+            second.lower = b"find me".to_vec();
+            engine.create_partition(second).await.unwrap();
+            put(&engine, P1, b"k", b"newer").await.unwrap();
+            if written {
+                put(&engine, P2, b"k", b"item").await.unwrap();
+            }
+        });
+        world.close(running);
+        damage_both(&world, b"find me");
+        if written {
+            let refused = world.try_open().err().unwrap();
+            assert!(
+                refused.contains("partition 2, whose creation is lost"),
+                "{refused}"
+            );
+            continue;
+        }
+        for _ in 0..2 {
+            let running = world.open();
+            let engine = running.engine.clone();
+            world.run(async move |_| {
+                let read = engine.get(P1, b"k").await;
+                let fenced = matches!(&read, Err(error) if error.kind() == ErrorKind::Fenced);
+                assert!(fenced, "{read:?}");
+            });
+            world.close(running);
+        }
     }
 }
 

@@ -6,10 +6,14 @@
 //!
 //! Snapshots restate partitions, each by a list that drops and creates it again; a chain is not concerned.
 //!
-//! **What is lost.** A chain's indexes have no gaps. The log says where acknowledged batches are lost, and what they
-//! held as far as it knows. A partition is fenced when a loss is known to concern it, when its chain has a gap,
-//! or when the log cannot tell and neither a later mutation nor a later flush proves that its chain is whole.
-//! Exception: what a later flush covers is in segments, and not lost.
+//! **What is lost.** The log says where acknowledged batches are lost, and what they held as far as it knows.
+//! - Mutations: a chain's indexes have no gaps. A partition is fenced when a loss is known to concern it, when its
+//!   chain has a gap, or when the log cannot tell and neither a later mutation nor a later flush proves that
+//!   its chain is whole. Exception: what a later flush covers is in segments, and not lost.
+//! - Manifest edits: they are in no chain, so no index proves that none is missing. When a loss may have held any,
+//!   every partition known by then is fenced, unless a snapshot behind the loss restates it.
+//!
+//! A partition that is named but never stated cannot be fenced, for nobody knows its range: then nothing is served.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -19,6 +23,9 @@ use crate::log::{Lost, Record, Replayed};
 use crate::manifest::{Edit, ManifestError, ManifestState, PartitionState, decode_edits};
 use crate::mutation::{Mutation, MutationError, MutationHeader};
 use crate::record::RecordKind;
+
+#[cfg(test)]
+mod replay_test;
 
 /// A mutation that no segment holds.
 pub(crate) struct Pending {
@@ -45,8 +52,10 @@ struct Chain {
     last: RaftIndex,
     /// Mutations up to this one are lost unless a flush covers them, and why.
     lost_up_to: Option<(RaftIndex, String)>,
-    /// Batches are lost and it is not known whether they concern this partition; what its last index was then.
-    unproven: Option<(RaftIndex, String)>,
+    /// Batches up to this one are lost and it is not known whether they concern this partition.
+    unproven: Option<(LogSequence, String)>,
+    /// Manifest edits are lost that may have been this partition's.
+    edits_unproven: Option<String>,
 }
 
 /// Collects what the log replays.
@@ -59,6 +68,8 @@ pub(crate) struct Replay {
     unstated: BTreeSet<PartitionId>,
     /// The first record that contradicts what was before it, in words.
     broken: Option<String>,
+    /// The last loss of which it is not known what it held: it may concern partitions met only later.
+    incomplete: Option<(LogSequence, String)>,
     losses: u64,
 }
 
@@ -98,6 +109,10 @@ impl Replay {
 
     fn edits(&mut self, edits: &[Edit]) -> Result<(), ManifestError> {
         for edit in edits {
+            let known = match edit {
+                Edit::CreatePartition(descriptor) => self.manifest.partitions.contains_key(&descriptor.id),
+                _ => true,
+            };
             match self.manifest.apply(edit) {
                 Ok(()) => {}
                 // The log begins anywhere: what was before is restated by a snapshot behind this edit.
@@ -106,18 +121,22 @@ impl Replay {
                         self.unstated.insert(partition);
                     }
                 }
-                // After a loss an edit may contradict what was lost; what still holds is found out at the end.
-                Err(_) if self.losses > 0 => {}
+                // An edit may contradict what was lost; its partition is fenced unless it is restated.
+                Err(
+                    ManifestError::PartitionConflict(partition)
+                    | ManifestError::SegmentConflict(partition, _)
+                    | ManifestError::FlushedBackwards(partition),
+                ) if self.are_edits_unproven(partition) => {}
                 Err(error) => return Err(error),
             }
             match edit {
                 Edit::Flushed {
                     partition,
+                    sequence,
                     commit,
                     index,
-                    ..
                 } => {
-                    let chain = self.chains.entry(*partition).or_default();
+                    let chain = self.chain(*partition);
                     while chain
                         .pending
                         .front()
@@ -127,16 +146,13 @@ impl Replay {
                     }
                     chain.last = chain.last.max(*index);
                     chain.lost_up_to.take_if(|(lost, _)| *lost <= *index);
-                    chain.unproven.take_if(|(last, _)| *last < *index);
+                    chain.unproven.take_if(|(lost, _)| *lost <= *sequence);
                 }
                 Edit::DropPartition(partition) => {
                     self.dropped.insert(*partition);
                     self.unstated.remove(partition);
                 }
-                Edit::CreatePartition(descriptor) => {
-                    self.dropped.remove(&descriptor.id);
-                    self.unstated.remove(&descriptor.id);
-                }
+                Edit::CreatePartition(descriptor) if !known => self.created(descriptor.id),
                 _ => {}
             }
         }
@@ -144,6 +160,30 @@ impl Replay {
             self.chains.remove(dropped);
         }
         Ok(())
+    }
+
+    /// A partition is stated in full: dropped and created by one list, or, as ids are never reused, new.
+    fn created(&mut self, partition: PartitionId) {
+        self.unstated.remove(&partition);
+        if self.dropped.remove(&partition) {
+            self.chain(partition).edits_unproven = None;
+        } else {
+            // Nothing lost before can have concerned it.
+            self.chains.entry(partition).or_default();
+        }
+    }
+
+    /// The chain of a partition. One that is met for the first time may have lost what any other may have.
+    fn chain(&mut self, partition: PartitionId) -> &mut Chain {
+        self.chains.entry(partition).or_insert_with(|| Chain {
+            unproven: self.incomplete.clone(),
+            ..Chain::default()
+        })
+    }
+
+    fn are_edits_unproven(&self, partition: PartitionId) -> bool {
+        let chain = self.chains.get(&partition);
+        chain.is_some_and(|chain| chain.edits_unproven.is_some())
     }
 
     fn mutation(
@@ -162,7 +202,7 @@ impl Replay {
             .partitions
             .get(&partition)
             .map_or(RaftIndex(0), |state| state.flushed_index);
-        let chain = self.chains.entry(partition).or_default();
+        let chain = self.chain(partition);
         if index <= flushed {
             return Ok(());
         }
@@ -197,12 +237,24 @@ impl Replay {
                 continue;
             }
             let why = format!("{why}, with its mutations {} to {}", known.first, known.last);
-            self.chains.entry(known.partition).or_default().lost_up_to = Some((known.last, why));
+            self.chain(known.partition).lost_up_to = Some((known.last, why));
+        }
+        let edits = lost.known.iter().any(|known| known.partition == PartitionId(0));
+        if lost.complete && !edits {
+            return;
         }
         if !lost.complete {
-            for partition in self.manifest.partitions.keys() {
-                let chain = self.chains.entry(*partition).or_default();
-                chain.unproven.get_or_insert_with(|| (chain.last, why.clone()));
+            self.incomplete = Some((lost.last, why.clone()));
+        }
+        for partition in self.manifest.partitions.keys() {
+            self.chains.entry(*partition).or_default();
+        }
+        for chain in self.chains.values_mut() {
+            chain
+                .edits_unproven
+                .get_or_insert_with(|| format!("{why}, with changes of the manifest"));
+            if !lost.complete {
+                chain.unproven = self.incomplete.clone();
             }
         }
     }
@@ -210,7 +262,7 @@ impl Replay {
     /// The end of the log.
     ///
     /// # Errors
-    /// A record contradicts the others although nothing is known to be lost: nothing may be served.
+    /// A record contradicts the others, or names a partition that none states: nothing may be served.
     pub(crate) fn finish(mut self) -> Result<Whole, String> {
         if let Some(broken) = self.broken {
             return Err(broken);
@@ -218,7 +270,10 @@ impl Replay {
         let mut partitions = Vec::new();
         for (id, state) in std::mem::take(&mut self.manifest.partitions) {
             let chain = self.chains.remove(&id).unwrap_or_default();
-            let mut lost = chain.lost_up_to.or(chain.unproven).map(|(_, why)| why);
+            let mut lost = chain.lost_up_to.map(|(_, why)| why);
+            lost = lost
+                .or(chain.unproven.map(|(_, why)| why))
+                .or(chain.edits_unproven);
             if let Err(error) = state.validate() {
                 lost.get_or_insert(error.to_string());
             }
@@ -230,17 +285,19 @@ impl Replay {
                 lost,
             });
         }
-        if let Some(id) = self.unstated.first()
-            && self.losses == 0
-        {
-            return Err(format!(
-                "manifest edits of partition {id}, which was never created"
-            ));
-        }
-        if let Some((id, _)) = self.chains.iter().find(|(_, chain)| !chain.pending.is_empty())
-            && self.losses == 0
-        {
-            return Err(format!("mutations of partition {id}, which was never created"));
+        // Its creation is lost, or it was dropped and that is: without its range it can be neither served nor fenced.
+        let unknown = self.unstated.first().map(|id| (id, "manifest edits"));
+        let unknown = unknown.or_else(|| {
+            let mut chains = self.chains.iter();
+            let (id, _) =
+                chains.find(|(_, chain)| !chain.pending.is_empty() || chain.lost_up_to.is_some())?;
+            Some((id, "mutations"))
+        });
+        if let Some((id, what)) = unknown {
+            return Err(match self.losses {
+                0 => format!("{what} of partition {id}, which was never created"),
+                _ => format!("{what} of partition {id}, whose creation is lost"),
+            });
         }
         Ok(Whole {
             partitions,
