@@ -74,19 +74,19 @@ pub(super) async fn recover<R: Runtime>(
         memory += partition.tree.memtable_bytes();
         if let (Some(why), None) = (lost, &manifest.partitions[&id].fenced) {
             *partition.standing.borrow_mut() = Standing::Fenced(why.as_str().into());
-            newly_fenced.push(Edit::Fenced { partition: id, why });
+            newly_fenced.push((id, Edit::Fenced { partition: id, why }));
         }
         inner.partitions.get_mut().insert(id, Rc::new(partition));
     }
     inner.memory.set(memory);
     inner.next_segment.set(manifest.next_segment);
     inner.manifest = RefCell::new(manifest);
-    for edit in newly_fenced {
-        let Edit::Fenced { partition, .. } = &edit else {
-            continue;
-        };
-        let durable = inner.edit(*partition, std::slice::from_ref(&edit)).await?;
-        inner.durable(durable).await?;
+    let mut last = None;
+    for (partition, edit) in newly_fenced {
+        last = Some(inner.edit(partition, &[edit]).await?);
+    }
+    if let Some(last) = last {
+        inner.durable(last).await?;
     }
     Ok(inner)
 }

@@ -242,6 +242,8 @@ fn chaos(seed: u64, chaos: &Chaos) -> BTreeMap<FaultKind, u64> {
         sim.restart(NODE);
         let process = open(&sim, chaos.drives, config).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         model.borrow_mut().recovered(seed, &process);
+        // The log that is open makes its next file: a look in the middle of that would miss it.
+        sim.run_for(Duration::from_secs(1));
         let volume = process.volume.clone();
         let report = sim.block_on(NODE, SHARD, async move |runtime: SimRuntime| {
             let all = LogConfig {

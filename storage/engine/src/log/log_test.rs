@@ -117,7 +117,7 @@ pub(super) fn world(seed: u64) -> Simulation {
     Simulation::new(seed, Config::default())
 }
 
-fn restart(sim: &Simulation) {
+pub(super) fn restart(sim: &Simulation) {
     sim.crash(NODE);
     sim.restart(NODE);
 }
@@ -131,7 +131,7 @@ pub(super) fn write(sim: &Simulation, process: &Process, payload: &[u8]) -> Resu
     write_to(sim, process, 1, 0, payload)
 }
 
-fn write_to(
+pub(super) fn write_to(
     sim: &Simulation,
     process: &Process,
     partition: u64,
@@ -175,7 +175,7 @@ fn anchor(sim: &Simulation, drive: usize) -> Anchor {
 }
 
 /// Where each batch lies on a drive: file, offset and header by sequence.
-fn batches(sim: &Simulation, drive: usize) -> BTreeMap<u64, (String, u64, BatchHeader)> {
+pub(super) fn batches(sim: &Simulation, drive: usize) -> BTreeMap<u64, (String, u64, BatchHeader)> {
     let image = control(sim, drive).image();
     let mut found = BTreeMap::new();
     for entry in anchor(sim, drive).files {
@@ -193,7 +193,7 @@ fn batches(sim: &Simulation, drive: usize) -> BTreeMap<u64, (String, u64, BatchH
 }
 
 /// Destroys a batch on a drive.
-fn destroy(sim: &Simulation, drive: usize, sequence: u64) {
+pub(super) fn destroy(sim: &Simulation, drive: usize, sequence: u64) {
     let (name, offset, header) = batches(sim, drive).remove(&sequence).expect("the batch is there");
     control(sim, drive).zero(&name, offset..offset + header.bytes() as u64);
 }
@@ -269,108 +269,6 @@ fn a_marker_follows_when_idle_and_at_close() {
             .all(|entry| entry.last != LogSequence(0)),
         "all files are sealed"
     );
-}
-
-/// The last acknowledged batch is destroyed on both mirrors. Without a marker it looks like a torn tail; with one it
-/// is known to have been acknowledged.
-#[test]
-fn a_marker_turns_a_torn_tail_into_a_known_loss() {
-    let sim = world(4);
-    let process = open(&sim, 2, small()).expect("a first start");
-    write_to(&sim, &process, 5, 1, b"kept").expect("healthy drives");
-    let victim = write_to(&sim, &process, 6, 1, b"lost").expect("healthy drives");
-    sim.run_for(Duration::from_millis(100));
-    sim.crash(NODE);
-    destroy(&sim, 0, victim.0);
-    destroy(&sim, 1, victim.0);
-    sim.restart(NODE);
-    let process = open(&sim, 2, small()).expect("a loss is an outcome, not an error");
-    assert_eq!(payloads(&process), [b"kept".to_vec()]);
-    let known = vec![PartitionRange {
-        partition: PartitionId(6),
-        first: RaftIndex(1),
-        last: RaftIndex(1),
-    }];
-    assert_eq!(
-        process.recovery.lost,
-        [Lost {
-            first: victim,
-            last: victim,
-            known,
-            complete: true
-        }]
-    );
-}
-
-#[test]
-fn a_torn_tail_is_dropped_and_counted() {
-    let sim = world(5);
-    let process = open(&sim, 2, small()).expect("a first start");
-    write(&sim, &process, b"kept").expect("healthy drives");
-    let torn = write(&sim, &process, &[9; 3000]).expect("healthy drives");
-    // As if the node had died while both mirrors were being written: the header is there, its end is not.
-    sim.crash(NODE);
-    for drive in 0..2 {
-        let (name, offset, _) = batches(&sim, drive).remove(&torn.0).expect("the batch is there");
-        control(&sim, drive).zero(&name, offset + 2048..offset + 4096);
-    }
-    sim.restart(NODE);
-    let process = open(&sim, 2, small()).expect("a torn tail");
-    assert_eq!(payloads(&process), [b"kept".to_vec()]);
-    assert_eq!((process.recovery.dropped, process.recovery.lost.len()), (1, 0));
-}
-
-#[test]
-fn lost_batches_in_the_middle_are_named_and_the_rest_is_replayed() {
-    for victims in [vec![4], vec![4, 5, 6], vec![1], vec![2, 9]] {
-        let sim = world(6);
-        let process = open(&sim, 2, small()).expect("a first start");
-        for value in 1..=12_u64 {
-            write_to(&sim, &process, value, value * 10, &[value as u8]).expect("healthy drives");
-        }
-        sim.crash(NODE);
-        for victim in &victims {
-            destroy(&sim, 0, *victim);
-            destroy(&sim, 1, *victim);
-        }
-        sim.restart(NODE);
-        let process = open(&sim, 2, small()).expect("losses are outcomes");
-        let kept: Vec<Vec<u8>> = (1..=12)
-            .filter(|value| !victims.contains(value))
-            .map(|value| vec![value as u8])
-            .collect();
-        assert_eq!(payloads(&process), kept);
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for victim in &victims {
-            match runs.last_mut() {
-                Some((_, last)) if *last + 1 == *victim => *last = *victim,
-                _ => runs.push((*victim, *victim)),
-            }
-        }
-        let range = |last: u64| PartitionRange {
-            partition: PartitionId(last),
-            first: RaftIndex(last * 10),
-            last: RaftIndex(last * 10),
-        };
-        let expected: Vec<Lost> = runs
-            .into_iter()
-            .map(|(first, last)| Lost {
-                first: LogSequence(first),
-                last: LogSequence(last),
-                known: vec![range(last)],
-                complete: first == last,
-            })
-            .collect();
-        assert_eq!(process.recovery.lost, expected, "{victims:?}");
-        // The loss is met where it lies, before the records behind it.
-        let at = process
-            .replayed
-            .iter()
-            .position(|event| matches!(event, Replay::Lost(_)));
-        assert_eq!(at, Some(victims[0] as usize - 1));
-        // Sequences of lost batches are not given to others.
-        assert_eq!(write(&sim, &process, b"after"), Ok(LogSequence(13)));
-    }
 }
 
 #[test]

@@ -30,9 +30,12 @@ mod error;
 pub mod file;
 #[cfg(test)]
 mod log_test;
+#[cfg(test)]
+mod loss_test;
 mod mirrored;
 mod recovery;
 mod space;
+mod walk;
 mod writer;
 
 pub use config::LogConfig;

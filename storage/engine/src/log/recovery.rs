@@ -8,7 +8,7 @@
 //! 3. Found on none, the rest of the file is searched for a later batch. If a later batch, the anchor, or the end of a
 //!    sealed file shows that the missing one was acknowledged, it is *lost*: named, with what the batch after it
 //!    repeats about it, and the walk goes on behind it. Else it was the *torn tail*: dropped, and nothing behind it
-//!    counts any more.
+//!    counts any more. Exception: where no mirror can be read the missing batch may have been acknowledged, and is lost.
 //! 4. The last file is sealed at the last batch. The caller opens a new file under a new incarnation, and makes both
 //!    durable in the anchor before the first append; whatever lies behind the seal can never count again.
 
@@ -20,14 +20,13 @@ use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Open, Runtime};
 
 use super::anchor::{self, Anchor, AnchorFiles};
 use super::batch::{Batch, BatchHeader};
-use super::file::{FileEntry, create_filled, slot_name, slot_of_name};
+use super::file::{FileEntry, slot_name, slot_of_name};
 use super::mirrored::on_all;
+use super::walk::{Told, Walk, open_mirrors};
 use super::{LogConfig, LogError, LogPosition, Lost, PartitionRange, Recovery, Replayed};
 use crate::ids::{LogId, LogSequence};
 use crate::volume::{DriveIndex, DriveSet, Volume};
 
-/// Bytes read at once.
-const CHUNK_BYTES: usize = 1 << 20;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// A slot's files.
@@ -65,14 +64,19 @@ pub(super) struct Context<R: Runtime> {
 }
 
 impl<R: Runtime> Context<R> {
-    async fn eject(&self, drive: DriveIndex, what: &str, error: &io::Error) -> Result<(), LogError> {
+    pub(super) async fn eject(
+        &self,
+        drive: DriveIndex,
+        what: &str,
+        error: &io::Error,
+    ) -> Result<(), LogError> {
         self.volume
             .report_failed(drive, format!("{what}: {error}"))
             .await?;
         Ok(())
     }
 
-    fn drive(&self, index: DriveIndex) -> Result<R::Drive, LogError> {
+    pub(super) fn drive(&self, index: DriveIndex) -> Result<R::Drive, LogError> {
         self.volume
             .drive(index)
             .cloned()
@@ -283,154 +287,6 @@ async fn complete_anchors<R: Runtime>(
     Ok(())
 }
 
-/// One mirror of a file, read in large pieces.
-struct Mirror<R: Runtime> {
-    drive: DriveIndex,
-    /// None when the file is not there.
-    file: Option<<R::Drive as Drive>::File>,
-    chunk_at: u64,
-    chunk: Option<AlignedBuffer>,
-    bytes_read: u64,
-}
-
-impl<R: Runtime> Mirror<R> {
-    /// Makes `bytes` at `offset` available to [`Mirror::get`]; false when they cannot be read.
-    async fn load(&mut self, offset: u64, bytes: usize, end: u64) -> bool {
-        if self.get(offset, bytes).is_some() {
-            return true;
-        }
-        let Some(file) = &self.file else { return false };
-        if offset + bytes as u64 > end {
-            return false;
-        }
-        let ahead = usize::try_from(end - offset)
-            .unwrap_or(usize::MAX)
-            .min(CHUNK_BYTES)
-            .max(bytes);
-        // A bad block must not hide its neighbours: after an error only what is asked for is read.
-        for length in [ahead, bytes] {
-            if let Ok(chunk) = file.read_at(offset, length).await {
-                self.bytes_read += length as u64;
-                self.chunk_at = offset;
-                self.chunk = Some(chunk);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn get(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
-        let at = usize::try_from(offset.checked_sub(self.chunk_at)?).ok()?;
-        self.chunk.as_ref()?.get(at..at + bytes)
-    }
-}
-
-/// A file being walked.
-struct Walk<'a, R: Runtime> {
-    context: &'a Context<R>,
-    entry: FileEntry,
-    mirrors: Vec<Mirror<R>>,
-}
-
-impl<R: Runtime> Walk<'_, R> {
-    async fn header(&mut self, mirror: usize, offset: u64) -> Option<BatchHeader> {
-        let (log, end) = (self.context.log, self.entry.bytes());
-        let mirror = &mut self.mirrors[mirror];
-        if !mirror.load(offset, BLOCK_BYTES, end).await {
-            return None;
-        }
-        let block = mirror.get(offset, BLOCK_BYTES)?;
-        BatchHeader::decode(block, log, self.entry.number, self.entry.incarnation, offset)
-    }
-
-    /// The expected batch on one mirror.
-    async fn candidate(
-        &mut self,
-        mirror: usize,
-        offset: u64,
-        next: LogSequence,
-        chain: Option<u64>,
-    ) -> Option<BatchHeader> {
-        let header = self.header(mirror, offset).await?;
-        if header.sequence != next || chain.is_some_and(|chain| chain != header.previous) {
-            return None;
-        }
-        let end = self.entry.bytes();
-        if !self.mirrors[mirror].load(offset, header.bytes(), end).await {
-            return None;
-        }
-        self.batch(mirror, header, offset).map(|batch| batch.header)
-    }
-
-    fn batch(&self, mirror: usize, header: BatchHeader, offset: u64) -> Option<Batch<'_>> {
-        Batch::check(header, self.mirrors[mirror].get(offset, header.bytes())?, offset)
-    }
-
-    /// The first batch header, on any mirror, from `offset` on that is `next` or later; at `offset` itself only a
-    /// later one.
-    async fn look_ahead(&mut self, mut offset: u64, next: LogSequence) -> Option<(BatchHeader, u64)> {
-        let start = offset;
-        while offset + BLOCK <= self.entry.bytes() {
-            for mirror in 0..self.mirrors.len() {
-                let Some(header) = self.header(mirror, offset).await else {
-                    continue;
-                };
-                if header.sequence > next || (header.sequence == next && offset > start) {
-                    return Some((header, offset));
-                }
-            }
-            offset += BLOCK;
-        }
-        None
-    }
-
-    /// Writes `bytes` at `offset` of the mirrors that lack them.
-    async fn repair(&mut self, lacking: &[usize], offset: u64, bytes: AlignedBuffer) -> Result<(), LogError> {
-        let context = self.context;
-        let name = slot_name(context.log, self.entry.slot);
-        let bytes = Rc::new(bytes);
-        for place in lacking {
-            let mirror = &mut self.mirrors[*place];
-            let index = mirror.drive;
-            if !context.volume.in_sync().set.contains(index) {
-                continue;
-            }
-            let drive = context.drive(index)?;
-            let written = async {
-                let file = match &mirror.file {
-                    Some(file) => file.clone(),
-                    None => {
-                        create_filled(&context.runtime, &drive, &name, self.entry.bytes()).await?;
-                        drive
-                            .open(
-                                &name,
-                                Open {
-                                    durable: true,
-                                    ..Open::default()
-                                },
-                            )
-                            .await?
-                    }
-                };
-                mirror.file = Some(file.clone());
-                // Its own task: a durable write is never dropped half-way.
-                let write = file.write_at(offset, bytes.clone());
-                cairn_runtime::sync::spawn(&context.runtime, cairn_runtime::Queue::Foreground, write)
-                    .await
-                    .unwrap_or_else(|_| Err(io::Error::other("the task was dropped")))
-            };
-            match written.await {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
-                }
-                Err(error) => context.eject(index, "repairing the log", &error).await?,
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The walk over all files.
 struct Scan<F> {
     next: LogSequence,
@@ -466,7 +322,8 @@ impl<F: FnMut(Replayed<'_>)> Scan<F> {
         };
         if let Some(batch) = after {
             lost.known = batch.previous_ranges().collect();
-            lost.complete = lost.first == lost.last;
+            // What follows a loss at the end of an earlier log was written without knowing what that had held.
+            lost.complete = lost.first == lost.last && batch.header.previous != 0;
         }
         (self.replay)(Replayed::Lost(&lost));
         self.report.lost.push(lost);
@@ -503,6 +360,18 @@ struct Walked {
     ended: bool,
     /// Mirrors that lacked the last batch found.
     lacking: u64,
+    /// The place behind the last batch found can be read on no mirror.
+    unreadable: bool,
+}
+
+/// What became of the expected batch.
+enum Step {
+    /// It was there, with this length.
+    Taken(u64),
+    /// A mirror shows that it is not there.
+    Absent,
+    /// No mirror can be read there.
+    Unreadable,
 }
 
 /// Recovers the log: see the head of this file.
@@ -529,8 +398,12 @@ pub(super) async fn recover<R: Runtime>(
     };
     let mut kept: Vec<FileEntry> = Vec::new();
     let mut tail_lacking = 0;
+    let mut unreadable = None;
     for entry in anchor.files.clone() {
         let walked = walk(context, entry, &mut slots, &mut scan).await?;
+        if walked.unreadable {
+            unreadable = Some((scan.next, entry.number));
+        }
         if walked.first.is_some() {
             tail_lacking = walked.lacking;
         }
@@ -553,6 +426,18 @@ pub(super) async fn recover<R: Runtime>(
     // Acknowledged by the anchor's word, and nowhere to be found.
     let acknowledged = anchor.acknowledged;
     scan.lose(acknowledged);
+    // A batch that no file holds, and one may: whether it was acknowledged, nobody can tell.
+    if let Some((next, number)) = unreadable
+        && next == scan.next
+    {
+        if kept.is_empty() {
+            return Err(LogError::NoMirror {
+                log: context.log,
+                what: format!("the first batch of file {number}").into(),
+            });
+        }
+        scan.lose(next);
+    }
     if let Some(entry) = kept.last_mut() {
         entry.last = LogSequence(scan.next.0 - 1);
     }
@@ -577,54 +462,6 @@ pub(super) async fn recover<R: Runtime>(
     })
 }
 
-async fn open_mirrors<R: Runtime>(
-    context: &Context<R>,
-    entry: &FileEntry,
-    slots: &BTreeMap<u32, Slot>,
-) -> Result<Vec<Mirror<R>>, LogError> {
-    let set = context.volume.holders(entry.mirrors);
-    if set.is_empty() {
-        return Err(LogError::NoMirror {
-            log: context.log,
-            what: format!("file {} (mirrors {})", entry.number, entry.mirrors).into(),
-        });
-    }
-    let mut mirrors = Vec::new();
-    for index in set.iter() {
-        let drive = context.drive(index)?;
-        let there = slots.get(&entry.slot).and_then(|slot| slot.bytes.get(&index));
-        let how = Open {
-            durable: context.repair,
-            read_only: !context.repair,
-            ..Open::default()
-        };
-        let opened = match there {
-            Some(bytes) if *bytes >= entry.bytes() => {
-                drive.open(&slot_name(context.log, entry.slot), how).await
-            }
-            _ => Err(io::ErrorKind::NotFound.into()),
-        };
-        let file = match opened {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                if context.repair {
-                    context.eject(index, "opening a log file", &error).await?;
-                }
-                continue;
-            }
-        };
-        mirrors.push(Mirror {
-            drive: index,
-            file,
-            chunk_at: 0,
-            chunk: None,
-            bytes_read: 0,
-        });
-    }
-    Ok(mirrors)
-}
-
 async fn walk<R: Runtime, F: FnMut(Replayed<'_>)>(
     context: &Context<R>,
     entry: FileEntry,
@@ -641,17 +478,23 @@ async fn walk<R: Runtime, F: FnMut(Replayed<'_>)>(
         first: None,
         ended: false,
         lacking: 0,
+        unreadable: false,
     };
     let sealed = entry.last != LogSequence(0);
     let mut offset = BLOCK;
     while offset + BLOCK <= entry.bytes() && !(sealed && scan.next > entry.last) {
-        if let Some(bytes) = step(&mut walk, offset, scan, &mut walked).await? {
-            offset += bytes;
-            continue;
-        }
+        let unreadable = match step(&mut walk, offset, scan, &mut walked).await? {
+            Step::Taken(bytes) => {
+                offset += bytes;
+                continue;
+            }
+            Step::Absent => false,
+            Step::Unreadable => true,
+        };
         let torn = tail_header(&mut walk, offset, scan.next).await;
         let Some((later, at)) = walk.look_ahead(offset, scan.next).await else {
-            scan.report.dropped += u64::from(torn && !sealed);
+            walked.unreadable = unreadable && !sealed;
+            scan.report.dropped += u64::from(torn && !sealed && !unreadable);
             break;
         };
         let acknowledged = later.acknowledged.max(entry.last);
@@ -695,7 +538,8 @@ async fn step<R: Runtime, F: FnMut(Replayed<'_>)>(
     offset: u64,
     scan: &mut Scan<F>,
     walked: &mut Walked,
-) -> Result<Option<u64>, LogError> {
+) -> Result<Step, LogError> {
+    let mut absent = false;
     let mut source: Option<(usize, BatchHeader)> = None;
     let mut lacking = Vec::new();
     for mirror in 0..walk.mirrors.len() {
@@ -703,17 +547,17 @@ async fn step<R: Runtime, F: FnMut(Replayed<'_>)>(
         if source.is_some() && !all {
             break;
         }
-        match (
-            walk.candidate(mirror, offset, scan.next, scan.chain).await,
-            source,
-        ) {
-            (Some(header), None) => source = Some((mirror, header)),
-            (Some(header), Some((_, first))) if header.checksum == first.checksum => {}
-            _ => lacking.push(mirror),
+        match walk.candidate(mirror, offset, scan.next, scan.chain).await {
+            Told::Batch(header) if source.is_none() => source = Some((mirror, header)),
+            Told::Batch(header) if source.is_some_and(|(_, first)| header.checksum == first.checksum) => {}
+            told => {
+                absent |= matches!(told, Told::Nothing);
+                lacking.push(mirror);
+            }
         }
     }
     let Some((source, header)) = source else {
-        return Ok(None);
+        return Ok(if absent { Step::Absent } else { Step::Unreadable });
     };
     let copy = {
         let batch = walk
@@ -733,7 +577,7 @@ async fn step<R: Runtime, F: FnMut(Replayed<'_>)>(
     {
         walk.repair(&lacking, offset, copy).await?;
     }
-    Ok(Some(header.bytes() as u64))
+    Ok(Step::Taken(header.bytes() as u64))
 }
 
 /// Whether a mirror holds the header, but not the body, of the expected batch.

@@ -219,6 +219,18 @@ impl DriveControl {
         });
     }
 
+    /// Makes the blocks of the range fail to be read, until they are written, or readable again.
+    pub fn set_unreadable(&self, name: &str, range: Range<u64>, unreadable: bool) {
+        let block = crate::BLOCK_BYTES as u64;
+        self.with(|disk| {
+            let file = *disk
+                .names
+                .get(name)
+                .unwrap_or_else(|| panic!("no file {name} to damage"));
+            disk.set_unreadable(file, range.start / block, range.end.div_ceil(block), unreadable);
+        });
+    }
+
     /// Zeros the range.
     pub fn zero(&self, name: &str, range: Range<u64>) {
         self.edit(name, range, |bytes| bytes.fill(0));

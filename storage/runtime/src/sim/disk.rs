@@ -8,11 +8,11 @@
 
 mod loss;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
-use super::fault::{FaultConfig, FaultCounters, Injector};
+use super::fault::{FaultConfig, FaultCounters, FaultKind, Injector};
 use super::image::{Block, BlockMap, SECTORS_ALL, block_from, compose, damage};
 use super::random::Random;
 use crate::BLOCK_BYTES;
@@ -92,6 +92,8 @@ pub(super) struct Disk {
     file_next: u64,
     pub(super) injector: Injector,
     pub(super) counters: FaultCounters,
+    /// File and block that no read can pass until they are written again.
+    unreadable: BTreeSet<(u64, u64)>,
 }
 
 impl Disk {
@@ -114,6 +116,7 @@ impl Disk {
             file_next: 1,
             injector: Injector::new(faults),
             counters: FaultCounters::default(),
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -311,6 +314,7 @@ impl Disk {
         let end = offset + content.len() as u64;
         self.grow(file, end)?;
         let sequence = self.next_sequence();
+        self.set_unreadable(file, offset / BLOCK, end.div_ceil(BLOCK), false);
         let state = self.file(file)?;
         for (place, bytes) in content.chunks(BLOCK_BYTES).enumerate() {
             let block = offset / BLOCK + place as u64;
@@ -427,8 +431,28 @@ impl Disk {
                 "read past the end of the file",
             ));
         }
-        state.live.read(offset, into);
+        let end = (offset + into.len() as u64).div_ceil(BLOCK);
+        if self
+            .unreadable
+            .range((file, offset / BLOCK)..(file, end))
+            .next()
+            .is_some()
+        {
+            self.counters.count(FaultKind::ReadError);
+            return Err(input_output_error());
+        }
+        self.file(file)?.live.read(offset, into);
         Ok(())
+    }
+
+    /// Makes blocks `first..end` unreadable, or readable again.
+    pub(super) fn set_unreadable(&mut self, file: u64, first: u64, end: u64, unreadable: bool) {
+        for block in first..end {
+            match unreadable {
+                true => self.unreadable.insert((file, block)),
+                false => self.unreadable.remove(&(file, block)),
+            };
+        }
     }
 
     /// Replaces some sectors of a read by those of a write under way at the same time.

@@ -23,6 +23,7 @@
 //! | misdirected write | acknowledged, stored at another block of this or another file of the drive |
 //! | corrupt write | acknowledged, stored with damage in one sector |
 //! | corrupt read | the answer is damaged, the medium is not |
+//! | unreadable | on demand only: reads of a block fail until it is written again |
 //! | rot | a stored sector that is read is found damaged, now and ever after |
 //! | slow | this operation takes 10 to 200 times as long |
 //! | stall | every operation of the drive waits for up to seconds |
