@@ -78,7 +78,14 @@ pub enum VolumeError {
         /// The highest epoch that can be read.
         highest: Epoch,
     },
-    /// The last in-sync drive has failed.
+    /// So many in-sync drives are missing that some file may have no holder left.
+    HolderMissing {
+        /// Directories that cannot be read, and why.
+        missing: Vec<(PathBuf, String)>,
+        /// The epoch that they are missing of.
+        epoch: Epoch,
+    },
+    /// A drive has failed, and the in-sync drives that are left may not hold every file.
     LastDrive {
         /// The drive's directory.
         path: PathBuf,
@@ -189,8 +196,16 @@ impl fmt::Display for VolumeError {
             ),
             VolumeError::LastDrive { path, why } => write!(
                 formatter,
-                "{} has failed ({why}) and no other in-sync drive is left: stopping before anything is lost",
+                "{} has failed ({why}) and the in-sync drives that are left do not hold every file: stopping before \
+                 anything is lost",
                 path.display()
+            ),
+            VolumeError::HolderMissing { missing, epoch } => write!(
+                formatter,
+                "the in-sync drives that are there do not hold every file; cannot read: {}. Bring them back, or, \
+                 if they are lost for good and you accept the loss of what only they held, start once with \
+                 --accept-epoch {epoch}",
+                list(missing)
             ),
             VolumeError::EpochNotDurable(why) => write!(
                 formatter,

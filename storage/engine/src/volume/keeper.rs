@@ -294,7 +294,7 @@ impl<R: Runtime> Task<R> {
             return Ok(self.in_sync());
         }
         let rest = self.content.in_sync.without(drive);
-        if rest.is_empty() {
+        if !self.content.hold_everything(rest) {
             let path = self.shared.path(drive).map_or_else(PathBuf::new, PathBuf::from);
             return Err(VolumeError::LastDrive { path, why });
         }

@@ -4,7 +4,7 @@
 //! 2. Nothing there, or only the remains of a creation that never completed (epoch 0): create the node, with the
 //!    drives first, the witness next, and epoch 1 last, so that a crash in between leaves a creation to repeat.
 //! 3. Else check that everything belongs together, and choose the record of the highest epoch; a majority of the
-//!    copies must be readable and one of its drives present. Exception: `accept_epoch`.
+//!    copies must be readable, and so many of its drives present that every file has a holder. Exception: `accept_epoch`.
 //! 4. Unless all copies say the same and every in-sync drive is present, make a new epoch durable.
 
 use std::io;
@@ -456,9 +456,22 @@ impl<'a, R: Runtime> Census<'a, R> {
     /// The record to continue from, and whether an operator forced it.
     fn choose(&self, accept: Option<Epoch>) -> Result<(&'a Superblock, bool), VolumeError> {
         let majority = majority(self.highest);
-        let alive = |record: &Superblock| !record.in_sync.and(self.present()).is_empty();
+        let rest = |record: &Superblock| record.in_sync.and(self.present());
+        let alive = |record: &Superblock| !rest(record).is_empty();
         if self.readable() >= majority && alive(self.highest) {
-            return Ok((self.highest, false));
+            let whole = rest(self.highest) == self.highest.in_sync;
+            let counted = self.highest.counted().minus(rest(self.highest));
+            // Where it is not known that every file has a holder, an operator may know better.
+            let serves = match accept {
+                None => true,
+                Some(asked) if asked < self.highest.epoch => {
+                    counted.count() < usize::from(self.highest.mirrors)
+                }
+                Some(_) => whole || self.highest.hold_everything(rest(self.highest)),
+            };
+            if serves {
+                return Ok((self.highest, false));
+            }
         }
         if let Some(asked) = accept {
             let mut records = self.records().map(|(_, record)| record).chain(self.witness);
@@ -584,6 +597,12 @@ async fn resume<R: Runtime>(
     };
     let before = chosen.in_sync;
     let after = before.and(present);
+    if !forced && after != before && !chosen.hold_everything(after) {
+        return Err(VolumeError::HolderMissing {
+            missing: census.missing,
+            epoch: chosen.epoch,
+        });
+    }
     let removed = if forced {
         DriveSet::from_bits(content.removed.bits() | content.counted().minus(present).bits())
     } else {

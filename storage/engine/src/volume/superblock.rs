@@ -155,6 +155,14 @@ impl Superblock {
             .minus(self.removed)
     }
 
+    /// Whether every file has a holder among `drives`: each is on as many drives as there are mirrors, so some file may be
+    /// on all that are missing as soon as there are that many. Drives that were removed held files too.
+    #[must_use]
+    pub fn hold_everything(&self, drives: DriveSet) -> bool {
+        let places: DriveSet = (0..self.drives.len()).filter_map(DriveIndex::new).collect();
+        !drives.is_empty() && places.minus(drives).count() < usize::from(self.mirrors)
+    }
+
     /// Place of a drive in the list.
     #[must_use]
     pub fn index_of(&self, drive: DriveId) -> Option<DriveIndex> {

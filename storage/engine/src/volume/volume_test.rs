@@ -408,6 +408,78 @@ fn the_last_drive_is_never_ejected() {
     ));
 }
 
+/// Each file is on as many drives as there are mirrors: when that many are out, some file may be on none.
+#[test]
+fn no_drive_leaves_that_may_be_the_last_to_hold_a_file() {
+    for (drives, mirrors, leave) in [(2, 1, 0), (3, 1, 0), (2, 2, 1), (3, 2, 1), (4, 3, 2), (3, 3, 2)] {
+        let config = VolumeConfig {
+            mirrors,
+            ..config(drives)
+        };
+        let sim = world(15);
+        let keeper = open(&sim, config.clone()).expect("empty directories");
+        for drive in 0..leave {
+            eject(&sim, &keeper, drive).expect("every file has another holder");
+        }
+        let refused = eject(&sim, &keeper, leave);
+        assert!(
+            matches!(refused, Err(VolumeError::LastDrive { .. })),
+            "{drives} drives, {mirrors} mirrors: {refused:?}"
+        );
+        // So it is when the drive is missing at a start.
+        drop(keeper);
+        control(&sim, leave).detach();
+        restart(&sim);
+        let refused = open(&sim, config.clone()).err().expect("it is missing");
+        let last = drives == leave + 1;
+        assert!(
+            last || matches!(refused, VolumeError::HolderMissing { .. }),
+            "{refused}"
+        );
+        control(&sim, leave).attach();
+        restart(&sim);
+        drop(open(&sim, config).expect("it is back"));
+    }
+}
+
+/// Drive 0 leaves, and is detached; then drive 1 is lost. What was on these two is on drive 0 only, as far as that is not
+/// too old: the operator takes the epoch that drive 0 knows.
+#[test]
+fn an_operator_can_go_back_to_a_drive_that_has_what_the_others_lack() {
+    let sim = world(16);
+    drop(open(&sim, config(3)).expect("empty directories"));
+    control(&sim, 0).detach();
+    restart(&sim);
+    drop(open(&sim, config(3)).expect("every file has another holder"));
+    control(&sim, 0).attach();
+    control(&sim, 1).detach();
+    let accept = |epoch| VolumeConfig {
+        accept_epoch: Some(epoch),
+        ..config(3)
+    };
+    for (epoch, expected) in [(1, set(&[0, 2])), (2, set(&[2]))] {
+        let images: Vec<_> = [0, 2].map(|drive| control(&sim, drive).image()).into();
+        let witness = sim.drive(NODE, "/state").image();
+        restart(&sim);
+        let refused = open(&sim, config(3)).err().expect("drive 1 is missing");
+        assert!(refused.to_string().contains("--accept-epoch 2"), "{refused}");
+        restart(&sim);
+        let keeper = open(&sim, accept(epoch)).expect("the operator takes the blame");
+        assert_eq!(status(&sim, &keeper).in_sync.set, expected);
+        drop(keeper);
+        restart(&sim);
+        let keeper = open(&sim, config(3)).expect("the lost drive no longer counts");
+        assert_eq!(status(&sim, &keeper).in_sync.set, expected);
+        drop(keeper);
+        sim.crash(NODE);
+        for (drive, image) in [0, 2].into_iter().zip(&images) {
+            control(&sim, drive).restore(image);
+        }
+        sim.drive(NODE, "/state").restore(&witness);
+        sim.restart(NODE);
+    }
+}
+
 #[test]
 fn a_lost_witness_is_made_anew_by_a_majority_of_the_drives() {
     let sim = world(13);
