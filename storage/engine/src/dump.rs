@@ -129,10 +129,10 @@ fn dump_log(log: LogId, slot: u32, bytes: &[u8], out: &mut dyn Write) -> fmt::Re
     writeln!(out, "{entry:#?}")?;
     let mut at = BLOCK_BYTES;
     while let Some(block) = bytes.get(at..at + BLOCK_BYTES) {
-        let header = BatchHeader::decode(block, log, entry.number, entry.incarnation, at as u64);
+        let header = BatchHeader::decode(block, log, &entry, at as u64);
         let batch = header.and_then(|header| {
             let whole = bytes.get(at..at + header.blocks as usize * BLOCK_BYTES)?;
-            Batch::check(header, whole, at as u64)
+            Batch::check(header, whole)
         });
         match (header, batch) {
             (_, Some(batch)) => {

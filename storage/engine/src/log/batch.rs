@@ -28,12 +28,13 @@
 //!        zeros to the end of the block
 //! ```
 //!
-//! The place is {log and file number, incarnation of the file, offset}: what an earlier use of the file left, or what
-//! was written elsewhere, does not verify. The header checksum covers the body's, so the chain over header checksums
+//! The place is {log and file number and salt of the file, its incarnation, offset}: what an earlier use of the file left,
+//! what was written elsewhere, or what a client made up, which does not know the salt, does not verify. The header checksum covers the body's, so the chain over header checksums
 //! covers everything. Ranges repeat what the batch before held, so that a lost batch can be attributed.
 
 use cairn_runtime::{AlignedBuffer, BLOCK_BYTES};
 
+use super::file::FileEntry;
 use super::{PartitionRange, Record};
 use crate::checksum::{Place, checksum};
 use crate::ids::{IndexId, LogId, LogSequence, PartitionId, RaftIndex, TableId, Term};
@@ -58,13 +59,15 @@ pub(super) fn record_bytes(payload_bytes: usize) -> usize {
     (RECORD_HEADER_BYTES + payload_bytes).next_multiple_of(8)
 }
 
-/// Where a batch lies: seeds its checksums.
-pub(super) fn place(log: LogId, file_number: u64, incarnation: u64, offset: u64) -> Place {
-    Place {
-        file: u64::from(log.0) << 40 ^ file_number,
-        incarnation,
+/// Seed of the checksums at `offset` of a file.
+fn seed(log: LogId, file: &FileEntry, offset: u64) -> u64 {
+    let salted = checksum(u64::from(log.0) << 40 ^ file.number, &file.salt);
+    let place = Place {
+        file: salted,
+        incarnation: file.incarnation,
         offset,
-    }
+    };
+    place.seed()
 }
 
 /// What a batch says about itself.
@@ -99,6 +102,7 @@ pub struct BatchHeader {
     /// Checksum of the header: what the batch after repeats.
     pub checksum: u64,
     body_checksum: u64,
+    seed: u64,
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -108,17 +112,11 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 impl BatchHeader {
     /// Reads a header from the first block of a batch; `None` when it is not a valid batch of this place.
     #[must_use]
-    pub fn decode(
-        block: &[u8],
-        log: LogId,
-        file_number: u64,
-        incarnation: u64,
-        offset: u64,
-    ) -> Option<BatchHeader> {
+    pub fn decode(block: &[u8], log: LogId, file: &FileEntry, offset: u64) -> Option<BatchHeader> {
         if block.len() < BLOCK_BYTES || block[..8] != MAGIC {
             return None;
         }
-        let seed = place(log, file_number, incarnation, offset).seed();
+        let seed = seed(log, file, offset);
         let sum = u64::from_le_bytes(array(block, 8));
         if sum != checksum(seed, &block[16..HEADER_BYTES]) || array(block, 24) != FORMAT_VERSION.to_le_bytes()
         {
@@ -140,15 +138,16 @@ impl BatchHeader {
             file_number: u64::from_le_bytes(array(block, 88)),
             checksum: sum,
             body_checksum: u64::from_le_bytes(array(block, 16)),
+            seed,
         };
-        header.is_sane(log, file_number, incarnation).then_some(header)
+        header.is_sane(log, file).then_some(header)
     }
 
-    fn is_sane(&self, log: LogId, file_number: u64, incarnation: u64) -> bool {
+    fn is_sane(&self, log: LogId, file: &FileEntry) -> bool {
         let needed = HEADER_BYTES + self.ranges as usize * RANGE_BYTES + self.record_bytes as usize;
         self.log == log
-            && self.file_number == file_number
-            && self.incarnation == incarnation
+            && self.file_number == file.number
+            && self.incarnation == file.incarnation
             && self.codec == 0
             && self.key_id == 0
             && self.acknowledged < self.sequence
@@ -174,13 +173,12 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Checks the body that belongs to a header; `bytes` begin with the header.
     #[must_use]
-    pub fn check(header: BatchHeader, bytes: &'a [u8], offset: u64) -> Option<Batch<'a>> {
+    pub fn check(header: BatchHeader, bytes: &'a [u8]) -> Option<Batch<'a>> {
         if bytes.len() < header.bytes() {
             return None;
         }
         let bytes = &bytes[..header.bytes()];
-        let seed = place(header.log, header.file_number, header.incarnation, offset).seed();
-        if checksum(seed, &bytes[HEADER_BYTES..]) != header.body_checksum {
+        if checksum(header.seed, &bytes[HEADER_BYTES..]) != header.body_checksum {
             return None;
         }
         let batch = Batch { header, bytes };
@@ -279,8 +277,7 @@ fn note(ranges: &mut Vec<PartitionRange>, record: &Record<'_>) {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seal {
     pub(super) log: LogId,
-    pub(super) file_number: u64,
-    pub(super) incarnation: u64,
+    pub(super) file: FileEntry,
     pub(super) offset: u64,
     pub(super) sequence: LogSequence,
     pub(super) acknowledged: LogSequence,
@@ -409,7 +406,7 @@ impl Gather {
         let bytes = self.bytes();
         self.buffer[self.used..bytes].fill(0);
         self.buffer.set_bytes(bytes);
-        let seed = place(seal.log, seal.file_number, seal.incarnation, seal.offset).seed();
+        let seed = seed(seal.log, &seal.file, seal.offset);
         let body = checksum(seed, &self.buffer[HEADER_BYTES..]);
         let blocks = u32::try_from(bytes / BLOCK_BYTES).expect("limited by the log");
         let record_bytes = u32::try_from(self.record_bytes()).expect("limited by the log");
@@ -421,14 +418,14 @@ impl Gather {
         header[27] = u8::from(self.records == 0);
         header[32..36].copy_from_slice(&seal.log.0.to_le_bytes());
         header[36..40].copy_from_slice(&blocks.to_le_bytes());
-        header[40..48].copy_from_slice(&seal.incarnation.to_le_bytes());
+        header[40..48].copy_from_slice(&seal.file.incarnation.to_le_bytes());
         header[48..56].copy_from_slice(&seal.sequence.0.to_le_bytes());
         header[56..64].copy_from_slice(&seal.acknowledged.0.to_le_bytes());
         header[64..72].copy_from_slice(&seal.previous.to_le_bytes());
         header[72..76].copy_from_slice(&record_bytes.to_le_bytes());
         header[76..80].copy_from_slice(&self.records.to_le_bytes());
         header[80..84].copy_from_slice(&self.previous_ranges.to_le_bytes());
-        header[88..96].copy_from_slice(&seal.file_number.to_le_bytes());
+        header[88..96].copy_from_slice(&seal.file.number.to_le_bytes());
         let sum = checksum(seed, &header[16..]);
         header[8..16].copy_from_slice(&sum.to_le_bytes());
         (self.buffer, sum, self.ranges)

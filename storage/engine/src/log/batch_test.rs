@@ -47,11 +47,25 @@ impl Owned {
     }
 }
 
+fn file() -> FileEntry {
+    FileEntry {
+        number: 12,
+        slot: 3,
+        generation: 0,
+        incarnation: 4,
+        epoch: Epoch(1),
+        mirrors: DriveSet::from_bits(3),
+        blocks: 32,
+        salt: [7; 32],
+        first: LogSequence(0),
+        last: LogSequence(0),
+    }
+}
+
 fn seal(offset: u64) -> Seal {
     Seal {
         log: LOG,
-        file_number: 12,
-        incarnation: 4,
+        file: file(),
         offset,
         sequence: LogSequence(9),
         acknowledged: LogSequence(8),
@@ -74,7 +88,7 @@ fn build(
 }
 
 fn decode(bytes: &[u8], offset: u64) -> Option<Batch<'_>> {
-    Batch::check(BatchHeader::decode(bytes, LOG, 12, 4, offset)?, bytes, offset)
+    Batch::check(BatchHeader::decode(bytes, LOG, &file(), offset)?, bytes)
 }
 
 #[test]
@@ -127,17 +141,29 @@ fn a_batch_verifies_only_at_its_place_and_whole() {
     assert!(decode(&bytes, 8192).is_some());
     assert!(decode(&bytes, 4096).is_none(), "another offset");
     assert!(
-        BatchHeader::decode(&bytes, LogId(4), 12, 4, 8192).is_none(),
+        BatchHeader::decode(&bytes, LogId(4), &file(), 8192).is_none(),
         "another log"
     );
-    assert!(
-        BatchHeader::decode(&bytes, LOG, 13, 4, 8192).is_none(),
-        "an earlier use of the file"
-    );
-    assert!(
-        BatchHeader::decode(&bytes, LOG, 12, 5, 8192).is_none(),
-        "an earlier incarnation"
-    );
+    let others = [
+        (FileEntry { number: 13, ..file() }, "an earlier use of the file"),
+        (
+            FileEntry {
+                incarnation: 5,
+                ..file()
+            },
+            "an earlier incarnation",
+        ),
+        (
+            FileEntry {
+                salt: [8; 32],
+                ..file()
+            },
+            "made up by someone who does not know the salt",
+        ),
+    ];
+    for (other, what) in others {
+        assert!(BatchHeader::decode(&bytes, LOG, &other, 8192).is_none(), "{what}");
+    }
     assert!(decode(&bytes[..bytes.len() - 4096], 8192).is_none(), "a torn end");
     for _ in 0..3_000 {
         let mut damaged = AlignedBuffer::from_slice(&bytes);

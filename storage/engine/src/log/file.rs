@@ -18,7 +18,7 @@
 //!   24  8  in-sync epoch when it was opened
 //!   32  4  mirror set, one bit per drive
 //!   36  4  length in blocks, this header included
-//!   40 32  salt: random, from which the file's sealing key is derived
+//!   40 32  salt: random; seeds the batches' checksums, and the file's sealing key is derived from it
 //!   72  8  first batch, 0 while not known (in the header: always)
 //!   80  8  last batch, 0 while open (in the header: always)
 //! ```
@@ -61,7 +61,7 @@ pub struct FileEntry {
     pub mirrors: DriveSet,
     /// Length in blocks, header included.
     pub blocks: u32,
-    /// Random, from which the file's sealing key is derived.
+    /// Random: seeds the batches' checksums, and the file's sealing key is derived from it.
     pub salt: [u8; 32],
     /// First batch; 0 while not known.
     pub first: LogSequence,

@@ -183,7 +183,7 @@ pub(super) fn batches(sim: &Simulation, drive: usize) -> BTreeMap<u64, (String, 
         let Some(bytes) = image.read(&name) else { continue };
         for offset in (BLOCK_BYTES..bytes.len()).step_by(BLOCK_BYTES) {
             let block = &bytes[offset..offset + BLOCK_BYTES];
-            let header = BatchHeader::decode(block, LOG, entry.number, entry.incarnation, offset as u64);
+            let header = BatchHeader::decode(block, LOG, &entry, offset as u64);
             if let Some(header) = header {
                 found.insert(header.sequence.0, (name.clone(), offset as u64, header));
             }
@@ -651,12 +651,13 @@ fn a_batch_that_does_not_follow_its_predecessor_is_not_believed() {
         let second = write(&sim, &process, b"second").expect("healthy drives");
         sim.crash(NODE);
         let (name, offset, header) = batches(&sim, 0).remove(&second.0).expect("there");
+        let files = anchor(&sim, 0).files;
+        let file = files.into_iter().find(|file| file.number == header.file_number);
         let mut gather = super::batch::Gather::new(None, &[]);
         gather.push(&record(1, 0, b"other"), &[b"other"]);
         let (bytes, _, _) = gather.seal(&super::batch::Seal {
             log: LOG,
-            file_number: header.file_number,
-            incarnation: header.incarnation,
+            file: file.expect("listed"),
             offset,
             sequence: header.sequence,
             acknowledged: header.acknowledged,

@@ -133,7 +133,7 @@ impl<R: Runtime> Walk<'_, R> {
             return None;
         }
         let block = mirror.get(offset, BLOCK_BYTES)?;
-        BatchHeader::decode(block, log, self.entry.number, self.entry.incarnation, offset)
+        BatchHeader::decode(block, log, &self.entry, offset)
     }
 
     /// What one mirror says about the batch that is expected at `offset`.
@@ -164,7 +164,7 @@ impl<R: Runtime> Walk<'_, R> {
     }
 
     pub(super) fn batch(&self, mirror: usize, header: BatchHeader, offset: u64) -> Option<Batch<'_>> {
-        Batch::check(header, self.mirrors[mirror].get(offset, header.bytes())?, offset)
+        Batch::check(header, self.mirrors[mirror].get(offset, header.bytes())?)
     }
 
     /// The first batch header, on any mirror, from `offset` on that is `next` or later; at `offset` itself only a

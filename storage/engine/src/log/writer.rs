@@ -232,8 +232,7 @@ impl<R: Runtime> Inner<R> {
         );
         let seal = Seal {
             log: self.context.log,
-            file_number: current.entry.number,
-            incarnation: state.incarnation,
+            file: current.entry,
             offset: state.offset,
             sequence: state.next,
             acknowledged: state.acknowledged,
