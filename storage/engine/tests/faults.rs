@@ -194,6 +194,23 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
     }
 }
 
+/// It cannot be given what it lacks, so it is not in sync: alone, it would not have everything.
+#[test]
+fn a_full_mirror_that_lacks_a_segment_leaves_the_set() {
+    let world = filled(13);
+    let mirror = world.mirror(1);
+    let names = files(&mirror, "segment-");
+    assert!(names.iter().all(|name| mirror.delete_file(name)));
+    mirror.set_capacity(mirror.used_bytes());
+    let running = world.open();
+    let stats = running.engine.stats();
+    assert_eq!((stats.in_sync_drives, stats.restored), (1, 0));
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+    world.crash(running);
+    world.mirror(0).detach();
+    assert!(world.try_open().is_err(), "the other is never believed");
+}
+
 /// The creation of partition 2 is lost. As far as anyone can tell the same batch held edits of partition 1.
 #[test]
 fn lost_manifest_edits_fence_whom_they_may_have_concerned() {

@@ -3,8 +3,8 @@
 //! - A file that no partition refers to was left by a flush, compaction or removal that was cut off, and is deleted.
 //!   Exception: after a loss nothing is deleted, since the lost edits may have named it.
 //! - A file that is missing on an in-sync drive of its mirror set, or is too short there, is copied from another
-//!   under a name of its own and renamed when it is whole. A mirror that cannot take it now stays without: reads
-//!   go to the other, and the next start tries again.
+//!   under a name of its own and renamed when it is whole. A mirror that cannot take it, a full one too, leaves the
+//!   in-sync set: whoever is in sync holds everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -56,10 +56,8 @@ pub(super) async fn tidy<R: Runtime>(
         let holders = volume.holders(reference.mirrors);
         let (have, lack): (Vec<_>, Vec<_>) = holders.iter().partition(|index| on(index));
         for to in lack {
-            let Some(from) = have.first() else { break };
-            match copy(volume, *from, to, *id, reference.bytes).await {
-                Ok(()) => tidied.restored += 1,
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            match copy_from_any(volume, &have, to, *id, reference.bytes).await {
+                Ok(copied) => tidied.restored += u64::from(copied),
                 Err(error) => report(volume, to, "copying a segment to it", &error).await?,
             }
         }
@@ -117,32 +115,40 @@ async fn tidy_drive<R: Runtime>(
     Ok(found)
 }
 
-/// Copies a segment. What its source cannot read becomes zeros, which do not verify, so that a read of it is
-/// answered from elsewhere or refused; nothing is made up.
-async fn copy<R: Runtime>(
+/// Copies a segment from the first of `sources` that can be opened; false when none can, or `to` is gone.
+async fn copy_from_any<R: Runtime>(
     volume: &Volume<R>,
-    from: DriveIndex,
+    sources: &[DriveIndex],
     to: DriveIndex,
     segment: SegmentId,
     bytes: u64,
-) -> io::Result<()> {
-    let (Some(from), Some(to)) = (volume.drive(from), volume.drive(to)) else {
-        return Ok(());
+) -> io::Result<bool> {
+    let Some(to) = volume.drive(to) else {
+        return Ok(false);
     };
+    let how = Open {
+        read_only: true,
+        ..Open::default()
+    };
+    for source in sources.iter().filter_map(|index| volume.drive(*index)) {
+        if let Ok(source) = source.open(&segment_file_name(segment), how).await {
+            copy::<R>(&source, to, segment, bytes).await?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Copies a segment. What its source cannot read becomes zeros, which do not verify, so that a read of it is
+/// answered from elsewhere or refused; nothing is made up.
+async fn copy<R: Runtime>(
+    source: &<R::Drive as Drive>::File,
+    to: &R::Drive,
+    segment: SegmentId,
+    bytes: u64,
+) -> io::Result<()> {
     let name = segment_file_name(segment);
     let part = format!("{name}{PART_SUFFIX}");
-    let Ok(source) = from
-        .open(
-            &name,
-            Open {
-                read_only: true,
-                ..Open::default()
-            },
-        )
-        .await
-    else {
-        return Ok(());
-    };
     match to.remove(&part).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cairn_runtime::sim::{Config, DriveControl, NodeIndex, SimRuntime, Simulation};
+use cairn_runtime::sim::{
+    Config, DriveControl, Fault, FaultKind, NodeIndex, Operation, SimRuntime, Simulation,
+};
 use cairn_runtime::{BLOCK_BYTES, Queue, Runtime, ShardIndex};
 
 use super::anchor::{Anchor, COPIES, COPY_BYTES, anchor_name, copy_offset};
@@ -450,6 +452,41 @@ fn a_laggard_is_ejected_only_when_another_has_finished() {
     write(&sim, &process, b"alone").expect("one mirror");
 }
 
+/// Drive 0 hangs and is taken out by another shard: the batch in flight is then decided by drive 1 alone.
+#[test]
+fn a_batch_does_not_wait_for_a_mirror_that_has_left() {
+    for fails in [false, true] {
+        let sim = world(23);
+        let process = open(&sim, 2, small()).expect("a first start");
+        write(&sim, &process, b"before").expect("healthy drives");
+        control(&sim, 0).stall_for(Duration::from_secs(600));
+        if fails {
+            let name = slot_name(LOG, anchor(&sim, 1).files[0].slot);
+            control(&sim, 1).fail_next_on(&name, Operation::Write, Fault::Error);
+        }
+        let (log, volume) = (process.log.clone(), process.volume.clone());
+        let start = sim.elapsed();
+        let durable = sim.block_on(NODE, SHARD, async move |runtime: SimRuntime| {
+            let position = log.append(record(1, 0, b"in flight"))?;
+            runtime.sleep(Duration::from_millis(1)).await;
+            let drive = crate::volume::DriveIndex::new(0).expect("a small number");
+            volume
+                .report_failed(drive, "another shard says so".to_owned())
+                .await?;
+            log.durable(position.sequence).await
+        });
+        assert!(
+            sim.elapsed() - start < Duration::from_secs(5),
+            "{:?}",
+            sim.elapsed()
+        );
+        match durable {
+            Ok(()) => assert!(!fails),
+            Err(error) => assert!(fails && matches!(error, LogError::Drive(_)), "{error}"),
+        }
+    }
+}
+
 #[test]
 fn nothing_is_acknowledged_while_an_epoch_change_cannot_be_written() {
     let sim = world(14);
@@ -561,6 +598,11 @@ fn a_full_drive_is_a_typed_error_that_passes() {
         1,
         "a full drive is not a failed drive"
     );
+    // It is tried now and then, not all the time.
+    let tries = control(&sim, 1).faults().get(FaultKind::NoSpace);
+    sim.run_for(Duration::from_secs(20));
+    let tries = control(&sim, 1).faults().get(FaultKind::NoSpace) - tries;
+    assert!((10..=41).contains(&tries), "{tries}");
     control(&sim, 1).set_capacity(64 << 30);
     sim.run_for(Duration::from_secs(2));
     write(&sim, &process, b"again").expect("space is back");

@@ -69,7 +69,7 @@ impl<R: Runtime> Inner<R> {
                     Err(LogError::OutOfSpace(path)) => {
                         state.prepared = Prepared::None;
                         state.full_drive = Some(path);
-                        inner.clone().retry_later();
+                        inner.retry_later(&mut state);
                     }
                     Err(error) => {
                         state.prepared = Prepared::None;
@@ -84,11 +84,16 @@ impl<R: Runtime> Inner<R> {
         });
     }
 
-    fn retry_later(self: Rc<Self>) {
+    /// Tries a full drive again after a while; one task waits for that, however often it is found full.
+    fn retry_later(self: &Rc<Self>, state: &mut State<R>) {
+        if std::mem::replace(&mut state.retrying, true) {
+            return;
+        }
         let inner = self.clone();
         self.context.runtime.spawn(Queue::Background, async move {
             inner.context.runtime.sleep(FULL_DRIVE_RETRY).await;
             let mut state = inner.state.borrow_mut();
+            state.retrying = false;
             inner.prepare_in_background(&mut state);
         });
     }

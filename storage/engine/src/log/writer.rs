@@ -88,6 +88,8 @@ pub(super) struct State<R: Runtime> {
     pub(super) closing: bool,
     /// The drive that was full when the next file was to be made.
     pub(super) full_drive: Option<PathBuf>,
+    /// A task waits until the full drive is tried again.
+    pub(super) retrying: bool,
     /// The next file waits for files to be released.
     pub(super) exhausted: bool,
     /// A turn has been queued.
@@ -144,6 +146,7 @@ impl<R: Runtime> State<R> {
             failure: None,
             closing: false,
             full_drive: None,
+            retrying: false,
             exhausted: false,
             scheduled: false,
             marker_wanted: false,
@@ -310,7 +313,10 @@ impl<R: Runtime> Inner<R> {
                 false
             }
             Prepared::None => {
-                self.prepare_in_background(state);
+                // Without space it is tried again when there may be some; at the end there will be none.
+                if state.closing || (state.full_drive.is_none() && !state.exhausted) {
+                    self.prepare_in_background(state);
+                }
                 false
             }
         }
@@ -393,7 +399,8 @@ impl<R: Runtime> Inner<R> {
                     return;
                 };
                 if flight.done.is_empty() {
-                    if flight.failed != flight.mirrors {
+                    let in_sync = self.context.volume.in_sync().set;
+                    if !flight.mirrors.and(in_sync).is_within(flight.failed) {
                         // Another mirror may still finish: without one nobody is ejected.
                         flight.settling = false;
                         return;
@@ -468,7 +475,8 @@ impl<R: Runtime> Inner<R> {
                     };
                     let late = flight.first_done.is_some_and(|first| now.since(first) >= lag_max);
                     let laggards = flight.mirrors.and(in_sync).minus(flight.ended());
-                    let settle = late && !flight.settling && !laggards.is_empty();
+                    // Nobody is waited for when another shard has taken the last laggard out.
+                    let settle = !flight.settling && (late || laggards.is_empty());
                     if settle {
                         flight.settling = true;
                         for drive in laggards.iter() {

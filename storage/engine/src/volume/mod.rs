@@ -143,29 +143,26 @@ impl VolumeHandle {
         self.shared.node
     }
 
-    /// Opens the in-sync drives on the calling shard.
+    /// Opens the in-sync drives on the calling shard. One that cannot be opened leaves the in-sync set.
     ///
     /// # Errors
-    /// [`VolumeError::Unusable`] when one cannot be opened.
+    /// As [`Volume::report_failed`].
     pub async fn attach<R: Runtime>(&self, runtime: R) -> Result<Volume<R>, VolumeError> {
         let (in_sync, _) = self.shared.load();
         let mut drives = Vec::with_capacity(self.shared.paths.len());
         for (index, path) in self.shared.paths.iter().enumerate() {
-            let wanted = DriveIndex::new(index).is_some_and(|index| in_sync.set.contains(index));
-            drives.push(match path {
-                Some(path) if wanted => {
-                    Some(
-                        runtime
-                            .drive(path, false)
-                            .await
-                            .map_err(|error| VolumeError::Unusable {
-                                path: path.clone(),
-                                why: error.to_string(),
-                            })?,
-                    )
-                }
+            let wanted = DriveIndex::new(index).filter(|index| in_sync.set.contains(*index));
+            let opened = match (path, wanted) {
+                (Some(path), Some(drive)) => match runtime.drive(path, false).await {
+                    Ok(opened) => Some(opened),
+                    Err(error) => {
+                        self.report_failed(drive, format!("opening it: {error}")).await?;
+                        None
+                    }
+                },
                 _ => None,
-            });
+            };
+            drives.push(opened);
         }
         Ok(Volume {
             inner: Rc::new(Attached {
@@ -181,6 +178,11 @@ impl VolumeHandle {
     /// [`VolumeError::Stopped`] when the keeper is gone.
     pub async fn status(&self) -> Result<VolumeStatus, VolumeError> {
         self.ask(|reply| Request::Status { reply }).await
+    }
+
+    async fn report_failed(&self, drive: DriveIndex, why: String) -> Result<InSync, VolumeError> {
+        self.ask(|reply| Request::ReportFailed { drive, why, reply })
+            .await?
     }
 
     async fn ask<T: Send + 'static>(
@@ -287,10 +289,7 @@ impl<R: Runtime> Volume<R> {
     /// # Errors
     /// [`VolumeError::LastDrive`] and [`VolumeError::EpochNotDurable`]: nothing may be acknowledged any more.
     pub async fn report_failed(&self, drive: DriveIndex, why: String) -> Result<InSync, VolumeError> {
-        self.inner
-            .handle
-            .ask(|reply| Request::ReportFailed { drive, why, reply })
-            .await?
+        self.inner.handle.report_failed(drive, why).await
     }
 
     /// The logs that exist, in order.

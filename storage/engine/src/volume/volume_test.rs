@@ -408,6 +408,20 @@ fn the_last_drive_is_never_ejected() {
     ));
 }
 
+#[test]
+fn a_drive_that_is_gone_before_a_shard_opens_it_leaves_the_set() {
+    let sim = world(17);
+    let keeper = open(&sim, config(2)).expect("empty directories");
+    control(&sim, 1).detach();
+    let handle = keeper.handle();
+    let in_sync = sim.block_on(NODE, SHARD, async move |runtime| {
+        let volume = handle.attach(runtime).await?;
+        assert!(volume.drive(index(1)).is_none());
+        Ok::<_, VolumeError>(volume.in_sync())
+    });
+    assert_eq!(in_sync.map(|in_sync| in_sync.set), Ok(set(&[0])));
+}
+
 /// Each file is on as many drives as there are mirrors: when that many are out, some file may be on none.
 #[test]
 fn no_drive_leaves_that_may_be_the_last_to_hold_a_file() {

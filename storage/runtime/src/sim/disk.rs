@@ -291,6 +291,7 @@ impl Disk {
         let before = self.file(file)?.live_bytes;
         let growth = bytes.saturating_sub(before);
         if self.used_bytes + growth > self.capacity_bytes {
+            self.counters.count(FaultKind::NoSpace);
             return Err(storage_full());
         }
         self.used_bytes += growth;
