@@ -194,6 +194,39 @@ fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
     }
 }
 
+/// A flush is cut off after it has begun a file; the start that deletes the file is cut off as well.
+#[test]
+fn the_id_of_a_deleted_orphan_is_not_given_again() {
+    let world = World::new(14, small());
+    let running = world.open();
+    let first_segments = |running: &Running| {
+        let engine = running.engine.clone();
+        world.with(running, async |_| ());
+        world.run(async move |runtime| {
+            runtime.spawn(Queue::Foreground, async move {
+                fill(&engine, P1, 600, 900).await;
+            });
+        });
+        while files(&world.mirror(0), "segment-").is_empty() {
+            assert!(world.sim.step());
+        }
+        files(&world.mirror(0), "segment-")
+    };
+    let orphans = first_segments(&running);
+    let end = |running: Running| {
+        drop(running);
+        world.sim.kill(NODE);
+        world.sim.restart(NODE);
+    };
+    end(running);
+    let running = world.open();
+    assert!(running.engine.stats().orphans > 0);
+    end(running);
+    assert!(files(&world.mirror(0), "segment-").is_empty());
+    let running = world.open();
+    assert!(first_segments(&running) > orphans);
+}
+
 /// It cannot be given what it lacks, so it is not in sync: alone, it would not have everything.
 #[test]
 fn a_full_mirror_that_lacks_a_segment_leaves_the_set() {

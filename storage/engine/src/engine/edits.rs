@@ -68,7 +68,7 @@ impl<R: Runtime> Inner<R> {
         Ok(())
     }
 
-    fn append_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
+    pub(super) fn append_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
         let record = Record {
             kind: RecordKind::Edits as u8,
             partition: PartitionId(0),

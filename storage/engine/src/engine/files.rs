@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
-use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
+use cairn_runtime::{BLOCK_BYTES, Drive, Entry, File, Open, Runtime};
 
 use crate::error::EngineError;
 use crate::ids::{LogId, SegmentId};
@@ -24,33 +24,96 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Ends the name of a copy that is not whole yet.
 const PART_SUFFIX: &str = ".part";
 
+/// What the drives hold.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// Referenced segments that are there in full.
+    present: BTreeMap<DriveIndex, BTreeSet<SegmentId>>,
+    /// Files that nobody refers to.
+    orphans: Vec<(DriveIndex, String)>,
+    /// Copies that were cut off.
+    parts: Vec<(DriveIndex, String)>,
+    /// Above every segment that a file is there of.
+    pub(super) next_segment: u64,
+}
+
 #[derive(Default)]
 pub(super) struct Tidied {
     /// Files deleted.
     pub(super) orphans: u64,
     /// Files copied.
     pub(super) restored: u64,
-    /// Above every segment of this log that was ever begun.
-    pub(super) next_segment: u64,
 }
 
-pub(super) async fn tidy<R: Runtime>(
+/// Looks at the segment files of the in-sync drives; changes nothing.
+pub(super) async fn survey<R: Runtime>(
     volume: &Volume<R>,
     log: LogId,
     references: &BTreeMap<SegmentId, SegmentReference>,
-    delete: bool,
-) -> Result<Tidied, EngineError> {
-    let mut tidied = Tidied::default();
-    let mut present: BTreeMap<DriveIndex, BTreeSet<SegmentId>> = BTreeMap::new();
+) -> Result<Survey, EngineError> {
+    let mut survey = Survey::default();
     for index in volume.in_sync().set.iter() {
         let Some(drive) = volume.drive(index) else {
             continue;
         };
-        match tidy_drive::<R>(drive, log, references, delete, &mut tidied).await {
-            Ok(found) => drop(present.insert(index, found)),
+        match drive.list().await {
+            Ok(entries) => survey.take(index, log, references, &entries),
             Err(error) => report(volume, index, "listing it", &error).await?,
         }
     }
+    Ok(survey)
+}
+
+impl Survey {
+    fn take(
+        &mut self,
+        index: DriveIndex,
+        log: LogId,
+        references: &BTreeMap<SegmentId, SegmentReference>,
+        entries: &[Entry],
+    ) {
+        let found = self.present.entry(index).or_default();
+        for entry in entries {
+            let whole_name = entry.name.strip_suffix(PART_SUFFIX).unwrap_or(&entry.name);
+            let Some(segment) = segment_of_file_name(whole_name).filter(|id| id.log() == log) else {
+                continue;
+            };
+            self.next_segment = self.next_segment.max(segment.counter() + 1);
+            match references.get(&segment) {
+                Some(reference) if whole_name == entry.name => {
+                    if entry.bytes >= reference.bytes {
+                        found.insert(segment);
+                    }
+                }
+                Some(_) => self.parts.push((index, entry.name.clone())),
+                None => self.orphans.push((index, entry.name.clone())),
+            }
+        }
+    }
+}
+
+/// Deletes what is not needed, orphans only when `delete` says so, and copies what a drive lacks.
+pub(super) async fn tidy<R: Runtime>(
+    volume: &Volume<R>,
+    references: &BTreeMap<SegmentId, SegmentReference>,
+    survey: Survey,
+    delete: bool,
+) -> Result<Tidied, EngineError> {
+    let mut tidied = Tidied::default();
+    let orphans = survey.orphans.iter().filter(|_| delete);
+    for (index, name) in orphans.chain(&survey.parts) {
+        // A file that cannot be removed now is met again at the next start.
+        if let Some(drive) = volume.drive(*index) {
+            tidied.orphans += u64::from(drive.remove(name).await.is_ok());
+        }
+    }
+    if tidied.orphans > 0 {
+        for drive in survey.present.keys().filter_map(|index| volume.drive(*index)) {
+            // Not needed for correctness: an orphan that comes back is deleted again.
+            let _ = drive.sync().await;
+        }
+    }
+    let present = survey.present;
     for (id, reference) in references {
         let on = |index: &DriveIndex| present.get(index).is_some_and(|found| found.contains(id));
         let holders = volume.holders(reference.mirrors);
@@ -75,44 +138,6 @@ async fn report<R: Runtime>(
     reported
         .map(drop)
         .map_err(|error| EngineError::Stopped(error.to_string().into()))
-}
-
-/// Answers the referenced segments that are on the drive in full.
-async fn tidy_drive<R: Runtime>(
-    drive: &R::Drive,
-    log: LogId,
-    references: &BTreeMap<SegmentId, SegmentReference>,
-    delete: bool,
-    tidied: &mut Tidied,
-) -> io::Result<BTreeSet<SegmentId>> {
-    let mut found = BTreeSet::new();
-    let mut deleted = 0;
-    for entry in drive.list().await? {
-        let whole_name = entry.name.strip_suffix(PART_SUFFIX).unwrap_or(&entry.name);
-        let Some(segment) = segment_of_file_name(whole_name) else {
-            continue;
-        };
-        if segment.log() != log {
-            continue;
-        }
-        tidied.next_segment = tidied.next_segment.max(segment.counter() + 1);
-        match references.get(&segment) {
-            Some(reference) if whole_name == entry.name => {
-                if entry.bytes >= reference.bytes {
-                    found.insert(segment);
-                }
-            }
-            // A file that cannot be removed now is met again at the next start.
-            None if !delete => {}
-            _ => deleted += u64::from(drive.remove(&entry.name).await.is_ok()),
-        }
-    }
-    if deleted > 0 {
-        // Not needed for correctness: an orphan that comes back is deleted again.
-        let _ = drive.sync().await;
-    }
-    tidied.orphans += deleted;
-    Ok(found)
 }
 
 /// Copies a segment from the first of `sources` that can be opened; false when none can, or `to` is gone.

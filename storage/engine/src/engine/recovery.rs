@@ -1,7 +1,7 @@
 //! From a stopped node's files to a serving engine.
 //!
 //! 1. The log decides which batches there are, makes its mirrors alike and replays them ([`super::replay`]).
-//! 2. Segment files that no partition refers to are deleted, and an in-sync mirror that lacks one that is
+//! 2. Segment files that no partition refers to are deleted, after their ids have durably been used up, and an in-sync mirror that lacks one that is
 //!    referred to gets a copy ([`super::files`]).
 //! 3. Every segment referred to is opened.
 //! 4. Mutations that no segment holds go to memtables; counters and floors move on with them.
@@ -22,7 +22,7 @@ use crate::config::{Canary, EngineConfig};
 use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogId, LogSequence, SegmentId};
 use crate::log::{Log, LogError, Recovery};
-use crate::manifest::{Edit, ManifestState, SegmentReference};
+use crate::manifest::{Edit, ManifestState, SegmentReference, encode_edits};
 use crate::mutation::MutationKind;
 use crate::stats::Counts;
 use crate::tree::{Tree, TreeContext, TreeError, Version};
@@ -59,9 +59,18 @@ pub(super) async fn recover<R: Runtime>(
                 .map(|(id, reference)| (*id, reference.clone()))
         })
         .collect();
-    let tidied = files::tidy(&volume, id, &references, whole.losses == 0).await?;
-    manifest.next_segment = manifest.next_segment.max(tidied.next_segment);
+    let survey = files::survey(&volume, id, &references).await?;
+    manifest.next_segment = manifest.next_segment.max(survey.next_segment);
     let mut inner = new(runtime, volume, log, recovery, trees, config);
+    if manifest.next_segment > whole.next_segment {
+        // Durable before the file that shows it is deleted: its id is never given again.
+        let mut payload = Vec::new();
+        encode_edits(&[Edit::NextSegment(manifest.next_segment)], &mut payload);
+        let appended = inner.append_edits(&payload);
+        let sequence = appended.map_err(|error| inner.log_refused(&error))?;
+        inner.durable(sequence).await?;
+    }
+    let tidied = files::tidy(&inner.volume, &references, survey, whole.losses == 0).await?;
     inner.counts.orphans.set(tidied.orphans);
     inner.counts.restored.set(tidied.restored);
     let mut newly_fenced = Vec::new();
