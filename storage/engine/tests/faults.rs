@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cairn_engine::check::{CheckOptions, Report, check};
 use cairn_engine::{Direction, EngineConfig, EngineError, ErrorKind, dump};
-use cairn_runtime::sim::DriveControl;
+use cairn_runtime::sim::{DriveControl, Fault, Operation};
 use cairn_runtime::{Queue, Runtime};
 use common::*;
 
@@ -282,6 +282,48 @@ fn lost_manifest_edits_fence_whom_they_may_have_concerned() {
             });
             world.close(running);
         }
+    }
+}
+
+/// A segment that cannot be opened, for whatever passing reason, holds old versions that the rest of its tree knows
+/// nothing of. The background may not act as if they were not there.
+#[test]
+fn a_tree_without_one_of_its_segments_forgets_no_tombstone_and_is_not_compacted() {
+    let segments = |world: &World| files(&world.mirror(0), "segment-");
+    let prepared = || {
+        let world = World::new(12, small());
+        let running = world.open();
+        world.with(&running, async |engine| {
+            fill(&engine, P1, 600, 900).await;
+            for number in 0..10 {
+                delete(&engine, P1, &key(number)).await.unwrap();
+            }
+        });
+        world.close(running);
+        world
+    };
+    let count = segments(&prepared()).len();
+    assert!(count > 1);
+    for at in 0..count {
+        let world = prepared();
+        for mirror in [world.mirror(0), world.mirror(1)] {
+            mirror.fail_next_on(&segments(&world)[at], Operation::Open, Fault::Error);
+        }
+        let running = world.open();
+        assert_eq!(running.engine.stats().partitions_fenced, 1);
+        world.with(&running, async |engine| {
+            fill(&engine, P2, 1_000, 900).await;
+            let stats = engine.stats();
+            assert!(stats.log.files_live <= stats.log.files_max, "{stats:?}");
+        });
+        world.close(running);
+        let running = world.open();
+        world.with(&running, async |engine| {
+            for number in 0..100 {
+                let expected = (number >= 10).then(|| item(500 + number, 900));
+                assert_eq!(get(&engine, P1, &key(number)).await, expected, "key {number}");
+            }
+        });
     }
 }
 

@@ -97,9 +97,13 @@ struct Pick<R: Runtime> {
 }
 
 impl<R: Runtime> Tree<R> {
-    /// Bytes that compaction has to move before every level is within its target; 0 when there is nothing to do.
+    /// Bytes that compaction has to move before every level is within its target; 0 when there is nothing to do,
+    /// or nothing that may be done.
     #[must_use]
     pub fn compaction_debt(&self) -> u64 {
+        if !self.complete.get() {
+            return 0;
+        }
         let view = self.view.borrow();
         let level0 = if view.levels[0].len() < self.context.config.level0_segments {
             0
@@ -134,7 +138,7 @@ impl<R: Runtime> Tree<R> {
         &self,
         mut next: impl FnMut() -> SegmentId,
     ) -> Result<Option<Prepared<R>>, TreeError> {
-        if self.compacting.get() {
+        if self.compacting.get() || !self.complete.get() {
             return Ok(None);
         }
         let view = Rc::clone(&self.view.borrow());
@@ -201,6 +205,7 @@ impl<R: Runtime> Tree<R> {
             facts: self.facts(pick.level + 1),
             snapshots: &snapshots,
             view,
+            complete: self.complete.get(),
             older_from: pick.level + 2,
             segment_bytes: self.context.config.segment_bytes,
         };

@@ -36,6 +36,8 @@ pub(super) struct Rewrite<'a, R: Runtime> {
     pub(super) snapshots: &'a [CommitTimestamp],
     /// What the tree consisted of when the work began.
     pub(super) view: &'a View<R>,
+    /// Whether the view is all of the tree; if not, any key may have older versions.
+    pub(super) complete: bool,
     /// Sources of this level and deeper ones may hold older versions.
     pub(super) older_from: usize,
     /// Length at which a segment ends.
@@ -140,7 +142,7 @@ impl<R: Runtime> Rewrite<'_, R> {
     /// Whether a source older than what is merged can hold the key.
     fn is_older_somewhere(&self, key: &[u8]) -> bool {
         let levels = self.view.levels[self.older_from..].iter().flatten();
-        levels.into_iter().any(|placed| placed.reference.covers(key))
+        !self.complete || levels.into_iter().any(|placed| placed.reference.covers(key))
     }
 }
 
@@ -175,6 +177,7 @@ impl<R: Runtime> Tree<R> {
             facts: self.facts(0),
             snapshots: &snapshots,
             view: &view,
+            complete: self.complete.get(),
             older_from: 0,
             segment_bytes: u64::MAX,
         };

@@ -12,7 +12,9 @@
 //!   Younger to older: active memtable, frozen memtable, level 0 from the newest, level 1, 2 and on;
 //! - what a flush or a compaction has written is invisible until `install_*`, which is called when its edit of
 //!   the manifest is durable; what it replaces is removed after that, with the last reader;
-//! - a tree makes one flush and one compaction at a time, and both at once.
+//! - a tree makes one flush and one compaction at a time, and both at once;
+//! - a tree that lacks one of its segments is not compacted, and its flushes keep every tombstone: the one missing
+//!   may hold what they hide.
 
 mod block;
 mod cache;
@@ -123,6 +125,8 @@ pub struct Tree<R: Runtime> {
     view: RefCell<Rc<View<R>>>,
     flushing: Cell<bool>,
     compacting: Rc<Cell<bool>>,
+    /// Whether every segment that the manifest names is in the view.
+    complete: Cell<bool>,
     /// Bytes of the largest segment in level 0 so far: what the levels' targets follow.
     flush_bytes: Cell<u64>,
 }
@@ -138,6 +142,7 @@ impl<R: Runtime> Tree<R> {
             view: RefCell::new(Rc::clone(&context.nothing)),
             flushing: Cell::new(false),
             compacting: Rc::default(),
+            complete: Cell::new(true),
             flush_bytes: Cell::new(0),
         }
     }
@@ -145,21 +150,28 @@ impl<R: Runtime> Tree<R> {
     /// Adds the segments that the manifest names, at start.
     ///
     /// # Errors
-    /// [`TreeError::Unreadable`] or [`TreeError::NoMirror`]; the segments before that one are there.
+    /// [`TreeError::Unreadable`] or [`TreeError::NoMirror`] of the first that cannot be opened. The tree is
+    /// incomplete then: it must not serve, and only grows until it is opened again.
     pub async fn open_segments(
         &self,
         references: impl IntoIterator<Item = &SegmentReference>,
     ) -> Result<(), TreeError> {
+        let mut result = Ok(());
         for reference in references {
-            let segment = self.context.store.open(reference).await?;
-            self.change_view(|view| {
-                view.add(Placed {
-                    segment,
-                    reference: Rc::new(reference.clone()),
-                })
-            });
+            match self.context.store.open(reference).await {
+                Ok(segment) => self.change_view(|view| {
+                    view.add(Placed {
+                        segment,
+                        reference: Rc::new(reference.clone()),
+                    })
+                }),
+                Err(error) => {
+                    self.complete.set(false);
+                    result = result.and(Err(error));
+                }
+            }
         }
-        Ok(())
+        result
     }
 
     /// Applies a version that log batch `sequence` holds. By how many bytes the memtable grew or shrank.
