@@ -327,6 +327,36 @@ fn a_tree_without_one_of_its_segments_forgets_no_tombstone_and_is_not_compacted(
     }
 }
 
+/// A flush fails, and its partition gets no more writes: it must be tried again, or the log is pinned for good.
+#[test]
+fn a_failed_flush_of_an_idle_partition_is_tried_again() {
+    let world = World::new(13, small());
+    let running = world.open();
+    let first = "segment-0000000000000000";
+    for mirror in [world.mirror(0), world.mirror(1)] {
+        mirror.fail_next_on(first, Operation::Open, Fault::NoSpace);
+    }
+    let written = world.with(&running, async |engine| {
+        let mut number = 0;
+        while engine.stats().memtable_bytes <= engine.stats().memtable_bytes_max / 2 {
+            put(&engine, P1, &key(number), &item(number, 900)).await.unwrap();
+            number += 1;
+        }
+        number
+    });
+    world.sim.run_for(Duration::from_millis(20));
+    assert_eq!(running.engine.stats().background_failures, 1);
+    world.sim.run_for(Duration::from_secs(1));
+    world.with(&running, async move |engine| {
+        fill(&engine, P2, 1_000, 900).await;
+        for number in 0..written {
+            assert_eq!(get(&engine, P1, &key(number)).await, Some(item(number, 900)));
+        }
+    });
+    let stats = running.engine.stats();
+    assert!(stats.log.files_live <= stats.log.files_max, "{stats:?}");
+}
+
 #[test]
 fn full_drives_refuse_writes_keep_reads_and_recover() {
     let world = World::new(

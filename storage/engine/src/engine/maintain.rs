@@ -61,6 +61,7 @@ impl<R: Runtime> Inner<R> {
         let unflushed = partitions
             .values()
             .filter_map(|partition| partition.unflushed_since())
+            .map(|(sequence, _)| sequence)
             .min();
         let pinned = in_flight.into_iter().chain(unflushed).min();
         pinned.unwrap_or_else(|| self.log.acknowledged().next())
@@ -73,22 +74,23 @@ impl<R: Runtime> Inner<R> {
         self.log.stats().bytes >= end + bytes
     }
 
-    fn oldest_unflushed(&self) -> Option<Rc<Partition<R>>> {
+    /// The tree that pins the log's oldest batch, and that batch.
+    fn oldest_unflushed(&self) -> Option<(LogSequence, Rc<Partition<R>>)> {
         let partitions = self.partitions.borrow();
         let with_data = partitions
             .values()
-            .filter(|partition| partition.active_since.get().is_some());
+            .filter_map(|partition| Some((partition.unflushed_since()?.0, partition)));
         with_data
-            .min_by_key(|partition| partition.active_since.get().map(|(since, _)| since))
-            .cloned()
+            .min_by_key(|(since, _)| *since)
+            .map(|(since, partition)| (since, Rc::clone(partition)))
     }
 
     fn heaviest(&self) -> Option<Rc<Partition<R>>> {
         let now = self.runtime.now();
         let weight = |partition: &Rc<Partition<R>>| {
-            let (_, since) = partition.active_since.get()?;
+            let (_, since) = partition.unflushed_since()?;
             let age_ms = now.since(since).as_millis() + 1;
-            Some(age_ms * partition.tree.memtable_bytes() as u128)
+            Some(age_ms * partition.unflushed_bytes() as u128)
         };
         let partitions = self.partitions.borrow();
         let weighed = partitions
@@ -106,11 +108,8 @@ impl<R: Runtime> Inner<R> {
             && let Some(wanted) = self.log.release_wanted()
         {
             if self.mutations_from() < wanted
-                && let Some(partition) = self.oldest_unflushed()
-                && partition
-                    .active_since
-                    .get()
-                    .is_some_and(|(since, _)| since < wanted)
+                && let Some((since, partition)) = self.oldest_unflushed()
+                && since < wanted
             {
                 self.flush(&partition).await?;
                 return Ok(true);
@@ -148,7 +147,7 @@ impl<R: Runtime> Inner<R> {
         let id = partition.descriptor.id;
         // A failed flush left its memtable frozen, with the position it was frozen at.
         if partition.frozen_since.get().is_none() {
-            let Some((since, _)) = partition.active_since.take() else {
+            let Some(since) = partition.active_since.take() else {
                 return Ok(());
             };
             partition.frozen_since.set(Some(since));

@@ -213,7 +213,7 @@ impl<R: Runtime> Engine<R> {
         let dropped = inner.partitions.borrow_mut().remove(&partition);
         if let Some(dropped) = &dropped {
             *dropped.standing.borrow_mut() = Standing::Dropped;
-            let bytes = dropped.tree.memtable_bytes() + dropped.tree.frozen_bytes();
+            let bytes = dropped.unflushed_bytes();
             inner.memory.set(inner.memory.get() - bytes);
             inner.relief.notify_all();
         }

@@ -120,8 +120,8 @@ pub(super) struct Partition<R: Runtime> {
     pub(super) applied: Cell<Applied>,
     /// First batch whose mutation is in the active memtable, and when it got there.
     pub(super) active_since: Cell<Option<(LogSequence, Moment)>>,
-    /// First batch of the memtable that is being flushed.
-    pub(super) frozen_since: Cell<Option<LogSequence>>,
+    /// The same of the memtable that is being flushed, or whose flush has failed and will be tried again.
+    pub(super) frozen_since: Cell<Option<(LogSequence, Moment)>>,
     /// Counters, and the last batch applied, when it was frozen.
     pub(super) frozen_at: Cell<(Applied, LogSequence)>,
     pub(super) standing: RefCell<Standing>,
@@ -245,11 +245,14 @@ impl<R: Runtime> Partition<R> {
         self.tree.insert(&key, version, sequence)
     }
 
-    /// First batch that only the log and a memtable hold.
-    pub(super) fn unflushed_since(&self) -> Option<LogSequence> {
-        self.frozen_since
-            .get()
-            .or(self.active_since.get().map(|(sequence, _)| sequence))
+    /// First batch that only the log and a memtable hold, and since when.
+    pub(super) fn unflushed_since(&self) -> Option<(LogSequence, Moment)> {
+        self.frozen_since.get().or(self.active_since.get())
+    }
+
+    /// Bytes in memtables, active and being flushed.
+    pub(super) fn unflushed_bytes(&self) -> usize {
+        self.tree.memtable_bytes() + self.tree.frozen_bytes()
     }
 }
 
