@@ -19,12 +19,14 @@ use cairn::logging::{Level, Logger, write_lines};
 use cairn::node::{Node, NodeConfig};
 use cairn::rebuild::{Teller, outcome};
 use cairn::serve::{Addresses, Fronts, Plan, Stopper};
+use cairn_engine::config::OPEN_FILES_MAX;
 use cairn_engine::rebuild::Progress;
 use cairn_engine::volume::{VolumeConfig, VolumeStatus};
 use cairn_engine::{check, dump, rebuild as engine_rebuild};
 use cairn_runtime::Runtime;
 use cairn_runtime::real;
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -109,7 +111,33 @@ fn existing_state(drives: &[PathBuf]) -> Option<PathBuf> {
     })
 }
 
+/// Descriptors that a shard takes beside its connections: segment files, log files of two mirrors, and some that are
+/// being written or copied.
+const DESCRIPTORS_PER_SHARD: u64 = OPEN_FILES_MAX as u64 + 192;
+/// The least to be left for connections.
+const DESCRIPTORS_FOR_CONNECTIONS: u64 = 128;
+
+/// Allows the process as many open files as it may have: the usual soft limit, 1,024, is for those who use `select`.
+fn raise_descriptor_limit(shards: usize) -> Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // What cannot be raised may still be enough.
+    let now = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| raised.current);
+    let needed = DESCRIPTORS_PER_SHARD * shards as u64 + DESCRIPTORS_FOR_CONNECTIONS;
+    match now {
+        Some(now) if now < needed => Err(format!(
+            "the process may open {now} files, and {shards} shards need {needed}: raise its limit (ulimit -Hn, \
+             LimitNOFILE=)"
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn serve(config: &Config, credentials: Option<Credentials>) -> Result<(), String> {
+    raise_descriptor_limit(config.shards)?;
     for address in [config.http, config.native, config.admin] {
         // The shards share their port, and would with another node too; this bind does not share.
         TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;

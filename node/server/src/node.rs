@@ -300,6 +300,8 @@ impl Node {
         let engine_config = EngineConfig {
             memtable_bytes: bytes(MEMTABLE_PARTS),
             cache_bytes: bytes(CACHE_PARTS),
+            // The process's limit is reckoned by shards.
+            open_files_max: config.engine.open_files_max / count,
             ..config.engine.clone()
         };
         let mut engines = Vec::with_capacity(count);

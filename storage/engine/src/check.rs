@@ -20,7 +20,7 @@ use cairn_item::ItemView;
 use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
 
 use crate::Direction;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, OPEN_FILES_MAX};
 use crate::engine::partition::Applied;
 use crate::engine::replay::{Recovered, Replay};
 use crate::ids::{LogId, SegmentId};
@@ -413,6 +413,7 @@ fn store<R: Runtime>(runtime: &R, volume: &Volume<R>, only: DriveSet) -> Rc<Segm
         node: volume.node(),
         mirrors: volume.mirrors(),
         cache_bytes: 16 << 20,
+        open_files_max: OPEN_FILES_MAX,
     };
     SegmentStore::new(runtime.clone(), config, &drives, Only(only))
 }

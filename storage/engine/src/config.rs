@@ -7,6 +7,9 @@ use crate::log::LogConfig;
 use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
 use crate::tree::{CompactionConfig, TreeConfig};
 
+/// Segment files that an engine keeps open: 8 GiB of data in two mirrors of 32 MiB each.
+pub const OPEN_FILES_MAX: usize = 512;
+
 /// Limits of one engine (one log). The defaults suit one shard with 1 GiB.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -25,6 +28,8 @@ pub struct EngineConfig {
     pub clock_step_max: Duration,
     /// Longest archived item, in bytes.
     pub item_bytes_max: usize,
+    /// Segment files open at once, each mirror's counted.
+    pub open_files_max: usize,
     /// Size at which a segment file is closed and the next begun, in bytes.
     pub segment_bytes: u64,
     /// Other limits of the log; its sizes above win.
@@ -59,6 +64,7 @@ impl Default for EngineConfig {
             write_wait_max: Duration::from_secs(2),
             clock_step_max: Duration::from_secs(60),
             item_bytes_max: ITEM_ARCHIVE_BYTES_MAX,
+            open_files_max: OPEN_FILES_MAX,
             segment_bytes: 32 << 20,
             log: LogConfig::default(),
             canary: Canary::None,
@@ -77,6 +83,7 @@ impl EngineConfig {
         };
         TreeConfig {
             cache_bytes: self.cache_bytes as u64,
+            open_files_max: self.open_files_max,
             compaction,
         }
     }

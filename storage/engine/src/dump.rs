@@ -222,6 +222,7 @@ async fn dump_segment<R: Runtime>(
         node: NodeId(0),
         mirrors: 1,
         cache_bytes: 0,
+        open_files_max: 2,
     };
     let store = SegmentStore::new(runtime.clone(), config, &[(index, drive.clone())], Lone(index));
     let segment = match store.open(&reference).await {

@@ -15,6 +15,8 @@ pub enum EngineError {
     Throttled,
     /// A drive is full. Reads go on; writes succeed again once space is free.
     OutOfSpace,
+    /// The process has run out of descriptors or memory. Nothing was written.
+    Exhausted(Rc<str>),
     /// Acknowledged data of this partition could not be repaired; the others go on serving.
     Fenced {
         /// The partition.
@@ -68,7 +70,7 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             EngineError::Throttled => ErrorKind::Throttle,
-            EngineError::OutOfSpace => ErrorKind::Retry,
+            EngineError::OutOfSpace | EngineError::Exhausted(_) => ErrorKind::Retry,
             EngineError::Fenced { .. } | EngineError::Corrupt(_) => ErrorKind::Fenced,
             EngineError::NoSuchPartition(_) => ErrorKind::NotFound,
             EngineError::KeyOutOfRange(_)
@@ -90,6 +92,7 @@ impl fmt::Display for EngineError {
             EngineError::OutOfSpace => {
                 write!(formatter, "a drive is full; reads go on, writes wait for space")
             }
+            EngineError::Exhausted(why) => write!(formatter, "{why}"),
             EngineError::Fenced { partition, why } => {
                 write!(formatter, "partition {partition} is fenced: {why}")
             }

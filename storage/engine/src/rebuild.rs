@@ -23,6 +23,7 @@ use std::time::Duration;
 use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Open, Queue, Runtime, sync};
 
 use crate::config::EngineConfig;
+use crate::config::OPEN_FILES_MAX;
 use crate::engine::replay::Replay;
 use crate::ids::{LogId, SegmentId};
 use crate::log::{Log, LogConfig, LogFiles, Lost, anchor, log_of_name};
@@ -314,7 +315,7 @@ impl<R: Runtime> Work<'_, R> {
     ) -> Result<(), RebuildError> {
         let bytes = |(_, reference): (&SegmentId, &SegmentReference)| reference.bytes;
         self.begin(Step::Verify, references.iter().map(bytes).sum());
-        let store = SegmentStore::over(self.runtime.clone(), volume.clone(), CACHE_BYTES);
+        let store = SegmentStore::over(self.runtime.clone(), volume.clone(), CACHE_BYTES, OPEN_FILES_MAX);
         for (id, reference) in references {
             let segment = store
                 .open(&reference)
@@ -422,7 +423,7 @@ impl<R: Runtime> Work<'_, R> {
             self.verify_log(*log, files).await?;
         }
         let both = self.node.volume(DriveSet::EMPTY.with(self.seat.index));
-        let healing = SegmentStore::over(self.runtime.clone(), both, CACHE_BYTES);
+        let healing = SegmentStore::over(self.runtime.clone(), both, CACHE_BYTES, OPEN_FILES_MAX);
         let mut damaged = BTreeSet::new();
         for (id, reference) in &plan.segments {
             if self.damage(reference).await.is_some() {
@@ -452,6 +453,7 @@ impl<R: Runtime> Work<'_, R> {
             self.runtime.clone(),
             self.node.alone(self.seat.index),
             CACHE_BYTES,
+            OPEN_FILES_MAX,
         );
         match store.open(reference).await {
             Err(error) => Some(error.to_string()),

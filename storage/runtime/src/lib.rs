@@ -18,4 +18,5 @@ pub mod conformance;
 pub use buffer::AlignedBuffer;
 pub use seam::{
     BLOCK_BYTES, Connection, Drive, Entry, File, Listener, Moment, Open, Queue, Runtime, ShardIndex, Space,
+    is_exhaustion,
 };

@@ -149,6 +149,21 @@ pub struct Space {
     pub free_bytes: u64,
 }
 
+/// Whether an operation of a drive or file failed because the process or the machine has run out of descriptors or
+/// memory: that says nothing about the drive, and passes.
+#[must_use]
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// The kind under which a drive hands an error on, when it adds what was attempted.
+pub(crate) fn kind_of(error: &io::Error) -> io::ErrorKind {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => io::ErrorKind::OutOfMemory,
+        _ => error.kind(),
+    }
+}
+
 /// One directory on one device: a flat set of files. Cheap to clone. Names hold no separator.
 pub trait Drive: Clone + 'static {
     /// An open file.

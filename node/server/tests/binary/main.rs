@@ -303,6 +303,27 @@ fn credentials_are_asked_for() {
 }
 
 #[test]
+fn the_limit_of_open_files_is_raised_or_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let limited = |limit: &str| {
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), CAIRN])
+            .args(["serve", "--shards", "1", "--memory", "64MiB"])
+            .current_dir(home.path())
+            .stdin(Stdio::null());
+        anywhere(&mut limited);
+        limited
+    };
+    let output = limited("-n 600").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("may open 600 files"), "{said}");
+    let node = start(&mut limited("-Sn 256"));
+    assert_eq!(node.stop("-TERM"), Some(0));
+}
+
+#[test]
 fn wrong_use_is_said_and_exits_with_two() {
     let home = tempfile::tempdir().unwrap();
     let wrong_key = home.path().join("wrong.toml");

@@ -403,6 +403,7 @@ impl<R: Runtime> Inner<R> {
     fn background_failed(&self, partition: &Partition<R>, error: &TreeError) -> EngineError {
         match error {
             TreeError::OutOfSpace { .. } => EngineError::OutOfSpace,
+            TreeError::Exhausted { .. } => EngineError::Exhausted(error.to_string().into()),
             TreeError::Volume(error) => {
                 self.stop(&error.to_string());
                 EngineError::Stopped(self.stop_reason())

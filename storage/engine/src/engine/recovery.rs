@@ -169,6 +169,7 @@ async fn open_partition<R: Runtime>(
         match error {
             TreeError::Volume(error) => return Err(EngineError::Stopped(error.to_string().into())),
             TreeError::OutOfSpace { .. } => return Err(EngineError::OutOfSpace),
+            TreeError::Exhausted { why } => return Err(EngineError::Exhausted(why)),
             error => broken = Some(error.to_string()),
         }
     }

@@ -34,7 +34,7 @@ impl Weighter<CacheKey, Rc<[u8]>> for BlockWeight {
 
 /// Multiplies and folds: keys are ids and counters, not an opponent's choice.
 #[derive(Debug, Clone, Copy, Default)]
-struct FixedHasher(u64);
+pub(super) struct FixedHasher(u64);
 
 impl Hasher for FixedHasher {
     fn finish(&self) -> u64 {
@@ -56,7 +56,7 @@ impl Hasher for FixedHasher {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct FixedState;
+pub(super) struct FixedState;
 
 impl BuildHasher for FixedState {
     type Hasher = FixedHasher;

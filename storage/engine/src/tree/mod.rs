@@ -23,6 +23,7 @@ mod filter;
 mod flush;
 mod memtable;
 mod merge;
+mod open_files;
 mod scan;
 pub mod segment;
 mod store;
@@ -79,6 +80,8 @@ impl<R: Runtime> Clone for TreeContext<R> {
 pub struct TreeConfig {
     /// Budget of the block cache, in bytes.
     pub cache_bytes: u64,
+    /// Segment files open at once.
+    pub open_files_max: usize,
     /// When and how trees are compacted.
     pub compaction: CompactionConfig,
 }
@@ -88,7 +91,7 @@ impl<R: Runtime> TreeContext<R> {
     #[must_use]
     pub fn new(runtime: R, volume: Volume<R>, config: TreeConfig) -> TreeContext<R> {
         TreeContext::over(
-            SegmentStore::over(runtime, volume, config.cache_bytes),
+            SegmentStore::over(runtime, volume, config.cache_bytes, config.open_files_max),
             config.compaction,
         )
     }

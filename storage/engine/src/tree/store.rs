@@ -14,9 +14,10 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 use cairn_runtime::sync::{OneshotReceiver, spawn};
-use cairn_runtime::{Drive, Queue, Runtime};
+use cairn_runtime::{Drive, Open, Queue, Runtime, is_exhaustion};
 
 use super::cache::BlockCache;
+use super::open_files::OpenFiles;
 use super::segment::{Segment, segment_file_name};
 use crate::ids::{NodeId, PartitionId, SegmentId};
 use crate::manifest::SegmentReference;
@@ -31,6 +32,8 @@ pub struct StoreConfig {
     pub mirrors: usize,
     /// Budget of the block cache, in bytes.
     pub cache_bytes: u64,
+    /// Segment files open at once.
+    pub open_files_max: usize,
 }
 
 /// Answer of [`DriveWatch::report_failed`].
@@ -80,6 +83,8 @@ pub struct StoreStats {
     pub compacted_bytes: u64,
     /// Segments open.
     pub segments_open: u64,
+    /// Segment files open for reading.
+    pub files_open: u64,
     /// Segments that wait for their last reader before their files are removed.
     pub segments_obsolete: u64,
 }
@@ -115,6 +120,11 @@ pub enum TreeError {
         /// The error, with the file.
         why: Rc<str>,
     },
+    /// The process has run out of descriptors or memory. No drive is to blame; it may be tried again.
+    Exhausted {
+        /// The error, with the file.
+        why: Rc<str>,
+    },
     /// A drive that failed could not be taken out of the in-sync set: nothing may be acknowledged any more.
     Volume(VolumeError),
     /// The task that did the work was dropped: the shard is stopping.
@@ -138,6 +148,7 @@ impl fmt::Display for TreeError {
             }
             TreeError::OutOfSpace { drive } => write!(formatter, "drive {drive} is full"),
             TreeError::Write { drive, why } => write!(formatter, "drive {drive} refused a write: {why}"),
+            TreeError::Exhausted { why } => write!(formatter, "out of descriptors or memory: {why}"),
             TreeError::Volume(error) => write!(formatter, "{error}"),
             TreeError::Stopped => write!(formatter, "the shard is stopping"),
         }
@@ -151,8 +162,17 @@ impl TreeError {
         if error.kind() == io::ErrorKind::StorageFull {
             return TreeError::OutOfSpace { drive };
         }
+        if is_exhaustion(error) {
+            return TreeError::exhausted(file, error);
+        }
         TreeError::Write {
             drive,
+            why: format!("{file}: {error}").into(),
+        }
+    }
+
+    pub(crate) fn exhausted(file: &str, error: &io::Error) -> TreeError {
+        TreeError::Exhausted {
             why: format!("{file}: {error}").into(),
         }
     }
@@ -173,6 +193,7 @@ pub struct SegmentStore<R: Runtime> {
     drives: Vec<Rc<DriveSlot<R::Drive>>>,
     watch: Box<dyn DriveWatch>,
     pub(crate) cache: BlockCache,
+    files: OpenFiles<<R::Drive as Drive>::File>,
     stats: RefCell<StoreStats>,
     open: RefCell<BTreeMap<SegmentId, Weak<Segment<R>>>>,
     obsolete: RefCell<Vec<Rc<Segment<R>>>>,
@@ -201,6 +222,7 @@ impl<R: Runtime> SegmentStore<R> {
             drives: drives.iter().map(slot).collect(),
             watch: Box::new(watch),
             cache: BlockCache::new(config.cache_bytes),
+            files: OpenFiles::new(config.open_files_max),
             stats: RefCell::default(),
             open: RefCell::default(),
             obsolete: RefCell::default(),
@@ -225,6 +247,7 @@ impl<R: Runtime> SegmentStore<R> {
                 .values()
                 .filter(|open| open.strong_count() > 0)
                 .count() as u64,
+            files_open: self.files.len() as u64,
             segments_obsolete: self.obsolete.borrow().len() as u64,
             ..*self.stats.borrow()
         }
@@ -292,6 +315,25 @@ impl<R: Runtime> SegmentStore<R> {
         Ok(segment)
     }
 
+    /// A segment's file on one drive, open for reading.
+    pub(crate) async fn file(
+        &self,
+        segment: SegmentId,
+        name: &str,
+        slot: &DriveSlot<R::Drive>,
+    ) -> io::Result<<R::Drive as Drive>::File> {
+        if let Some(file) = self.files.get(segment, slot.index) {
+            return Ok(file);
+        }
+        let how = Open {
+            read_only: true,
+            ..Open::default()
+        };
+        let file = slot.drive.open(name, how).await?;
+        self.files.insert(segment, slot.index, file.clone());
+        Ok(file)
+    }
+
     /// The segment's removal is durable and no partition refers to it: its files go with its last reader.
     pub fn retire(&self, segment: Rc<Segment<R>>) {
         let mut obsolete = self.obsolete.borrow_mut();
@@ -321,6 +363,9 @@ impl<R: Runtime> SegmentStore<R> {
     /// Removes a segment's file from every live drive.
     pub(crate) async fn remove_files(&self, segment: SegmentId) {
         let name = segment_file_name(segment);
+        self.drives
+            .iter()
+            .for_each(|slot| self.files.close(segment, slot.index));
         for slot in self.live_drives() {
             // What cannot be removed now is not referred to and goes at the next start.
             let _ = slot.drive.remove(&name).await;
@@ -354,11 +399,17 @@ impl<R: Runtime> DriveWatch for VolumeWatch<R> {
 impl<R: Runtime> SegmentStore<R> {
     /// A store over the drives of a volume.
     #[must_use]
-    pub fn over(runtime: R, volume: Volume<R>, cache_bytes: u64) -> Rc<SegmentStore<R>> {
+    pub fn over(
+        runtime: R,
+        volume: Volume<R>,
+        cache_bytes: u64,
+        open_files_max: usize,
+    ) -> Rc<SegmentStore<R>> {
         let config = StoreConfig {
             node: volume.node(),
             mirrors: volume.mirrors(),
             cache_bytes,
+            open_files_max,
         };
         let indexes = (0..crate::volume::DRIVES_MAX).filter_map(DriveIndex::new);
         let drives: Vec<_> = indexes

@@ -85,6 +85,7 @@ async fn context(
         node: NodeId(3),
         mirrors: 2,
         cache_bytes,
+        open_files_max: 6,
     };
     TreeContext::over(
         SegmentStore::new(runtime.clone(), store, &drives, watch.clone()),

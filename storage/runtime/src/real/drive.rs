@@ -23,6 +23,7 @@ use std::rc::Rc;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::real::ring::{Operation, Outcome, Resource, Ring, descriptor as owned_descriptor};
+use crate::seam::kind_of;
 use crate::{AlignedBuffer, BLOCK_BYTES, Drive, Entry, File, Open, Space};
 
 /// Holds the directory's lock; not listed as a file of the drive.
@@ -501,7 +502,7 @@ impl std::error::Error for Described {
 }
 
 fn described(source: io::Error, operation: &str, path: &Path) -> io::Error {
-    let kind = source.kind();
+    let kind = kind_of(&source);
     io::Error::new(
         kind,
         Described {

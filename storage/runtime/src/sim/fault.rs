@@ -194,6 +194,8 @@ pub enum Fault {
     Error,
     /// `StorageFull`.
     NoSpace,
+    /// The process has no descriptor or no memory left: `EMFILE` or `ENOMEM`. On demand only.
+    Exhausted,
     /// Write: stored in part, acknowledged.
     Torn,
     /// Write: not stored, acknowledged.

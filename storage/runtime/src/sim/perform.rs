@@ -79,6 +79,7 @@ pub(super) fn perform_write(
             disk.counters.count(FaultKind::NoSpace);
             Err(storage_full())
         }
+        Some(Fault::Exhausted) => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
         Some(Fault::Torn) => {
             disk.counters.count(FaultKind::TornWrite);
             let torn = Disk::torn_sectors(bytes / BLOCK, random);
@@ -131,6 +132,7 @@ pub(super) fn perform_read(
             );
             disk.read(file, offset, into)
         }
+        Some(Fault::Exhausted) => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
         Some(_) => {
             disk.counters.count(FaultKind::ReadError);
             Err(input_output_error())
@@ -150,6 +152,7 @@ pub(super) fn perform_other(
             disk.counters.count(FaultKind::NoSpace);
             return Err(storage_full());
         }
+        Some(Fault::Exhausted) => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
         Some(_) => {
             if let Request::SyncFile { file, .. } = request {
                 disk.fail_sync_file(*file, random);

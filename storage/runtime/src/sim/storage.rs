@@ -22,7 +22,7 @@ use super::random::Random;
 use super::trace::Step;
 use super::world::World;
 use crate::AlignedBuffer;
-use crate::seam::{Entry, Open};
+use crate::seam::{Entry, Open, kind_of};
 
 /// Who asks for an operation, and of which drive.
 #[derive(Clone, Copy)]
@@ -421,7 +421,7 @@ impl World {
         let mut result = result.map_err(|error| {
             let path = storage.disks[operation.origin.disk].path.join(operation.name());
             let what = operation.request.operation();
-            io::Error::new(error.kind(), format!("{what:?} {}: {error}", path.display()))
+            io::Error::new(kind_of(&error), format!("{what:?} {}: {error}", path.display()))
         });
         drop(storage_guard);
         if let Some((file, name, how)) = opened {
@@ -513,5 +513,6 @@ fn fault_code(fault: Fault) -> u64 {
         Fault::Slow(_) => 8,
         Fault::Stall(_) => 9,
         Fault::Vanish => 10,
+        Fault::Exhausted => 11,
     }
 }

@@ -11,23 +11,25 @@ use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 
-use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime};
+use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime, is_exhaustion};
 
 use super::UNIT_BYTES;
 use super::scrub::Damage;
 use crate::ids::{PartitionId, SegmentId};
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 
-/// One copy of a segment's file.
-pub(super) struct Mirror<R: Runtime> {
-    pub(super) slot: Rc<DriveSlot<R::Drive>>,
-    pub(super) file: <R::Drive as Drive>::File,
+/// Why a mirror does not give the bytes.
+struct Refused {
+    why: String,
+    /// Not the mirror's fault.
+    exhausted: bool,
 }
 
 /// Files of a segment that is not open yet: what a verified read needs.
 pub(super) struct Files<'a, R: Runtime> {
     pub(super) store: &'a Rc<SegmentStore<R>>,
-    pub(super) mirrors: &'a [Mirror<R>],
+    /// The drives that have the file.
+    pub(super) mirrors: &'a [Rc<DriveSlot<R::Drive>>],
     pub(super) turn: &'a Cell<usize>,
     pub(super) name: &'a str,
     pub(super) reference: (SegmentId, PartitionId),
@@ -56,8 +58,8 @@ impl<R: Runtime> Files<'_, R> {
         let turn = self.turn.get();
         self.turn.set((turn + 1) % count);
         let mut order: Vec<usize> = (0..count).map(|at| (turn + at) % count).collect();
-        order.retain(|at| self.store.is_live(self.mirrors[*at].slot.index));
-        order.sort_by_key(|at| self.mirrors[*at].slot.in_flight.get());
+        order.retain(|at| self.store.is_live(self.mirrors[*at].index));
+        order.sort_by_key(|at| self.mirrors[*at].in_flight.get());
         order
     }
 
@@ -67,17 +69,15 @@ impl<R: Runtime> Files<'_, R> {
         unit: u32,
         units: u32,
     ) -> std::io::Result<AlignedBuffer> {
-        let mirror = &self.mirrors[at];
+        let slot = &self.mirrors[at];
+        let file = self.store.file(self.reference.0, self.name, slot).await?;
         let bytes = units as usize * UNIT_BYTES;
         self.store.count(|stats| {
             stats.device_reads += 1;
             stats.device_read_bytes += bytes as u64;
         });
-        let _in_flight = InFlight::new(&mirror.slot);
-        mirror
-            .file
-            .read_at(u64::from(unit) * UNIT_BYTES as u64, bytes)
-            .await
+        let _in_flight = InFlight::new(slot);
+        file.read_at(u64::from(unit) * UNIT_BYTES as u64, bytes).await
     }
 
     /// Reads from one mirror and checks; what was wrong, in words.
@@ -87,18 +87,24 @@ impl<R: Runtime> Files<'_, R> {
         unit: u32,
         units: u32,
         check: &impl Fn(&[u8]) -> Result<T, &'static str>,
-    ) -> Result<(T, AlignedBuffer), String> {
+    ) -> Result<(T, AlignedBuffer), Refused> {
         match self.read_mirror(at, unit, units).await {
             Ok(buffer) => match check(&buffer) {
                 Ok(content) => Ok((content, buffer)),
                 Err(why) => {
                     self.store.count(|stats| stats.mismatches += 1);
-                    Err(why.to_owned())
+                    Err(Refused {
+                        why: why.to_owned(),
+                        exhausted: false,
+                    })
                 }
             },
             Err(error) => {
                 self.store.count(|stats| stats.read_errors += 1);
-                Err(error.to_string())
+                Err(Refused {
+                    why: error.to_string(),
+                    exhausted: is_exhaustion(&error),
+                })
             }
         }
     }
@@ -112,21 +118,31 @@ impl<R: Runtime> Files<'_, R> {
     ) -> Result<T, TreeError> {
         let mut bad = Vec::new();
         let mut whys = Vec::new();
+        let mut out_of = None;
         for at in self.order() {
             match self.try_mirror(at, unit, units, &check).await {
                 Ok((content, buffer)) => {
                     self.repair(&bad, unit, buffer);
                     return Ok(content);
                 }
-                Err(why) => {
-                    whys.push(format!("drive {}: {why}", self.mirrors[at].slot.index));
-                    bad.push(at);
+                Err(Refused { why, exhausted }) => {
+                    whys.push(format!("drive {}: {why}", self.mirrors[at].index));
+                    if exhausted {
+                        out_of = Some(why);
+                    } else {
+                        bad.push(at);
+                    }
                 }
             }
         }
         if whys.is_empty() {
             return Err(TreeError::NoMirror {
                 segment: self.reference.0,
+            });
+        }
+        if let Some(why) = out_of {
+            return Err(TreeError::Exhausted {
+                why: format!("{}: {why}", self.name).into(),
             });
         }
         Err(self.corrupt(unit, &whys.join("; ")))
@@ -146,8 +162,8 @@ impl<R: Runtime> Files<'_, R> {
         for at in self.order() {
             match self.try_mirror(at, unit, units, &check).await {
                 Ok((_, buffer)) => good = Some(buffer),
-                Err(why) => {
-                    let drive = self.mirrors[at].slot.index;
+                Err(Refused { why, .. }) => {
+                    let drive = self.mirrors[at].index;
                     damages.push(Damage {
                         drive,
                         offset: offset(unit),
@@ -183,7 +199,7 @@ impl<R: Runtime> Files<'_, R> {
         }
         let good = Rc::new(good);
         for at in bad {
-            let slot = Rc::clone(&self.mirrors[*at].slot);
+            let slot = Rc::clone(&self.mirrors[*at]);
             if !self.store.is_live(slot.index) {
                 continue;
             }
@@ -202,9 +218,11 @@ impl<R: Runtime> Files<'_, R> {
                     Ok(()) => store.count(|stats| stats.repairs += 1),
                     Err(error) => {
                         store.count(|stats| stats.repair_failures += 1);
-                        // The file may have been removed meanwhile, and a full drive is a healthy one; any other
-                        // drive that cannot take its own blocks back must not count as a mirror.
-                        let healthy = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull);
+                        // The file may have been removed meanwhile, a full drive is a healthy one, and the process
+                        // may be short of something; any other drive that cannot take its own blocks back must
+                        // not count as a mirror.
+                        let healthy = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull)
+                            || is_exhaustion(&error);
                         if !healthy {
                             let why = format!("repair of {name}: {error}");
                             let _ = store.report_failed(slot.index, why).await;

@@ -7,11 +7,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use cairn_runtime::{AlignedBuffer, Drive, Open, Runtime};
+use cairn_runtime::{AlignedBuffer, Runtime, is_exhaustion};
 
 use super::entry::{self, Place};
 use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
-use super::mirrors::{Files, Mirror};
+use super::mirrors::Files;
 use super::{UNIT_BYTES, segment_file_name};
 use crate::checksum::checksum;
 use crate::ids::{CommitTimestamp, PartitionId, SegmentId};
@@ -19,7 +19,7 @@ use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockKind, BlockView, verify};
 use crate::tree::cache::CacheKey;
 use crate::tree::filter::{Filter, KeyHash};
-use crate::tree::store::{SegmentStore, TreeError};
+use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 use crate::tree::version::Version;
 
 /// What a search in memory comes to.
@@ -32,7 +32,8 @@ pub(crate) enum Found {
     Needs(Place, BlockKind),
 }
 
-/// An open segment. What it costs in memory is its filter and the top of its index.
+/// An open segment. What it costs in memory is its filter and the top of its index; its files are opened when they
+/// are read.
 pub struct Segment<R: Runtime> {
     pub(super) store: Rc<SegmentStore<R>>,
     pub(super) name: String,
@@ -41,7 +42,7 @@ pub struct Segment<R: Runtime> {
     pub(super) footer_unit: u32,
     pub(super) footer_checksum: u64,
     pub(super) seed: FileSeed,
-    mirrors: Vec<Mirror<R>>,
+    mirrors: Vec<Rc<DriveSlot<R::Drive>>>,
     turn: Cell<usize>,
     filter: Filter,
     top: Rc<[u8]>,
@@ -56,21 +57,9 @@ impl<R: Runtime> Segment<R> {
         let mut mirrors = Vec::new();
         for index in store.holders(reference.mirrors).iter() {
             let Some(slot) = store.drive(index) else { continue };
-            match slot
-                .drive
-                .open(
-                    &name,
-                    Open {
-                        read_only: true,
-                        ..Open::default()
-                    },
-                )
-                .await
-            {
-                Ok(file) => mirrors.push(Mirror {
-                    slot: Rc::clone(slot),
-                    file,
-                }),
+            match store.file(reference.id, &name, slot).await {
+                Ok(_) => mirrors.push(Rc::clone(slot)),
+                Err(error) if is_exhaustion(&error) => return Err(TreeError::exhausted(&name, &error)),
                 Err(_) => store.count(|stats| stats.mirrors_missing += 1),
             }
         }

@@ -311,3 +311,51 @@ fn a_drive_that_cannot_be_repaired_is_reported_unless_its_file_is_gone() {
         assert!(bench.watch.0.get().contains(DriveIndex::new(1).unwrap()));
     });
 }
+
+#[test]
+fn however_many_segments_few_files_are_open() {
+    simulate(31, 0, SMALL, async |bench, _, _| {
+        for number in 0..40 {
+            bench.put(&key(number), &bytes(number, 500));
+            bench.flush().await.unwrap();
+        }
+        let opened = bench.stats();
+        assert_eq!((opened.segments_open, opened.files_open), (40, 6));
+        for _ in 0..2 {
+            for number in 0..40 {
+                assert_eq!(bench.item(&key(number)).await, Some(bytes(number, 500)));
+                assert!(bench.stats().files_open <= 6);
+            }
+        }
+        assert_eq!(bench.everything(Direction::Forward).await.len(), 40);
+        // Replaced segments close theirs.
+        bench.compact_all().await;
+        bench.settle().await;
+        let stats = bench.stats();
+        assert!(stats.files_open <= 2 * stats.segments_open, "{stats:?}");
+    });
+}
+
+#[test]
+fn running_out_of_descriptors_blames_no_drive_and_passes() {
+    simulate(32, 0, SMALL, async |bench, drives, _| {
+        bench.put(&key(1), b"one");
+        // A file to write, one to open again, both mirrors of one to read.
+        drives[0].fail_next(Operation::Open, Fault::Exhausted);
+        let error = bench.flush().await.unwrap_err();
+        assert!(matches!(error, TreeError::Exhausted { .. }), "{error}");
+        bench.flush().await.unwrap();
+        for drive in &drives {
+            drive.fail_next(Operation::Read, Fault::Exhausted);
+        }
+        let error = bench.tree.get(&key(1)).await.unwrap_err();
+        assert!(matches!(error, TreeError::Exhausted { .. }), "{error}");
+        drives[1].fail_next(Operation::Read, Fault::Exhausted);
+        for _ in 0..2 {
+            assert_eq!(bench.item(&key(1)).await.as_deref(), Some(&b"one"[..]));
+        }
+        bench.settle().await;
+        assert_eq!(bench.stats().repairs, 0);
+        assert_eq!(bench.watch.0.get().count(), 2);
+    });
+}

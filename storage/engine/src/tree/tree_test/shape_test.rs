@@ -258,6 +258,7 @@ fn a_file_can_be_looked_into_without_its_manifest() {
             node: NodeId(3),
             mirrors: 1,
             cache_bytes: 0,
+            open_files_max: 2,
         };
         let store = SegmentStore::new(
             bench.runtime.clone(),
