@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cairn_engine::check::{CheckOptions, Report, check};
 use cairn_engine::{Direction, EngineConfig, EngineError, ErrorKind, dump};
-use cairn_runtime::sim::{DriveControl, Fault, Operation};
+use cairn_runtime::sim::{DriveControl, Fault, Injection, Operation};
 use cairn_runtime::{Queue, Runtime};
 use common::*;
 
@@ -467,6 +467,64 @@ fn a_dropped_partition_leaves_nothing_behind() {
     world.close(running);
     let report = looked_at(&world);
     assert!(report.is_clean(), "{report}");
+}
+
+/// The node ends while a drop is in the log and not durable: the partition is back, with everything in it.
+#[test]
+fn a_drop_that_is_not_durable_takes_nothing() {
+    let (mut back, mut flushed) = (0, 0);
+    for step in 0..200 {
+        let world = World::new(100 + step, small());
+        let running = world.open();
+        let written = world.with(&running, async |engine| {
+            let mut number = 0;
+            while engine.stats().memtable_bytes <= engine.stats().memtable_bytes_max / 2 {
+                put(&engine, P1, &key(number), &item(number, 900)).await.unwrap();
+                number += 1;
+            }
+            number
+        });
+        // A flush of it begins. What is in flight ends, the batch with the drop does not.
+        world.sim.run_for(Duration::from_micros(1_600 + 20 * (step % 40)));
+        for mirror in [world.mirror(0), world.mirror(1)] {
+            mirror.inject(Injection {
+                operation: Operation::Write,
+                file: None,
+                skip: 0,
+                count: 1_000,
+                fault: Fault::Slow(Duration::from_secs(10)),
+            });
+        }
+        let engine = running.engine.clone();
+        world.run(async move |runtime| {
+            runtime.spawn(Queue::Foreground, async move {
+                // Not answered before the end.
+                let _ = engine.drop_partition(P1).await;
+            });
+        });
+        world.sim.run_for(Duration::from_millis(50));
+        flushed += running.engine.stats().flushes;
+        for mirror in [world.mirror(0), world.mirror(1)] {
+            let _ = mirror.clear_injections();
+        }
+        // A file that was removed stays so; a write in flight happens or not.
+        drop(running);
+        world.sim.kill(NODE);
+        world.sim.restart(NODE);
+        let running = world.open();
+        if running.engine.partition(P1).is_some() {
+            back += 1;
+            world.with(&running, async move |engine| {
+                for number in 0..written {
+                    assert_eq!(get(&engine, P1, &key(number)).await, Some(item(number, 900)));
+                }
+            });
+        }
+    }
+    assert!(
+        back > 20 && flushed > 20,
+        "{back} came back, {flushed} were flushed"
+    );
 }
 
 #[test]

@@ -57,9 +57,10 @@ impl<R: Runtime> Inner<R> {
     /// The first batch that is still needed for a mutation.
     fn mutations_from(&self) -> LogSequence {
         let in_flight = self.queue.borrow().front().map(|proposal| proposal.sequence);
-        let partitions = self.partitions.borrow();
+        let (partitions, dropping) = (self.partitions.borrow(), self.dropping.borrow());
         let unflushed = partitions
             .values()
+            .chain(dropping.iter().map(|(_, partition)| partition))
             .filter_map(|partition| partition.unflushed_since())
             .map(|(sequence, _)| sequence)
             .min();

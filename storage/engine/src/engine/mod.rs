@@ -72,6 +72,8 @@ struct Inner<R: Runtime> {
     recovery: Recovery,
     trees: TreeContext<R>,
     partitions: RefCell<BTreeMap<PartitionId, Rc<Partition<R>>>>,
+    /// Partitions whose drop is not durable, with its batch: they pin the log still.
+    dropping: RefCell<Vec<(LogSequence, Rc<Partition<R>>)>>,
     /// Everything edited, whether or not it is durable yet.
     manifest: RefCell<ManifestState>,
     next_segment: Cell<u64>,
@@ -206,22 +208,28 @@ impl<R: Runtime> Engine<R> {
         inner.check_runs()?;
         let durable = match inner.edit(partition, &[Edit::DropPartition(partition)]).await {
             Ok(durable) => durable,
-            Err(EngineError::NoSuchPartition(_)) => return Ok(()),
+            Err(EngineError::NoSuchPartition(_)) => return inner.dropped(partition).await,
             Err(error) => return Err(error),
         };
         // In the same step as the edit, so that no mutation is proposed behind it.
-        let dropped = inner.partitions.borrow_mut().remove(&partition);
-        if let Some(dropped) = &dropped {
-            *dropped.standing.borrow_mut() = Standing::Dropped;
-            let bytes = dropped.unflushed_bytes();
-            inner.memory.set(inner.memory.get() - bytes);
-            inner.relief.notify_all();
-        }
+        let proposals = inner.proposals.get();
+        let Some(dropping) = inner.partitions.borrow_mut().remove(&partition) else {
+            return inner.durable(durable).await;
+        };
+        *dropping.standing.borrow_mut() = Standing::Dropping;
+        inner.dropping.borrow_mut().push((durable, Rc::clone(&dropping)));
         inner.durable(durable).await?;
-        if let Some(dropped) = dropped {
-            dropped.tree.remove_all();
-            inner.work.notify_one();
-        }
+        inner.wait_applied(Some(proposals)).await?;
+        *dropping.standing.borrow_mut() = Standing::Dropped;
+        inner
+            .dropping
+            .borrow_mut()
+            .retain(|(_, other)| !Rc::ptr_eq(other, &dropping));
+        let bytes = dropping.unflushed_bytes();
+        inner.memory.set(inner.memory.get() - bytes);
+        dropping.tree.remove_all();
+        inner.relief.notify_all();
+        inner.work.notify_one();
         Ok(())
     }
 
@@ -324,6 +332,20 @@ fn stored(version: Option<Version>) -> Result<Option<Stored>, EngineError> {
 }
 
 impl<R: Runtime> Inner<R> {
+    /// Resolves when the drop of a partition that is not in the manifest is durable.
+    async fn dropped(&self, id: PartitionId) -> Result<(), EngineError> {
+        let durable = self
+            .dropping
+            .borrow()
+            .iter()
+            .find(|(_, partition)| partition.descriptor.id == id)
+            .map(|(sequence, _)| *sequence);
+        match durable {
+            Some(sequence) => self.durable(sequence).await,
+            None => Ok(()),
+        }
+    }
+
     fn serving(&self, id: PartitionId) -> Result<Rc<Partition<R>>, EngineError> {
         let partition = self.partitions.borrow().get(&id).cloned();
         let partition = partition.ok_or(EngineError::NoSuchPartition(id))?;

@@ -31,6 +31,9 @@ pub(crate) struct Applied {
 pub(super) enum Standing {
     Serving,
     Fenced(Rc<str>),
+    /// Its drop is in the log and not durable: until then a crash brings it back, so that everything of it stays.
+    Dropping,
+    /// Durably: its files may go.
     Dropped,
 }
 
@@ -161,7 +164,7 @@ impl<R: Runtime> Partition<R> {
         } = self.applied.get();
         let fenced = match &*self.standing.borrow() {
             Standing::Fenced(why) => Some(Rc::clone(why)),
-            Standing::Serving | Standing::Dropped => None,
+            Standing::Serving | Standing::Dropping | Standing::Dropped => None,
         };
         PartitionInfo {
             id,
@@ -185,7 +188,7 @@ impl<R: Runtime> Partition<R> {
                 partition: self.descriptor.id,
                 why: Rc::clone(why),
             }),
-            Standing::Dropped => Err(EngineError::NoSuchPartition(self.descriptor.id)),
+            Standing::Dropping | Standing::Dropped => Err(EngineError::NoSuchPartition(self.descriptor.id)),
         }
     }
 

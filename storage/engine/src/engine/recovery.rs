@@ -128,6 +128,7 @@ fn new<R: Runtime>(
         recovery,
         trees,
         partitions: RefCell::new(BTreeMap::new()),
+        dropping: RefCell::default(),
         manifest: RefCell::default(),
         next_segment: Cell::new(0),
         snapshot_start: Cell::new(LogSequence(0)),

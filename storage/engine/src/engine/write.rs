@@ -257,7 +257,7 @@ impl<R: Runtime> Inner<R> {
     }
 
     /// Resolves when the proposal is applied; at once without one.
-    async fn wait_applied(&self, number: Option<u64>) -> Result<(), EngineError> {
+    pub(super) async fn wait_applied(&self, number: Option<u64>) -> Result<(), EngineError> {
         let Some(number) = number else { return Ok(()) };
         self.applied
             .wait(number)
