@@ -11,6 +11,7 @@ use std::time::Duration;
 use cairn_engine::config::Canary;
 use cairn_engine::ids::CommitTimestamp;
 use cairn_engine::{Change, EngineConfig, EngineError};
+use cairn_runtime::sim::{Fault, Injection, Operation};
 use cairn_runtime::{Queue, Runtime};
 use common::*;
 
@@ -203,6 +204,53 @@ fn a_clock_far_ahead_is_not_followed_but_writes_go_on() {
         assert!((3_590_000..3_620_000).contains(&idle), "{idle}");
     });
     assert_eq!(running.engine.stats().clock_refused, 1);
+}
+
+/// A write that still reads a drive for its decision when the engine is closed learns that it came too late.
+#[test]
+fn a_write_behind_a_close_is_refused() {
+    let world = World::new(
+        8,
+        EngineConfig {
+            cache_bytes: 0,
+            ..small()
+        },
+    );
+    let running = world.open();
+    world.with(&running, async |engine| {
+        fill(&engine, P1, 200, 900).await;
+    });
+    // A flush that takes a while holds up the close.
+    for mirror in [world.mirror(0), world.mirror(1)] {
+        mirror.inject(Injection {
+            operation: Operation::SyncFile,
+            file: None,
+            skip: 0,
+            count: 10,
+            fault: Fault::Slow(Duration::from_secs(1)),
+        });
+    }
+    world.with(&running, async |engine| {
+        let mut number = 1_000;
+        while engine.stats().memtable_bytes <= engine.stats().memtable_bytes_max / 2 {
+            put(&engine, P1, &key(number), &item(number, 900)).await.unwrap();
+            number += 1;
+        }
+    });
+    let answer: Shared<Option<Result<(), EngineError>>> = Rc::default();
+    let (engine, into) = (running.engine.clone(), Rc::clone(&answer));
+    world.run(async move |runtime| {
+        let writer = engine.clone();
+        runtime.spawn(Queue::Foreground, async move {
+            let put = put(&writer, P1, &key(10), b"late").await;
+            *into.borrow_mut() = Some(put.map(drop));
+        });
+        runtime.yield_now().await;
+        engine.close().await.unwrap();
+    });
+    world.sim.run_for(Duration::from_secs(5));
+    let answer = answer.borrow_mut().take();
+    assert!(matches!(answer, Some(Err(EngineError::Stopped(_)))), "{answer:?}");
 }
 
 #[test]

@@ -322,6 +322,7 @@ impl<R: Runtime> Engine<R> {
         let _ = inner.applied.wait(proposals).await;
         inner.wake_all();
         inner.tasks.wait().await;
+        inner.applied.close();
         let closed = inner.log.close().await;
         closed.map_err(|error| EngineError::Stopped(error.to_string().into()))
     }

@@ -161,6 +161,7 @@ impl<R: Runtime> Inner<R> {
         key: &[u8],
         outcome: &Outcome,
     ) -> Result<(u64, CommitTimestamp), ProposeError> {
+        self.check_runs().map_err(ProposeError::Partition)?;
         partition.check_serves().map_err(ProposeError::Partition)?;
         let now = self.runtime.now();
         let commit =
