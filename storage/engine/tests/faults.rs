@@ -527,6 +527,59 @@ fn a_drop_that_is_not_durable_takes_nothing() {
     );
 }
 
+/// The partition with the greatest debt cannot be compacted: it is fenced by name, and the others get their turn.
+#[test]
+fn a_partition_that_cannot_be_compacted_does_not_starve_the_others() {
+    let world = World::new(
+        14,
+        EngineConfig {
+            cache_bytes: 0,
+            ..small()
+        },
+    );
+    // Flushes overlap, so that a compaction reads them.
+    let scattered = |number: u64| key(number * 7919 % 100_003);
+    let running = world.open();
+    world.with(&running, async move |engine| {
+        let mut number = 0;
+        while engine.stats().flushes < 3 {
+            put(&engine, P1, &scattered(number), &item(number, 900))
+                .await
+                .unwrap();
+            number += 1;
+        }
+    });
+    for mirror in [world.mirror(0), world.mirror(1)] {
+        for name in files(&mirror, "segment-") {
+            mirror.corrupt(&name, 4096..mirror.image().bytes(&name).unwrap());
+        }
+    }
+    world.with(&running, async move |engine| {
+        for number in 5_000..5_400 {
+            if put(&engine, P1, &scattered(number), &item(number, 900))
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+        for number in 0..200 {
+            put(&engine, P2, &scattered(number), &item(number, 900))
+                .await
+                .unwrap();
+        }
+    });
+    world.sim.run_for(Duration::from_secs(2));
+    let stats = running.engine.stats();
+    assert!(
+        stats.compactions > 0 && stats.background_failures == 1,
+        "{stats:?}"
+    );
+    let fenced = running.engine.partition(P1).unwrap().fenced.unwrap();
+    assert!(fenced.contains("is damaged at byte"), "{fenced}");
+    assert!(running.engine.partition(P2).unwrap().fenced.is_none());
+}
+
 #[test]
 fn dump_shows_every_file() {
     let world = filled(10);

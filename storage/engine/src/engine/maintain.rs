@@ -7,6 +7,9 @@
 //! their budget, the tree with the greatest product of bytes and age, so that neither a large young nor a small
 //! old one stays for ever.
 //!
+//! **Whose fault it is.** A failure that is one partition's own lets that one rest and the next have its turn; bytes of
+//! the tree that no mirror has fence it. What is everybody's, as a full drive, makes all wait.
+//!
 //! **When a log file may be reused.** When every mutation in it is in a segment whose edit is durable, and every
 //! manifest edit in it is restated by a durable snapshot behind it. Both bounds are batch numbers; what lies
 //! below the lesser one is released. The log must hold the manifest several times over: some 300 bytes per
@@ -19,9 +22,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_runtime::Runtime;
+use cairn_runtime::sync::timeout;
 
 use super::Inner;
-use super::partition::Partition;
+use super::partition::{Partition, Rest};
 use super::pressure::flush_above;
 use crate::error::EngineError;
 use crate::ids::{LogSequence, SegmentId};
@@ -29,6 +33,11 @@ use crate::manifest::Edit;
 
 /// How long background work waits after a failure before it tries again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Whether a failure of background work says something of its partition alone.
+fn is_of_one_partition(error: &EngineError) -> bool {
+    matches!(error, EngineError::Fenced { .. })
+}
 
 /// Debt from which a tree is compacted; below it the read cost is bounded anyway.
 const DEBT_MIN: u64 = 1;
@@ -78,8 +87,10 @@ impl<R: Runtime> Inner<R> {
     /// The tree that pins the log's oldest batch, and that batch.
     fn oldest_unflushed(&self) -> Option<(LogSequence, Rc<Partition<R>>)> {
         let partitions = self.partitions.borrow();
+        let now = self.runtime.now();
         let with_data = partitions
             .values()
+            .filter(|partition| !partition.flush_rest.lasts(now))
             .filter_map(|partition| Some((partition.unflushed_since()?.0, partition)));
         with_data
             .min_by_key(|(since, _)| *since)
@@ -96,6 +107,7 @@ impl<R: Runtime> Inner<R> {
         let partitions = self.partitions.borrow();
         let weighed = partitions
             .values()
+            .filter(|partition| !partition.flush_rest.lasts(now))
             .filter_map(|partition| Some((weight(partition)?, partition)));
         weighed
             .max_by_key(|(weight, _)| *weight)
@@ -159,7 +171,12 @@ impl<R: Runtime> Inner<R> {
         }
         let (applied, sequence) = partition.frozen_at.get();
         let prepared = partition.tree.flush(|| self.next_segment()).await;
-        let prepared = prepared.map_err(|error| self.background_failed(partition, &error))?;
+        let prepared = prepared.map_err(|error| {
+            let error = self.read_failed(partition, error);
+            self.let_rest(&partition.flush_rest, &error);
+            error
+        })?;
+        partition.flush_rest.succeeded();
         let mut edits = vec![Edit::NextSegment(self.next_segment.get())];
         edits.extend(prepared.added.iter().cloned().map(|segment| Edit::AddSegment {
             partition: id,
@@ -212,9 +229,11 @@ impl<R: Runtime> Inner<R> {
     /// Compacts the tree with the greatest debt; false when none has any.
     async fn compact_once(&self) -> Result<bool, EngineError> {
         let indebted = {
+            let now = self.runtime.now();
             let partitions = self.partitions.borrow();
             let debts = partitions
                 .values()
+                .filter(|partition| partition.check_serves().is_ok() && !partition.compaction_rest.lasts(now))
                 .map(|partition| (partition.tree.compaction_debt(), partition));
             let greatest = debts
                 .filter(|(debt, _)| *debt >= DEBT_MIN)
@@ -226,7 +245,12 @@ impl<R: Runtime> Inner<R> {
         };
         let id = partition.descriptor.id;
         let compaction = partition.tree.compact(|| self.next_segment()).await;
-        let compaction = compaction.map_err(|error| self.background_failed(&partition, &error))?;
+        let compaction = compaction.map_err(|error| {
+            let error = self.read_failed(&partition, error);
+            self.let_rest(&partition.compaction_rest, &error);
+            error
+        })?;
+        partition.compaction_rest.succeeded();
         let Some(compaction) = compaction else {
             return Ok(false);
         };
@@ -262,7 +286,7 @@ pub(super) async fn flush<R: Runtime>(inner: Rc<Inner<R>>) {
         let work = inner.work.notified();
         match inner.work_once().await {
             Ok(true) => inner.runtime.yield_now().await,
-            Ok(false) => work.await,
+            Ok(false) => inner.wait_for_work(work, |partition| &partition.flush_rest).await,
             Err(error) => inner.rest_after(&error).await,
         }
     }
@@ -274,7 +298,11 @@ pub(super) async fn compact<R: Runtime>(inner: Rc<Inner<R>>) {
         let compactable = inner.compactable.notified();
         match inner.compact_once().await {
             Ok(true) => inner.runtime.yield_now().await,
-            Ok(false) => compactable.await,
+            Ok(false) => {
+                inner
+                    .wait_for_work(compactable, |partition| &partition.compaction_rest)
+                    .await
+            }
             Err(error) => inner.rest_after(&error).await,
         }
     }
@@ -288,6 +316,30 @@ impl<R: Runtime> Inner<R> {
             self.relief.notify_all();
         }
         self.counts.add(&self.counts.background_failures);
-        self.runtime.sleep(RETRY_AFTER).await;
+        if !is_of_one_partition(error) {
+            self.runtime.sleep(RETRY_AFTER).await;
+        }
+    }
+
+    fn let_rest(&self, rest: &Rest, error: &EngineError) {
+        if is_of_one_partition(error) {
+            rest.failed(self.runtime.now());
+        }
+    }
+
+    /// Waits until there is work; looks again by itself while a partition rests.
+    async fn wait_for_work(&self, work: impl Future<Output = ()>, rest: impl Fn(&Partition<R>) -> &Rest) {
+        let now = self.runtime.now();
+        let resting = self
+            .partitions
+            .borrow()
+            .values()
+            .any(|partition| rest(partition).lasts(now));
+        if resting {
+            // Either way it looks.
+            let _ = timeout(&self.runtime, RETRY_AFTER, work).await;
+        } else {
+            work.await;
+        }
     }
 }

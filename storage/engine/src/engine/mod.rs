@@ -38,7 +38,7 @@ use self::timestamps::Clock;
 use self::write::Proposal;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
-use crate::ids::{LogId, LogSequence, PartitionId, Term};
+use crate::ids::{LogId, LogSequence, PartitionId, SegmentId, Term};
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState};
 use crate::stats::{Counts, EngineStats};
@@ -405,10 +405,11 @@ impl<R: Runtime> Inner<R> {
         EngineError::Stopped(self.stop_reason())
     }
 
-    /// What a failed read means to its caller; bytes that no mirror has fence the partition.
+    /// What a failed read means to its caller; bytes of its tree that no mirror has fence the partition. What a flush
+    /// or compaction has just written is not part of the tree yet.
     fn read_failed(&self, partition: &Partition<R>, error: TreeError) -> EngineError {
         match error {
-            TreeError::Unreadable { .. } => {
+            TreeError::Unreadable { segment, .. } if self.is_referenced(partition, segment) => {
                 let why: Rc<str> = error.to_string().into();
                 let mut standing = partition.standing.borrow_mut();
                 if matches!(*standing, Standing::Serving) {
@@ -421,6 +422,12 @@ impl<R: Runtime> Inner<R> {
             }
             error => self.background_failed(partition, &error),
         }
+    }
+
+    fn is_referenced(&self, partition: &Partition<R>, segment: SegmentId) -> bool {
+        let manifest = self.manifest.borrow();
+        let state = manifest.partitions.get(&partition.descriptor.id);
+        state.is_some_and(|state| state.segments.contains_key(&segment))
     }
 
     fn background_failed(&self, partition: &Partition<R>, error: &TreeError) -> EngineError {

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use cairn_runtime::{Moment, Runtime};
 use hashbrown::HashTable;
@@ -35,6 +36,31 @@ pub(super) enum Standing {
     Dropping,
     /// Durably: its files may go.
     Dropped,
+}
+
+/// How long background work on one partition waits after a failure that is its own: twice as long after each, so
+/// that it takes nothing from the others.
+#[derive(Default)]
+pub(super) struct Rest(Cell<Option<(u32, Moment)>>);
+
+impl Rest {
+    /// The first wait, and how often it doubles: 200 ms to 25 s.
+    const FIRST: Duration = Duration::from_millis(200);
+    const DOUBLINGS_MAX: u32 = 7;
+
+    pub(super) fn failed(&self, now: Moment) {
+        let failures = self.0.get().map_or(0, |(failures, _)| failures);
+        let wait = Rest::FIRST * (1 << failures.min(Rest::DOUBLINGS_MAX));
+        self.0.set(Some((failures + 1, now + wait)));
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.0.set(None);
+    }
+
+    pub(super) fn lasts(&self, now: Moment) -> bool {
+        self.0.get().is_some_and(|(_, until)| now < until)
+    }
 }
 
 /// The newest proposal of a key, while it is not applied.
@@ -128,6 +154,8 @@ pub(super) struct Partition<R: Runtime> {
     /// Counters, and the last batch applied, when it was frozen.
     pub(super) frozen_at: Cell<(Applied, LogSequence)>,
     pub(super) standing: RefCell<Standing>,
+    pub(super) flush_rest: Rest,
+    pub(super) compaction_rest: Rest,
 }
 
 impl<R: Runtime> Partition<R> {
@@ -145,6 +173,8 @@ impl<R: Runtime> Partition<R> {
             frozen_since: Cell::new(None),
             frozen_at: Cell::default(),
             standing: RefCell::new(Standing::Serving),
+            flush_rest: Rest::default(),
+            compaction_rest: Rest::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The write path: propose → log → commit → apply.
 //!
-//! 1. [`Inner::admit`] slows a write down while memory or log space is short.
+//! 1. [`Inner::admit`] slows a write down while memory or log space is short, and so does a level 0 that has grown long.
 //! 2. The newest **proposed** state of the key is found: in flight, else in memtable or segments. Only when a
 //!    drive must be read for it (or the log is full, step 4) is the key's latch held, first in, first out.
 //! 3. `decide` runs synchronously on it.
@@ -20,7 +20,7 @@ use cairn_runtime::Runtime;
 use cairn_runtime::sync::timeout;
 
 use super::partition::{Newest, Partition};
-use super::pressure::{Pressure, pressure};
+use super::pressure::{LEVEL0_SLOW, Pressure, level0_delay, pressure};
 use super::types::{Change, StoredRef, Updated};
 use super::{Inner, TERM};
 use crate::config::Canary;
@@ -82,6 +82,11 @@ impl<R: Runtime> Inner<R> {
         }
         let partition = self.serving(id)?;
         partition.check_owns(key)?;
+        let level0 = partition.tree.level0_segments();
+        if level0 > LEVEL0_SLOW {
+            self.counts.add(&self.counts.delays);
+            self.runtime.sleep(level0_delay(level0)).await;
+        }
         let mut latch = None;
         if partition.latches.is_taken(key) {
             latch = Some(partition.latches.acquire(key).await);

@@ -213,11 +213,21 @@ impl<R: Runtime> Tree<R> {
         Err(TreeError::Stopped)
     }
 
-    /// Opens what was written, which reads it for the first time.
+    /// Opens what was written, which reads it for the first time. What cannot be opened is removed: it will be written
+    /// again.
     pub(super) async fn open_added(&self, added: Vec<SegmentReference>) -> Result<Prepared<R>, TreeError> {
         let mut prepared = Prepared::nothing();
         for reference in &added {
-            let segment = self.context.store.open(reference).await?;
+            let segment = match self.context.store.open(reference).await {
+                Ok(segment) => segment,
+                Err(error) => {
+                    drop(prepared);
+                    for reference in &added {
+                        self.context.store.remove_files(reference.id).await;
+                    }
+                    return Err(error);
+                }
+            };
             prepared.placed.push(Placed {
                 segment,
                 reference: Rc::new(reference.clone()),

@@ -335,6 +335,12 @@ impl<R: Runtime> Tree<R> {
         Cursor::new(Merge::new(sources, direction), direction, as_of)
     }
 
+    /// Segments in level 0.
+    #[must_use]
+    pub fn level0_segments(&self) -> usize {
+        self.view.borrow().levels[0].len()
+    }
+
     /// Segments per level.
     #[must_use]
     pub fn segments_per_level(&self) -> [usize; LEVELS_MAX] {
