@@ -1,8 +1,8 @@
 //! The manifest: which partitions a log holds, which segments hold their data, and what has been flushed.
 //!
 //! It is a sequence of [`Edit`]s in the log. One record's payload is a list of edits that take effect
-//! together; a snapshot is such a list that begins with [`Edit::Reset`]. Recovery applies all lists it meets,
-//! in order, to a [`ManifestState`].
+//! together. A snapshot restates the partitions one after the other, each dropped and created again within one list, so
+//! that it can be spread over many records. Recovery applies all lists it meets, in order, to a [`ManifestState`].
 //!
 //! Invariants of a state, checked by [`ManifestState::validate`]:
 //! - a partition's segments of one level from 1 on do not overlap, clip ranges taken into account;
@@ -90,7 +90,7 @@ impl SegmentReference {
 /// One change of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// Forget everything: a snapshot follows in the same list.
+    /// Forget everything: a whole state follows in the same list.
     Reset,
     /// A partition exists.
     CreatePartition(PartitionDescriptor),

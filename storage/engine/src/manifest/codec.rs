@@ -18,7 +18,6 @@
 //!  8 flushed            partition u64 | log sequence u64 | commit u64 | raft index u64
 //!  9 next segment       counter u64
 //! 10 fenced             partition u64 | reason bytes, UTF-8
-//! 10 fenced             partition u64 | why bytes, UTF-8
 //! ```
 //!
 //! Mirrors are a set of the node's drives, one bit per place in its ordered list. A body may end with bytes that an older version does not know and skips. A kind of 128 or more may be
