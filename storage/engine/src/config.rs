@@ -15,7 +15,7 @@ pub const OPEN_FILES_MAX: usize = 512;
 pub struct EngineConfig {
     /// Budget of all memtables together, in bytes: active, and those being flushed.
     pub memtable_bytes: usize,
-    /// Budget of the block cache, in bytes.
+    /// Budget of the block cache together with filters and index tops, in bytes.
     pub cache_bytes: usize,
     /// Length of one log file, in bytes. A multiple of 4 KiB.
     pub log_file_bytes: u64,
@@ -90,7 +90,10 @@ impl EngineConfig {
 
     /// The log's limits.
     pub(crate) fn log(&self) -> LogConfig {
-        let record_bytes_max = self.item_bytes_max + KEY_BYTES_MAX + 4096;
+        // A snapshot restates a partition in one record, with two keys for each of its segments: an eighth of 32 MiB has
+        // room for some 15,000 segments with usual keys and 250 with the longest.
+        let restated_bytes_max = usize::try_from(self.log_file_bytes / 8).unwrap_or(usize::MAX);
+        let record_bytes_max = (self.item_bytes_max + KEY_BYTES_MAX + 4096).max(restated_bytes_max);
         let config = LogConfig {
             file_bytes: self.log_file_bytes,
             first_file_bytes: self.log.first_file_bytes.min(self.log_file_bytes),

@@ -580,6 +580,35 @@ fn a_partition_that_cannot_be_compacted_does_not_starve_the_others() {
     assert!(running.engine.partition(P2).unwrap().fenced.is_none());
 }
 
+/// What a partition takes in a snapshot follows its segments and their keys, and may be more than any item.
+#[test]
+fn a_partition_with_long_keys_is_restated_and_the_log_released() {
+    let mut config = EngineConfig {
+        log_file_bytes: 1 << 20,
+        ..small()
+    };
+    config.log.first_file_bytes = 1 << 20;
+    let world = World::new(15, config);
+    let running = world.open();
+    let long = |number: u64| [key(number), vec![b'x'; 8_000]].concat();
+    world.with(&running, async move |engine| {
+        for number in 0..30 {
+            put(&engine, P1, &long(number), &item(number, 900)).await.unwrap();
+        }
+        fill(&engine, P2, 4_000, 900).await;
+    });
+    let stats = running.engine.stats();
+    assert!(stats.snapshots > 0 && stats.background_failures == 0, "{stats:?}");
+    assert!(stats.log.files_live <= stats.log.files_max, "{stats:?}");
+    world.close(running);
+    let running = world.open();
+    world.with(&running, async move |engine| {
+        for number in 0..30 {
+            assert_eq!(get(&engine, P1, &long(number)).await, Some(item(number, 900)));
+        }
+    });
+}
+
 #[test]
 fn dump_shows_every_file() {
     let world = filled(10);

@@ -15,12 +15,9 @@ use crate::log::{LogError, Record};
 use crate::manifest::{Edit, encode_edits};
 use crate::record::RecordKind;
 
-/// Bytes after which a snapshot begins another record. Small beside a log file, large beside a partition.
+/// Bytes that a record of a snapshot has at most, unless one partition alone has more. Small beside a log file, large
+/// beside a usual partition.
 const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
-
-/// What restating a partition takes in a record, about, and each of its segments.
-const PARTITION_BYTES: usize = 256;
-const SEGMENT_BYTES: usize = 256;
 
 /// How long edits wait for the next batch when the one being gathered is full. `Log::ready` is for those who may
 /// have to wait for space; edits, which free it, may not.
@@ -120,17 +117,20 @@ impl<R: Runtime> Inner<R> {
         let mut bytes = 0;
         let mut stated = 0;
         for id in ids {
-            if bytes >= bytes_max {
-                break;
+            // It may have been dropped since.
+            if let Some(state) = manifest.partitions.get(id) {
+                let before = edits.len();
+                edits.push(Edit::DropPartition(*id));
+                state.describe(&mut edits);
+                payload.clear();
+                encode_edits(&edits[before..], payload);
+                if bytes > 0 && bytes + payload.len() > bytes_max {
+                    edits.truncate(before);
+                    break;
+                }
+                bytes += payload.len();
             }
             stated += 1;
-            // It may have been dropped since.
-            let Some(state) = manifest.partitions.get(id) else {
-                continue;
-            };
-            edits.push(Edit::DropPartition(*id));
-            state.describe(&mut edits);
-            bytes += PARTITION_BYTES + state.segments.len() * SEGMENT_BYTES;
         }
         payload.clear();
         encode_edits(&edits, payload);
