@@ -78,7 +78,7 @@ impl<R: Runtime> Clone for TreeContext<R> {
 /// Limits of an engine's trees.
 #[derive(Debug, Clone, Copy)]
 pub struct TreeConfig {
-    /// Budget of the block cache, in bytes.
+    /// Budget of the block cache together with filters and index tops, in bytes.
     pub cache_bytes: u64,
     /// Segment files open at once.
     pub open_files_max: usize,

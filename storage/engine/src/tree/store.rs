@@ -23,6 +23,10 @@ use crate::ids::{NodeId, PartitionId, SegmentId};
 use crate::manifest::SegmentReference;
 use crate::volume::{DriveIndex, DriveSet, Volume, VolumeError};
 
+/// The cache keeps this part of its budget, an eighth, however much filters and index tops take: without any index
+/// leaf in memory every read would be two.
+const CACHE_FLOOR_PART: u64 = 8;
+
 /// What a store is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreConfig {
@@ -30,7 +34,7 @@ pub struct StoreConfig {
     pub node: NodeId,
     /// Drives that each new segment is written to, at most.
     pub mirrors: usize,
-    /// Budget of the block cache, in bytes.
+    /// Budget of the block cache together with filters and index tops, in bytes.
     pub cache_bytes: u64,
     /// Segment files open at once.
     pub open_files_max: usize,
@@ -255,6 +259,15 @@ impl<R: Runtime> SegmentStore<R> {
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut StoreStats)) {
         change(&mut self.stats.borrow_mut());
+    }
+
+    /// Changes the bytes of filters and index tops in memory. They come out of the cache's budget, down to its floor.
+    pub(crate) fn charge(&self, change: impl FnOnce(u64) -> u64) {
+        let resident = change(self.stats.borrow().resident_bytes);
+        self.stats.borrow_mut().resident_bytes = resident;
+        let budget = self.config.cache_bytes;
+        let floor = budget / CACHE_FLOOR_PART;
+        self.cache.set_budget(budget.saturating_sub(resident).max(floor));
     }
 
     pub(crate) fn node(&self) -> NodeId {

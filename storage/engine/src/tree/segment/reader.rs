@@ -131,7 +131,7 @@ impl<R: Runtime> Segment<R> {
             top,
         };
         let resident = segment.resident_bytes();
-        segment.store.count(|stats| stats.resident_bytes += resident);
+        segment.store.charge(|bytes| bytes + resident);
         Ok(segment)
     }
 
@@ -300,7 +300,7 @@ impl<R: Runtime> Segment<R> {
 impl<R: Runtime> Drop for Segment<R> {
     fn drop(&mut self) {
         let resident = self.resident_bytes();
-        self.store.count(|stats| stats.resident_bytes -= resident);
+        self.store.charge(|bytes| bytes - resident);
     }
 }
 

@@ -304,3 +304,29 @@ fn a_file_can_be_looked_into_without_its_manifest() {
         }
     });
 }
+
+#[test]
+fn filters_and_index_tops_come_out_of_the_cache_budget() {
+    for budget in [1 << 20, 16 << 10] {
+        simulate(41, budget, SMALL, async move |bench, _, _| {
+            let mut least = budget;
+            for round in 0..12 {
+                for number in 0..2_000 {
+                    bench.put(&key(number), &bytes(number + round, 10));
+                }
+                bench.flush().await.unwrap();
+                let resident = bench.stats().resident_bytes;
+                let cache = bench.context.store().cache().budget_bytes();
+                assert!(resident > 0);
+                assert_eq!(cache, budget.saturating_sub(resident).max(budget / 8));
+                least = least.min(cache);
+            }
+            assert_eq!(least == budget / 8, budget < 1 << 20, "{least}");
+            bench.compact_all().await;
+            bench.settle().await;
+            let resident = bench.stats().resident_bytes;
+            let cache = bench.context.store().cache().budget_bytes();
+            assert_eq!(cache, budget.saturating_sub(resident).max(budget / 8));
+        });
+    }
+}
