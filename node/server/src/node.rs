@@ -18,7 +18,7 @@ use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle};
 use cairn_engine::{Engine, EngineConfig, EngineStats};
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
 use cairn_runtime::sync::{OneshotSender, oneshot};
-use cairn_runtime::{Queue, Runtime};
+use cairn_runtime::{BLOCK_BYTES, Queue, Runtime};
 
 use crate::api::{ApiError, Service};
 use crate::catalog::{Catalog, Change, Order, Store, TableDefinition, TableStatus, Usage};
@@ -30,6 +30,9 @@ const CONTROL_CAPACITY: usize = 64;
 const MEMTABLE_PARTS: u64 = 1;
 const CACHE_PARTS: u64 = 2;
 const MEMORY_PARTS: u64 = 4;
+
+/// A log file is not made shorter than this, however small the budget: it has room for several batches.
+const LOG_FILE_BYTES_MIN: u64 = 4 << 20;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -297,8 +300,14 @@ impl Node {
         let count = deal.logs_of(shard).count();
         let memory = config.memory_bytes / (deal.shards * count) as u64 / MEMORY_PARTS;
         let bytes = |parts: u64| usize::try_from(memory * parts).unwrap_or(usize::MAX);
+        let memtable_bytes = bytes(MEMTABLE_PARTS);
+        // What only the log holds is in memory at a start: the log's length follows the budget, as the default's does.
+        let log_file_bytes = (memtable_bytes as u64 / 4).next_multiple_of(BLOCK_BYTES as u64);
         let engine_config = EngineConfig {
-            memtable_bytes: bytes(MEMTABLE_PARTS),
+            memtable_bytes,
+            log_file_bytes: log_file_bytes
+                .max(LOG_FILE_BYTES_MIN)
+                .min(config.engine.log_file_bytes),
             cache_bytes: bytes(CACHE_PARTS),
             // The process's limit is reckoned by shards.
             open_files_max: config.engine.open_files_max / count,
