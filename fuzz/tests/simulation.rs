@@ -53,6 +53,23 @@ fn seeds_500_to_1000() {
     check(&survives(500, 1_000));
 }
 
+/// Both mirrors damaged: partitions may refuse to serve, nothing wrong may be answered.
+#[test]
+fn damage_on_both_mirrors_is_never_an_answer() {
+    let mut total = Summary::default();
+    for seed in 0..300 {
+        match run(Scenario::damaged(seed), false) {
+            Ok(summary) => total.add(&summary),
+            Err(failure) => {
+                panic!(
+                    "{failure}\nrepeat with: cargo run -p cairn-fuzz --bin sim -- --safety --replay {seed}"
+                )
+            }
+        }
+    }
+    assert!(total.partitions_refused > 0 && total.answered > 0, "{total:#?}");
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in [3, 7, 10, 42] {
