@@ -5,6 +5,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::mpsc;
@@ -30,14 +31,15 @@ fn a_listener_survives_want_of_descriptors() {
     let (exhausted, saw_pause) = mpsc::channel::<()>();
     let outside = std::thread::spawn(move || {
         let address = ports.recv().unwrap();
-        // Every connection costs this process two descriptors, so both sides run out.
+        // All descriptors but one, which the client takes: none is left to accept it with.
         let mut hoard = Vec::new();
-        while let Ok(stream) = TcpStream::connect(address) {
-            hoard.push(stream);
+        while let Ok(file) = File::open("/dev/null") {
+            hoard.push(file);
         }
-        // One more client than descriptors to accept it with.
+        hoard.pop().unwrap();
+        let silent = TcpStream::connect(address).unwrap();
         saw_pause.recv().unwrap();
-        drop(hoard);
+        drop((hoard, silent));
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"still there?").unwrap();
         let mut answer = [0; 12];
@@ -72,7 +74,7 @@ fn a_listener_survives_want_of_descriptors() {
                         let done = done.clone();
                         own.spawn(Queue::Foreground, async move {
                             let mut bytes = Vec::new();
-                            // The hoarders say nothing; the last client is answered.
+                            // The first client says nothing; the last client is answered.
                             if connection.receive(&mut bytes).await.is_ok_and(|count| count > 0) {
                                 connection.send(bytes).await.unwrap();
                                 done.send(()).await.unwrap();
