@@ -5,6 +5,7 @@
 //! - [`catalog`]: which tables and partitions exist;
 //! - [`route`]: how a request reaches the shard that owns its partition;
 //! - [`api`]: the DynamoDB operations;
+//! - [`answers`]: what their answers may take in memory;
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
 //! - [`native`]: the native protocol;
 //! - [`admin`], [`metrics`], [`logging`]: what an operator sees;
@@ -17,6 +18,7 @@ pub mod node;
 pub mod catalog;
 pub mod route;
 
+pub mod answers;
 pub mod api;
 
 pub mod credentials;

@@ -20,6 +20,7 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbo
 use cairn_runtime::sync::{OneshotSender, oneshot};
 use cairn_runtime::{BLOCK_BYTES, Queue, Runtime};
 
+use crate::answers::Answers;
 use crate::api::{ApiError, Service};
 use crate::catalog::{Catalog, Change, Order, Store, TableDefinition, TableStatus, Usage};
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
@@ -30,6 +31,10 @@ const CONTROL_CAPACITY: usize = 64;
 const MEMTABLE_PARTS: u64 = 1;
 const CACHE_PARTS: u64 = 2;
 const MEMORY_PARTS: u64 = 4;
+/// Part of a shard's memory that large answers may take.
+const ANSWER_PART: u64 = 16;
+/// They may always take this much: a batch, or two pages.
+const ANSWER_BYTES_MIN: u64 = 4 << 20;
 
 /// A log file is not made shorter than this, however small the budget: it has room for several batches.
 const LOG_FILE_BYTES_MIN: u64 = 4 << 20;
@@ -349,6 +354,8 @@ impl Node {
         runtime.spawn(Queue::Foreground, control.run(receivers.control));
         runtime.spawn(Queue::Foreground, Rc::clone(&router).serve(receivers.data));
         let config = &self.shared.config;
+        let answer_bytes = config.memory_bytes / router.deal.shards as u64 / ANSWER_PART;
+        let answer_bytes = answer_bytes.max(ANSWER_BYTES_MIN);
         let service = Service::new(
             Rc::clone(&router),
             catalog,
@@ -356,6 +363,7 @@ impl Node {
             config.region.clone(),
             config.account.clone(),
             volume.node(),
+            Answers::new(usize::try_from(answer_bytes).unwrap_or(usize::MAX)),
         );
         Shard {
             service,

@@ -22,6 +22,7 @@ use cairn_runtime::{Listener, Queue, Runtime};
 use futures_util::future::{Either, join, select};
 
 use crate::admin::{Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_volume};
+use crate::answers::Answers;
 use crate::api::Service;
 use crate::credentials::Credentials;
 use crate::http::{Dynamodb, Limits, Server};
@@ -285,7 +286,7 @@ impl Fronts {
             connections: ADMIN_CONNECTIONS_MAX,
             ..plan.limits.clone()
         };
-        let server = Server::new(runtime.clone(), admin, limits);
+        let server = Server::new(runtime.clone(), admin, limits, Answers::new(ADMIN_ANSWERS_BYTES));
         let running = server.clone();
         let failing = self.failing(runtime, "admin");
         runtime.spawn(Queue::Foreground, async move {
@@ -308,7 +309,8 @@ impl Fronts {
             Rc::clone(&metrics),
             plan.logger.clone(),
         );
-        let http = Server::new(runtime.clone(), dynamodb, plan.limits.clone());
+        let answers = shard.service().answers().clone();
+        let http = Server::new(runtime.clone(), dynamodb, plan.limits.clone(), answers);
         let native = native::Server::new(
             runtime.clone(),
             shard.service(),
@@ -377,6 +379,8 @@ impl Fronts {
 
 /// Connections of the admin endpoints.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// What large answers of the admin port may take.
+const ADMIN_ANSWERS_BYTES: usize = 16 << 20;
 
 fn bind<R: Runtime>(runtime: &R, address: SocketAddr) -> Result<R::Listener, NodeError> {
     runtime

@@ -14,6 +14,7 @@ use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
 use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
 use super::{ApiError, batch, item, query, scan, table, update, write};
+use crate::answers::Answers;
 use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDefinition, TableStatus, Usage, hash_of};
 use crate::node::Control;
 use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Write, Written};
@@ -40,6 +41,7 @@ struct Inner<R: Runtime> {
     region: String,
     account: String,
     node: NodeId,
+    answers: Answers,
     parsed: Parsed,
 }
 
@@ -106,6 +108,7 @@ impl<R: Runtime> Service<R> {
         region: String,
         account: String,
         node: NodeId,
+        answers: Answers,
     ) -> Service<R> {
         Service {
             inner: Rc::new(Inner {
@@ -115,6 +118,7 @@ impl<R: Runtime> Service<R> {
                 region,
                 account,
                 node,
+                answers,
                 parsed: Parsed::default(),
             }),
         }
@@ -181,6 +185,12 @@ impl<R: Runtime> Service<R> {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.inner.node
+    }
+
+    /// What the answers of this shard may take.
+    #[must_use]
+    pub fn answers(&self) -> &Answers {
+        &self.inner.answers
     }
 
     /// The runtime of this shard.

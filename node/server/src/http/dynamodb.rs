@@ -40,6 +40,7 @@ pub trait Handler: 'static {
 
 impl<R: Runtime> Handler for Service<R> {
     async fn call(&self, operation: &str, body: &[u8], out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let _room = self.answers().room_for(operation).await;
         Service::call(self, operation, body, out).await
     }
 }

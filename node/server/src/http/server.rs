@@ -5,7 +5,7 @@
 //! - Time limits cost nothing per request: a connection notes what it is doing and since when, and one watchdog
 //!   task per server shuts down those that take too long. A request that is being executed has no limit here.
 //! - Everything is bounded: connections, bytes of a head and body, bytes of all large bodies together, bytes of
-//!   answers gathered before they are sent.
+//!   answers gathered before they are sent, bytes of all large answers together ([`Answers`]).
 //! - Where the client may still be sending when its connection is closed, the last answer is followed by reading
 //!   and discarding for a while: unread bytes would reset the connection before the answer is read.
 //! - Draining: nobody is accepted, idle connections end at once, the others with their next answer.
@@ -22,6 +22,7 @@ use futures_util::future::{Either, select};
 
 use super::decode::{BODY_BYTES_MAX, Decoder, HEADERS_MAX, Head, Malformed, Progress, Request};
 use super::encode::{After, RequestId};
+use crate::answers::{Answers, Charge, LARGE_ANSWER_BYTES, TIGHT_SEND_MAX};
 
 /// What a server allows. Per shard where not said otherwise.
 #[derive(Debug, Clone)]
@@ -60,8 +61,9 @@ impl Default for Limits {
 
 /// Bodies up to this size are not counted against [`Limits::large_bodies_bytes`].
 pub const LARGE_BODY_BYTES: usize = 64 * 1024;
-/// Answers are sent when this many bytes have gathered, even when more requests wait.
-const BATCH_BYTES: usize = 256 * 1024;
+/// Answers are sent when this many bytes have gathered, even when more requests wait: so none of them is charged while
+/// the next request waits for room.
+const BATCH_BYTES: usize = LARGE_ANSWER_BYTES;
 /// Buffers of a connection that grew beyond this are given back when it becomes idle: enough for requests and answers
 /// of items of 1 KiB, and 80 MB for as many idle connections as a shard has room for.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024;
@@ -157,6 +159,7 @@ struct Shared<R: Runtime, A> {
     runtime: R,
     application: A,
     limits: Limits,
+    answers: Answers,
     /// Open connections; closed when the server drains.
     gate: Gate,
     /// By number; the numbers of connections that have ended are in `free`.
@@ -184,6 +187,8 @@ struct Place<C> {
     since: Cell<Moment>,
     /// Bytes of the request that is being received.
     received: Cell<usize>,
+    /// Whether what is being sent is charged.
+    charged: Cell<bool>,
 }
 
 /// A place, unless its connection has ended.
@@ -197,14 +202,15 @@ impl<C> Place<C> {
 }
 
 impl<R: Runtime, A: Application> Server<R, A> {
-    /// A server that listens nowhere yet.
-    pub fn new(runtime: R, application: A, limits: Limits) -> Server<R, A> {
+    /// A server that listens nowhere yet. Large answers are charged to `answers`.
+    pub fn new(runtime: R, application: A, limits: Limits, answers: Answers) -> Server<R, A> {
         let next_id = Cell::new(runtime.random_u64());
         Server {
             shared: Rc::new(Shared {
                 runtime,
                 application,
                 limits,
+                answers,
                 gate: Gate::new(),
                 places: RefCell::new(Vec::new()),
                 free: RefCell::new(Vec::new()),
@@ -318,6 +324,7 @@ impl<R: Runtime, A: Application> Shared<R, A> {
                 limits.receive + Duration::from_secs((place.received.get() / (64 * 1024)) as u64)
             }
             Doing::Executing => return false,
+            Doing::Sending if place.charged.get() && self.answers.is_tight() => TIGHT_SEND_MAX,
             Doing::Sending => limits.send,
             Doing::Lingering => limits.linger,
         };
@@ -367,6 +374,7 @@ impl<R: Runtime, A: Application> Seat<R, A> {
             doing: Cell::new(Doing::Idle),
             since: Cell::new(shared.runtime.now()),
             received: Cell::new(0),
+            charged: Cell::new(false),
         });
         let mut places = shared.places.borrow_mut();
         let index = shared.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -462,8 +470,7 @@ async fn converse<R: Runtime, A: Application>(
                     }
                     received = shared.runtime.now();
                     if output.len() >= BATCH_BYTES {
-                        place.now_doing(Doing::Sending, received);
-                        output = connection.send(output).await?;
+                        output = send(seat, connection, output, received).await?;
                         received = shared.runtime.now();
                     }
                     place.now_doing(Doing::Receiving, received);
@@ -477,8 +484,7 @@ async fn converse<R: Runtime, A: Application>(
             }
         };
         if !output.is_empty() {
-            place.now_doing(Doing::Sending, received);
-            output = connection.send(output).await?;
+            output = send(seat, connection, output, received).await?;
         }
         if let Some(linger) = close {
             return Ok(linger);
@@ -503,6 +509,21 @@ async fn converse<R: Runtime, A: Application>(
         place.received.set(0);
         place.now_doing(Doing::Idle, received);
     }
+}
+
+/// Sends answers, which are charged while that lasts.
+async fn send<R: Runtime, A: Application>(
+    seat: &Seat<R, A>,
+    connection: &R::Connection,
+    output: Vec<u8>,
+    now: Moment,
+) -> std::io::Result<Vec<u8>> {
+    let place = &seat.place;
+    let charge: Option<Charge> =
+        (output.len() > LARGE_ANSWER_BYTES).then(|| seat.shared.answers.charge(output.len()));
+    place.charged.set(charge.is_some());
+    place.now_doing(Doing::Sending, now);
+    connection.send(output).await
 }
 
 enum Advance {

@@ -101,7 +101,7 @@ pub(super) fn at_once<R: Runtime>(
 }
 
 /// Carries out any request and appends the frame that answers it.
-pub(super) async fn execute<R: Runtime>(session: &Session<R>, arrival: Arrival, body: &[u8]) {
+pub(super) async fn execute<R: Runtime>(session: &Rc<Session<R>>, arrival: Arrival, body: &[u8]) {
     let (shared, out) = (&session.shared, &session.output);
     let mut about = About {
         arrival,
@@ -113,7 +113,10 @@ pub(super) async fn execute<R: Runtime>(session: &Session<R>, arrival: Arrival, 
             about.operation = counted_as(&request.operation);
             about.trace = request.trace;
             let _turn = if answers_with_pages(&request.operation) {
-                Some(session.page_turn().await)
+                match session.page_turn().await {
+                    Some(turn) => Some(turn),
+                    None => return,
+                }
             } else {
                 None
             };

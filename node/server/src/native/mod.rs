@@ -4,7 +4,9 @@
 //!   answered by the reader itself. Whatever has been answered when the sender is free leaves in one send.
 //! - At most [`WINDOW`] requests of a connection are in work, and at most [`OUTPUT_BYTES_MAX`] of answers wait to be
 //!   sent, plus one answer for each request in work: beyond that the reader stops, and TCP slows the client down. Of
-//!   requests that may answer with pages [`PAGES_AT_ONCE_MAX`] are carried out at once, and none begins beyond that.
+//!   requests that may answer with pages [`PAGES_AT_ONCE_MAX`] are carried out at once, and none begins beyond that. All
+//!   large answers of the shard have one budget ([`crate::answers`]); while it is short a connection has [`TIGHT_WINDOW`] requests in
+//!   work and 64 KiB of answers.
 //! - Of the bodies in work a connection has [`OWN_BYTES_MAX`] bytes free of charge. The others, and each frame larger than
 //!   that before it is received, take their bytes from what the shard has for them; when there are none the reader waits.
 //! - Time limits cost a request nothing: once a second a watchdog counts up what each connection waits for, and whoever gets
@@ -25,6 +27,7 @@ use cairn_runtime::sync::{Gate, Semaphore, timeout};
 use cairn_runtime::{Listener, Queue, Runtime};
 use futures_util::future::{Either, select};
 
+use crate::answers::TIGHT_SEND_MAX;
 use crate::api::Service;
 use crate::credentials::Credentials;
 use crate::http::server::ServerStats;
@@ -36,6 +39,8 @@ use session::Session;
 pub const WINDOW: u32 = 1024;
 /// Bytes of answers that wait for a client before the reader stops.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Requests of one connection in work at once while answers are short of room.
+const TIGHT_WINDOW: u32 = 16;
 /// Requests of one connection that may answer with pages, and are carried out at once.
 const PAGES_AT_ONCE_MAX: usize = 16;
 /// Open connections of one shard.
@@ -50,6 +55,7 @@ const OWN_BYTES_MAX: usize = 64 * 1024;
 const WATCHDOG_PERIOD: Duration = Duration::from_secs(1);
 /// Watchdog periods in which a client takes answers, or sends a frame but for one period per 64 KiB of it.
 const SEND_PERIODS_MAX: u32 = 60;
+const TIGHT_SEND_PERIODS_MAX: u32 = TIGHT_SEND_MAX.as_secs() as u32;
 const RECEIVE_PERIODS_MAX: u32 = 30;
 /// Watchdog periods of a connection without a request: long, for a client only learns that its connection is gone when it
 /// sends the next one.

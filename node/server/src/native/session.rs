@@ -16,8 +16,9 @@ use futures_util::future::{Either, select};
 
 use super::{
     HANDSHAKE_BYTES_MAX, HANDSHAKE_MAX, IDLE_PERIODS_MAX, OUTPUT_BYTES_MAX, OWN_BYTES_MAX, PAGES_AT_ONCE_MAX,
-    RECEIVE_PERIODS_MAX, SEND_PERIODS_MAX, Shared, WINDOW, execute,
+    RECEIVE_PERIODS_MAX, SEND_PERIODS_MAX, Shared, TIGHT_SEND_PERIODS_MAX, TIGHT_WINDOW, WINDOW, execute,
 };
+use crate::answers::{Charge as AnswerCharge, LARGE_ANSWER_BYTES};
 
 /// Buffers that grew beyond this are given back when everything in them is done.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
@@ -28,7 +29,15 @@ pub(super) struct Session<R: Runtime> {
     pub(super) output: RefCell<Vec<u8>>,
     in_work: Cell<u32>,
     pages: Semaphore,
-    /// Told when answers have left.
+    /// Held by the one request that asks for room, so that a connection has one place in the queue of the shard.
+    asking: Semaphore,
+    /// Rooms of pages being made.
+    rooms: Cell<u32>,
+    /// Of answers that wait or are being sent, when they are large.
+    charge: RefCell<AnswerCharge>,
+    /// Bytes being sent.
+    sending_bytes: Cell<usize>,
+    /// Told when answers have left, or a page has been made.
     drained: Notify,
     /// Bytes of bodies in work that nobody was charged for.
     own_bytes: Cell<usize>,
@@ -74,6 +83,20 @@ impl<R: Runtime> Drop for Charge<R> {
     }
 }
 
+/// The turn of a request that may answer with pages, and room for one of them.
+pub(super) struct PageTurn<R: Runtime> {
+    session: Rc<Session<R>>,
+    _turn: Permit,
+    _room: AnswerCharge,
+}
+
+impl<R: Runtime> Drop for PageTurn<R> {
+    fn drop(&mut self) {
+        self.session.rooms.set(self.session.rooms.get() - 1);
+        self.session.drained.notify_all();
+    }
+}
+
 /// Why the client is sent away: the error's name and what was wrong.
 struct Dismissal {
     name: &'static str,
@@ -99,12 +122,17 @@ impl Dismissal {
 
 impl<R: Runtime> Session<R> {
     pub(super) fn new(shared: Rc<Shared<R>>, connection: R::Connection) -> Session<R> {
+        let charge = shared.service.answers().charge(0);
         Session {
             shared,
             connection,
             output: RefCell::default(),
             in_work: Cell::new(0),
             pages: Semaphore::new(PAGES_AT_ONCE_MAX),
+            asking: Semaphore::new(1),
+            rooms: Cell::new(0),
+            charge: RefCell::new(charge),
+            sending_bytes: Cell::new(0),
             drained: Notify::new(),
             own_bytes: Cell::new(0),
             reading: Cell::new(Reading::Elsewhere),
@@ -139,7 +167,13 @@ impl<R: Runtime> Session<R> {
         if self.ended.get() {
             return false;
         }
-        let late_sending = self.sending.get() && sends > SEND_PERIODS_MAX;
+        let tight = self.charge.borrow().bytes() > 0 && self.shared.service.answers().is_tight();
+        let sends_max = if tight {
+            TIGHT_SEND_PERIODS_MAX
+        } else {
+            SEND_PERIODS_MAX
+        };
+        let late_sending = self.sending.get() && sends > sends_max;
         let late_reading = match self.reading.get() {
             Reading::Elsewhere => false,
             Reading::Idle => reads > IDLE_PERIODS_MAX && self.in_work.get() == 0 && !self.sending.get(),
@@ -342,17 +376,51 @@ impl<R: Runtime> Session<R> {
         }
     }
 
-    /// Waits until an answer of a megabyte and more may be made.
-    pub(super) async fn page_turn(&self) -> Permit {
+    /// Waits until an answer of a megabyte and more may be made; none when the connection has ended, and nobody will read it.
+    pub(super) async fn page_turn(self: &Rc<Session<R>>) -> Option<PageTurn<R>> {
         let turn = self.pages.acquire(1).await;
-        while self.output.borrow().len() >= OUTPUT_BYTES_MAX && !self.ended.get() {
+        let _asking = self.asking.acquire(1).await;
+        while self.has_enough() {
             self.drained.notified().await;
         }
-        turn
+        let room = self.shared.service.answers().page().await;
+        self.rooms.set(self.rooms.get() + 1);
+        let turn = PageTurn {
+            session: Rc::clone(self),
+            _turn: turn,
+            _room: room,
+        };
+        (!self.ended.get()).then_some(turn)
+    }
+
+    /// Whether no page is made until the client has taken more of what there is.
+    fn has_enough(&self) -> bool {
+        let waiting = self.output.borrow().len();
+        let enough = if self.shared.service.answers().is_tight() {
+            self.rooms.get() > 0 || waiting + self.sending_bytes.get() > LARGE_ANSWER_BYTES
+        } else {
+            waiting >= OUTPUT_BYTES_MAX
+        };
+        enough && !self.ended.get()
+    }
+
+    /// Charges what there is to send; when the connection has ended that is nothing, whatever is still in work.
+    fn account(&self) {
+        if self.ended.get() {
+            *self.output.borrow_mut() = Vec::new();
+        }
+        let bytes = self.output.borrow().len() + self.sending_bytes.get();
+        let charged = if bytes > LARGE_ANSWER_BYTES { bytes } else { 0 };
+        self.charge.borrow_mut().resize(charged);
     }
 
     fn is_full(&self) -> bool {
-        let full = self.in_work.get() >= WINDOW || self.output.borrow().len() >= OUTPUT_BYTES_MAX;
+        let (window, bytes_max) = if self.shared.service.answers().is_tight() {
+            (TIGHT_WINDOW, LARGE_ANSWER_BYTES)
+        } else {
+            (WINDOW, OUTPUT_BYTES_MAX)
+        };
+        let full = self.in_work.get() >= window || self.output.borrow().len() >= bytes_max;
         full && !self.ended.get()
     }
 
@@ -408,6 +476,7 @@ impl<R: Runtime> Session<R> {
         let (session, body) = (Rc::clone(self), frame.body.to_vec());
         self.shared.runtime.spawn(Queue::Foreground, async move {
             execute::execute(&session, arrival, &body).await;
+            session.account();
             drop((body, charge));
             session.in_work.set(session.in_work.get() - 1);
             session.kicked.notify_one();
@@ -423,7 +492,13 @@ impl<R: Runtime> Session<R> {
                 self.drained.notify_all();
                 self.send_periods.set(0);
                 self.sending.set(true);
-                let Ok(mut spare) = self.connection.send(bytes).await else {
+                self.sending_bytes.set(bytes.len());
+                self.account();
+                let sent = self.connection.send(bytes).await;
+                self.sending_bytes.set(0);
+                self.account();
+                self.drained.notify_all();
+                let Ok(mut spare) = sent else {
                     break;
                 };
                 self.sending.set(false);
@@ -442,6 +517,7 @@ impl<R: Runtime> Session<R> {
             }
         }
         self.ended.set(true);
+        self.account();
         self.room.notify_one();
         self.drained.notify_all();
         // The reader may wait for bytes that will not come.

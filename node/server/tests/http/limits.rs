@@ -11,7 +11,7 @@ use cairn::http::server::LARGE_BODY_BYTES;
 use cairn_runtime::{Queue, Runtime, ShardIndex};
 use expect_test::expect;
 
-use crate::{NODE, request, with_server};
+use crate::{ANSWERS_BYTES, NODE, request, with_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -242,5 +242,25 @@ fn draining_does_not_wait_for_ever() {
             took >= limits.drain && took <= limits.drain + limits.linger + SECOND,
             "{took:?}"
         );
+    });
+}
+
+#[test]
+fn who_takes_no_large_answer_makes_room_for_others() {
+    with_server(Limits::default(), None, async |world| {
+        let text = |bytes| request("GetItem", &format!("\"{}\"", "x".repeat(bytes)));
+        let patient = Limits::default().send;
+        // Alone it may take its time.
+        let mut small = world.connect().await;
+        small.send(text(ANSWERS_BYTES / 2).as_bytes()).await;
+        world.sleep(patient / 2).await;
+        assert_eq!(world.server.stats().timed_out, 0);
+        let mut large = world.connect().await;
+        large.send(text(4 * ANSWERS_BYTES).as_bytes()).await;
+        world.sleep(6 * SECOND).await;
+        assert_eq!(world.server.stats().timed_out, 2);
+        let mut other = world.connect().await;
+        other.send(text(ANSWERS_BYTES / 2).as_bytes()).await;
+        assert!(other.answer().await.starts_with("HTTP/1.1 200 OK"));
     });
 }

@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use cairn::answers::Answers;
 use cairn::api::ApiError;
 use cairn::credentials::Credentials;
 use cairn::http::{Dynamodb, Handler, Limits, Server};
@@ -23,6 +24,8 @@ use cairn_runtime::{Connection, Queue, Runtime, ShardIndex};
 
 const NODE: NodeIndex = NodeIndex(0);
 const PORT: u16 = 8000;
+/// What large answers may take together.
+pub(crate) const ANSWERS_BYTES: usize = 1 << 20;
 
 /// Operations that answer with what they were asked, late, or not well.
 pub(crate) struct Echo {
@@ -74,7 +77,7 @@ pub(crate) fn with_server(
         let authority = keys.map(|keys| Authority::new(keys, "dynamodb"));
         let metrics = Rc::new(Metrics::default());
         let dynamodb = Dynamodb::new(runtime.clone(), echo, authority, metrics, Logger::silent());
-        let server = Server::new(runtime.clone(), dynamodb, limits);
+        let server = Server::new(runtime.clone(), dynamodb, limits, Answers::new(ANSWERS_BYTES));
         let listener = runtime.listen(handle.socket_address(NODE, PORT)).unwrap();
         let running = server.clone();
         runtime.spawn(Queue::Foreground, async move {

@@ -30,6 +30,9 @@ use cairn_runtime::{Connection, Queue, Runtime, ShardIndex};
 pub(crate) const NODE: NodeIndex = NodeIndex(0);
 const PORT: u16 = 7600;
 const SHARDS: usize = 2;
+const MEMORY_BYTES: u64 = 256 << 20;
+/// What large answers of a shard may take.
+pub(crate) const ANSWER_BYTES_MAX: usize = MEMORY_BYTES as usize / SHARDS / 16;
 /// Raised to what one body of the largest size takes.
 const BODIES_BYTES: usize = 0;
 
@@ -53,7 +56,7 @@ pub(crate) fn with_node(credentials: Option<&str>, scenario: impl AsyncFnOnce(Wo
         let config = NodeConfig {
             drives: vec!["/drive-a".into(), "/drive-b".into()],
             state: "/state".into(),
-            memory_bytes: 256 << 20,
+            memory_bytes: MEMORY_BYTES,
             engine: EngineConfig {
                 log_file_bytes: 16 << 20,
                 ..EngineConfig::default()
@@ -142,6 +145,11 @@ impl World {
         response::decode_table(&client.ask(0, name).await.unwrap())
             .unwrap()
             .id
+    }
+
+    /// What answers take of the first shard's memory.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.shards.borrow()[&0].service().answers().taken_bytes()
     }
 
     /// Stops the shards under the server.

@@ -11,7 +11,7 @@ use cairn_protocol::handshake::Refused;
 use cairn_protocol::message::{Operation, Request};
 use cairn_runtime::{Connection, Queue, Runtime, ShardIndex};
 
-use crate::{Client, NODE, archived, key, with_node};
+use crate::{ANSWER_BYTES_MAX, Client, NODE, archived, key, with_node};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -211,6 +211,46 @@ fn pages_are_not_made_for_a_client_that_takes_none() {
             assert_eq!(client.frame().await.unwrap().0, Kind::Response);
         }
         assert_eq!(made(), SCANS);
+    });
+}
+
+#[test]
+fn clients_that_take_nothing_leave_room_for_one_that_does() {
+    with_node(None, async |world| {
+        let table = world.create("tab").await;
+        let mut client = world.client().await;
+        let value = "x".repeat(350_000);
+        for sort in ["a", "b", "c"] {
+            let json = format!(r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{sort}"}},"v":{{"S":"{value}"}}}}"#);
+            let put = Operation::Put {
+                return_old: false,
+                item: &archived(&json),
+            };
+            client.ask(table, put).await.unwrap();
+        }
+        let scan = || Operation::Scan {
+            consistent: true,
+            limit: 0,
+            segment: 0,
+            segments: 1,
+            cursor: &[],
+        };
+        let mut others = Vec::new();
+        for _ in 0..30 {
+            let mut other = world.client().await;
+            for id in 0..20 {
+                other.request(id, table, scan()).await;
+            }
+            others.push(other);
+        }
+        world.sleep(SECOND).await;
+        let most = world.answer_bytes();
+        assert!(most < 2 * ANSWER_BYTES_MAX, "{most} bytes of answers wait");
+        let begun = world.handle.elapsed();
+        client.ask(table, scan()).await.unwrap();
+        assert!(world.handle.elapsed() - begun < SECOND * 20);
+        assert!(world.answer_bytes() < 2 * ANSWER_BYTES_MAX);
+        assert!(world.server.stats().timed_out > 0);
     });
 }
 
