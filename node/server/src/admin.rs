@@ -21,6 +21,7 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbo
 use cairn_runtime::sync::timeout;
 
 use crate::credentials::Credentials;
+use crate::expiry::ExpiryStats;
 use crate::http::decode::{Head, Malformed, Request};
 use crate::http::encode::{self, After};
 use crate::http::server::{Application, Exchange};
@@ -310,6 +311,20 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
         name,
         help,
         counter: true,
+    }
+}
+
+/// Adds a shard's counters of items that expire.
+pub fn add_expiry(snapshot: &mut Snapshot, stats: &ExpiryStats) {
+    #[rustfmt::skip]
+    let values = [
+        (counter("cairn_expired_items_total", "Items deleted because their time to live was over."), stats.deleted),
+        (counter("cairn_expiry_examined_total", "Items gone through to find those that expire."), stats.examined),
+        (counter("cairn_expiry_failures_total", "Failures of deleting expired items, tried again since."), stats.failures),
+        (gauge("cairn_expiry_scheduled", "Items that will expire and are known."), stats.scheduled),
+    ];
+    for (family, value) in values {
+        *snapshot.values.entry((family, String::new())).or_default() += value;
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`node`]: a node's life, from its drives to its shutdown;
 //! - [`catalog`]: which tables and partitions exist;
 //! - [`route`]: how a request reaches the shard that owns its partition;
+//! - [`expiry`]: what deletes items whose time to live is over;
 //! - [`api`]: the DynamoDB operations;
 //! - [`answers`]: what their answers may take in memory;
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
@@ -16,6 +17,7 @@
 pub mod node;
 
 pub mod catalog;
+pub mod expiry;
 pub mod route;
 
 pub mod answers;

@@ -70,7 +70,8 @@ macro_rules! operations {
 
 operations! {
     GetItem, PutItem, DeleteItem, UpdateItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems,
-    TransactWriteItems, CreateTable, DescribeTable, ListTables, DeleteTable, UpdateTable, Other,
+    TransactWriteItems, CreateTable, DescribeTable, ListTables, DeleteTable, UpdateTable, UpdateTimeToLive,
+    DescribeTimeToLive, TagResource, UntagResource, ListTagsOfResource, DescribeContinuousBackups, Other,
 }
 
 const OPERATIONS: usize = Operation::ALL.len();

@@ -23,6 +23,7 @@ use cairn_runtime::{BLOCK_BYTES, Queue, Runtime};
 use crate::answers::Answers;
 use crate::api::{ApiError, Service};
 use crate::catalog::{Catalog, Change, Order, Store, TableDefinition, TableStatus, Usage};
+use crate::expiry::{Expiry, ExpiryStats, sweep};
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
 
 /// Control messages that may wait for a shard.
@@ -330,6 +331,7 @@ impl Node {
             deal,
             engines,
             mailboxes,
+            expiry: Expiry::default(),
             stopped: false.into(),
         }))
     }
@@ -353,6 +355,7 @@ impl Node {
         };
         runtime.spawn(Queue::Foreground, control.run(receivers.control));
         runtime.spawn(Queue::Foreground, Rc::clone(&router).serve(receivers.data));
+        runtime.spawn(Queue::Background, sweep(Rc::clone(&router)));
         let config = &self.shared.config;
         let answer_bytes = config.memory_bytes / router.deal.shards as u64 / ANSWER_PART;
         let answer_bytes = answer_bytes.max(ANSWER_BYTES_MIN);
@@ -403,6 +406,7 @@ async fn load<R: Runtime>(
                 place.log, place.id, definition.name
             )));
         }
+        router.watch_expiry(&definition);
         catalog
             .set(definition, &router.deal)
             .map_err(|error| NodeError(error.message))?;
@@ -462,6 +466,7 @@ impl<R: Runtime> ControlLoop<R> {
                 self.catalog
                     .borrow_mut()
                     .set(Arc::clone(&definition), &self.router.deal)?;
+                self.router.watch_expiry(&definition);
                 if definition.status == TableStatus::Deleting {
                     self.router.drop_partitions(&definition).await?;
                 }
@@ -479,6 +484,7 @@ impl<R: Runtime> ControlLoop<R> {
             match order {
                 Order::Create { draft, reply } => reply.send(store.create(draft).await),
                 Order::Delete { name, reply } => reply.send(store.delete(&name).await),
+                Order::Change { name, change, reply } => reply.send(store.change(&name, change).await),
             }
         });
     }
@@ -533,6 +539,12 @@ impl<R: Runtime> Shard<R> {
     pub fn engine_stats(&self) -> Vec<(cairn_engine::ids::LogId, EngineStats)> {
         let logs = self.router.deal.logs_of(self.router.shard);
         logs.zip(self.router.engines.iter().map(Engine::stats)).collect()
+    }
+
+    /// Counters and gauges of the items that expire.
+    #[must_use]
+    pub fn expiry_stats(&self) -> ExpiryStats {
+        self.router.expiry.stats()
     }
 
     /// Closes the shard, whose clients have been drained. It goes on serving the other shards until all of them have

@@ -21,7 +21,7 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, mailbox};
 use cairn_runtime::{Listener, Queue, Runtime};
 use futures_util::future::{Either, join, select};
 
-use crate::admin::{Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_volume};
+use crate::admin::{Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_expiry, add_volume};
 use crate::answers::Answers;
 use crate::api::Service;
 use crate::credentials::Credentials;
@@ -308,6 +308,7 @@ impl Fronts {
             authority,
             Rc::clone(&metrics),
             plan.logger.clone(),
+            plan.limits.large_bodies_bytes,
         );
         let answers = shard.service().answers().clone();
         let http = Server::new(runtime.clone(), dynamodb, plan.limits.clone(), answers);

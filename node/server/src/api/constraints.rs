@@ -87,13 +87,23 @@ impl Constraints {
         self.length(value, path, shortest);
     }
 
+    /// As [`Constraints::name`], where a table may also be named by its ARN, which is judged when it is resolved.
+    pub(crate) fn name_or_arn(&mut self, value: Option<&str>, path: &str, shortest: usize) {
+        self.name(value.filter(|value| !is_arn(value)), path, shortest);
+    }
+
     fn length(&mut self, value: &str, path: &str, shortest: usize) {
+        self.length_within(value, path, shortest, NAME_BYTES_MAX);
+    }
+
+    /// As many bytes as these.
+    pub(crate) fn length_within(&mut self, value: &str, path: &str, shortest: usize, longest: usize) {
         if value.len() < shortest {
             let constraint = format!("Member must have length greater than or equal to {shortest}");
             self.add(value, path, &constraint);
         }
-        if value.len() > NAME_BYTES_MAX {
-            let constraint = format!("Member must have length less than or equal to {NAME_BYTES_MAX}");
+        if value.len() > longest {
+            let constraint = format!("Member must have length less than or equal to {longest}");
             self.add(value, path, &constraint);
         }
     }
@@ -135,6 +145,9 @@ impl Constraints {
 
     /// The `TableName` of an operation on items: the first of its violations.
     pub(crate) fn item_table_name(&mut self, value: Option<&str>) {
+        if value.is_some_and(is_arn) {
+            return;
+        }
         let mut all = Constraints::new();
         if value.is_some_and(|value| (NAME_BYTES_MIN..=NAME_BYTES_MAX).contains(&value.len())) {
             all.name(value, "tableName", NAME_BYTES_MIN);
@@ -149,13 +162,13 @@ impl Constraints {
     /// The `TableName` of UpdateItem: all of its violations.
     pub(crate) fn whole_table_name(&mut self, value: Option<&str>) {
         self.required(value.as_ref(), "tableName");
-        self.name(value, "tableName", NAME_BYTES_MIN);
+        self.name_or_arn(value, "tableName", NAME_BYTES_MIN);
     }
 
     /// The `TableName` of a batch.
     pub(crate) fn table_name(&mut self, value: Option<&str>) {
         self.required(value.as_ref(), "tableName");
-        self.name(value, "tableName", 1);
+        self.name_or_arn(value, "tableName", 1);
     }
 
     /// The first of them, without the envelope.
@@ -184,6 +197,11 @@ impl Constraints {
 pub(crate) const NAME_BYTES_MIN: usize = 3;
 /// Longest name of a table or index.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
+
+/// Whether this is meant to be an ARN: no name has a colon.
+pub(crate) fn is_arn(value: &str) -> bool {
+    value.starts_with("arn:")
+}
 
 /// Whether all characters are allowed in the name of a table or index.
 pub(crate) fn is_name(value: &str) -> bool {

@@ -49,6 +49,11 @@ pub(crate) fn members<'a>(
     Ok(unsupported)
 }
 
+/// Refuses whatever an operation without parameters is given.
+pub(crate) fn no_parameters(body: &[u8]) -> Result<(), ApiError> {
+    members(body, |_, _| Ok(false))?.check()
+}
+
 /// As [`members`], for an object within the body.
 pub(crate) fn members_of<'a>(
     reader: &mut Reader<'a>,

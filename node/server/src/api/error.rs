@@ -24,6 +24,12 @@ pub const UNKNOWN_OPERATION: &str = "com.amazon.coral.service#UnknownOperationEx
 pub const RESOURCE_NOT_FOUND: &str = dynamodb!("ResourceNotFoundException");
 /// The table exists, or is being created or deleted.
 pub const RESOURCE_IN_USE: &str = dynamodb!("ResourceInUseException");
+/// No such table, of the operations on backups.
+pub const TABLE_NOT_FOUND: &str = dynamodb!("TableNotFoundException");
+/// The resource has no policy.
+pub const POLICY_NOT_FOUND: &str = dynamodb!("PolicyNotFoundException");
+/// What is asked for is somebody else's.
+pub const ACCESS_DENIED: &str = "com.amazon.coral.service#AccessDeniedException";
 /// A condition was false.
 pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
 /// Slow down; SDKs retry with back-off.

@@ -39,6 +39,11 @@ impl<'a> Members<'a> {
         write_string(self.member(name), value);
     }
 
+    pub(super) fn boolean(&mut self, name: &str, value: bool) {
+        let text: &[u8] = if value { b"true" } else { b"false" };
+        self.member(name).extend_from_slice(text);
+    }
+
     pub(super) fn number(&mut self, name: &str, value: u64) {
         self.member(name).extend_from_slice(value.to_string().as_bytes());
     }

@@ -33,5 +33,6 @@ mod query;
 mod scan;
 
 pub use capacity::{Capacity, ReturnCapacity};
+pub(crate) use decode::no_parameters;
 pub use error::ApiError;
 pub use service::{PAGE_BYTES_MAX, Page, Query, Scan, Service};

@@ -15,7 +15,7 @@ use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
 use super::{ApiError, batch, item, query, scan, table, update, write};
 use crate::answers::Answers;
-use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDefinition, TableStatus, Usage, hash_of};
+use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableStatus, Usage, hash_of};
 use crate::node::Control;
 use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Write, Written};
 
@@ -145,7 +145,7 @@ impl<R: Runtime> Service<R> {
             "DescribeTable" => Box::pin(table::describe_table(self, body, out)).await,
             "DeleteTable" => Box::pin(table::delete_table(self, body, out)).await,
             "ListTables" => table::list_tables(self, body, out),
-            _ => Err(ApiError::new(UNKNOWN_OPERATION, "")),
+            _ => Box::pin(self.call_rare(operation, body, out)).await,
         };
         if result.is_err() {
             out.truncate(before);
@@ -153,11 +153,38 @@ impl<R: Runtime> Service<R> {
         result
     }
 
-    /// A table that may be read and written.
+    async fn call_rare(&self, operation: &str, body: &[u8], out: &mut Vec<u8>) -> Result<(), ApiError> {
+        match operation {
+            "UpdateTable" => table::update_table(self, body, out).await,
+            "TagResource" => table::tag_resource(self, body).await,
+            "UntagResource" => table::untag_resource(self, body).await,
+            "ListTagsOfResource" => table::list_tags_of_resource(self, body, out),
+            "UpdateTimeToLive" => table::update_time_to_live(self, body, out).await,
+            "DescribeTimeToLive" => table::describe_time_to_live(self, body, out),
+            "DescribeLimits" => table::describe_limits(body, out),
+            "DescribeContinuousBackups" => table::describe_continuous_backups(self, body, out),
+            "UpdateContinuousBackups" => table::update_continuous_backups(self, body, out),
+            "DescribeContributorInsights" => table::describe_contributor_insights(self, body, out),
+            "ListContributorInsights" => table::list_contributor_insights(self, body, out),
+            "DescribeKinesisStreamingDestination" => {
+                table::describe_kinesis_streaming_destination(self, body, out)
+            }
+            "GetResourcePolicy" => table::get_resource_policy(self, body),
+            "ListBackups" => table::list_backups(body, out),
+            "ListExports" => table::list_exports(body, out),
+            "ListImports" => table::list_imports(body, out),
+            "ListGlobalTables" => table::list_global_tables(body, out),
+            _ => Err(ApiError::new(UNKNOWN_OPERATION, "")),
+        }
+    }
+
+    /// A table that may be read and written, by its name or ARN.
     ///
     /// # Errors
-    /// `ResourceNotFoundException` when there is none of that name, or it is being created or deleted.
+    /// `ResourceNotFoundException` when there is none of that name, or it is being created or deleted; an ARN that is not a
+    /// table's.
     pub fn table(&self, name: &str) -> Result<Rc<Table>, ApiError> {
+        let name = table::named_by(self, name)?;
         match self.inner.catalog.borrow().get(name) {
             Some(table) if table.definition().status == TableStatus::Active => Ok(Rc::clone(table)),
             _ => Err(ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found")),
@@ -434,10 +461,10 @@ impl<R: Runtime> Service<R> {
     }
 
     /// Has the catalog changed by shard 0.
-    pub(super) async fn order(
+    pub(super) async fn order<T: Send>(
         &self,
-        order: impl FnOnce(ReplySender<Result<Arc<TableDefinition>, ApiError>>) -> Order,
-    ) -> Result<Arc<TableDefinition>, ApiError> {
+        order: impl FnOnce(ReplySender<Result<T, ApiError>>) -> Order,
+    ) -> Result<T, ApiError> {
         let (sender, answer) = reply();
         if self.inner.control[0]
             .try_send(Control::Order(order(sender)))

@@ -19,9 +19,13 @@
 //!                Places    L   [M {Id N, Log N, Lower B 8 bytes big-endian}, ..] by Lower
 //!                Version   N   the catalog's version when this entry was written
 //! ```
+//!
+//! and what is set about the table beside these: see `settings`.
 
 use cairn_engine::ids::{LogId, PartitionId, TableId};
 use cairn_item::{Attribute, Item, ItemView, KeyType, KeyValue, Number, Value, ValueView};
+
+use super::settings::TableSettings;
 
 /// Version of the entry's format.
 const FORMAT: u64 = 1;
@@ -112,6 +116,8 @@ pub struct TableDefinition {
     pub created_ms: u64,
     /// Seed of the partition keys' hash.
     pub seed: u64,
+    /// What is set about it beside these.
+    pub settings: TableSettings,
     /// By `lower`, never empty.
     pub places: Vec<PartitionPlace>,
     /// The catalog's version when this entry was written.
@@ -153,7 +159,7 @@ impl TableDefinition {
             ])
         };
         let keys = std::iter::once(&self.partition_key).chain(&self.sort_key);
-        Item::from_attributes(vec![
+        let mut attributes = vec![
             attribute(ACCOUNT, text(account)),
             attribute(NAME, text(&self.name)),
             attribute("Format", number(FORMAT)),
@@ -169,7 +175,9 @@ impl TableDefinition {
             attribute("Seed", Value::B(self.seed.to_be_bytes().to_vec())),
             attribute("Places", Value::L(self.places.iter().map(place).collect())),
             attribute("Version", number(self.version)),
-        ])
+        ];
+        attributes.extend(self.settings.attributes());
+        Item::from_attributes(attributes)
     }
 
     /// Reads an entry back. `None` when it is not one that this version understands.
@@ -230,6 +238,7 @@ impl TableDefinition {
             billing,
             created_ms: as_u64(get("Created")?)?,
             seed: as_bytes_u64(get("Seed")?)?,
+            settings: TableSettings::from_item(item)?,
             places,
             version: as_u64(get("Version")?)?,
         })
@@ -266,7 +275,7 @@ pub(crate) fn as_u64(value: ValueView<'_>) -> Option<u64> {
     number.to_i64()?.try_into().ok()
 }
 
-fn as_text(value: ValueView<'_>) -> Option<&str> {
+pub(crate) fn as_text(value: ValueView<'_>) -> Option<&str> {
     let ValueView::S(text) = value else { return None };
     Some(text)
 }
@@ -301,6 +310,10 @@ mod tests {
             },
             created_ms: 1_700_000_000_123,
             seed: u64::MAX - 3,
+            settings: TableSettings {
+                deletion_protection: true,
+                ..TableSettings::default()
+            },
             places: (0..4)
                 .map(|index| PartitionPlace {
                     id: PartitionId(10 + index),

@@ -11,7 +11,9 @@
 //! 4. A partition of an `ACTIVE` table is never created anew: if its log does not know it, data is missing and the node
 //!    says so instead of serving an empty partition.
 
+mod change;
 mod definition;
+mod settings;
 mod store;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,12 @@ use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::ReplySender;
 
 pub use definition::{Billing, KeyAttribute, PartitionPlace, TableDefinition, TableStatus};
-pub(crate) use store::{Store, TableDraft};
+pub use settings::{TableClass, TableSettings, ThroughputHistory};
+
+pub(crate) use change::{
+    BillingMode, TableChange, TableUpdate, check_own_tag, check_tag_count, units_on_demand,
+};
+pub(crate) use store::{Changed, Store, TABLES_MAX, TableDraft};
 
 use crate::api::ApiError;
 use crate::route::{Deal, Router, Seat, Target};
@@ -276,6 +283,11 @@ pub(crate) enum Order {
         name: String,
         reply: ReplySender<Result<Arc<TableDefinition>, ApiError>>,
     },
+    Change {
+        name: String,
+        change: TableChange,
+        reply: ReplySender<Result<Changed, ApiError>>,
+    },
 }
 
 impl<R: Runtime> Router<R> {
@@ -319,6 +331,21 @@ impl<R: Runtime> Router<R> {
         Ok(())
     }
 
+    /// Has the items of this shard's partitions of a table expire as the table says.
+    pub(crate) fn watch_expiry(&self, definition: &TableDefinition) {
+        let settings = &definition.settings;
+        let attribute = match definition.status {
+            TableStatus::Deleting => None,
+            TableStatus::Creating | TableStatus::Active => settings.expiry_attribute.as_deref(),
+        };
+        for place in &definition.places {
+            if let Some(seat) = self.deal.seat(place.log).filter(|seat| seat.shard == self.shard) {
+                self.expiry
+                    .watch(place.id, seat.engine, attribute, settings.hides_expired());
+            }
+        }
+    }
+
     /// The first of this shard's partitions of a table that its engine does not have.
     pub(crate) fn missing_partition(&self, definition: &TableDefinition) -> Option<PartitionPlace> {
         self.engines_of(definition)
@@ -359,6 +386,7 @@ pub(crate) fn system_table() -> TableDefinition {
         billing: Billing::OnDemand,
         created_ms: 0,
         seed: 0,
+        settings: TableSettings::default(),
         places: vec![PartitionPlace {
             id: SYSTEM_PARTITION,
             log: cairn_engine::ids::LogId(0),

@@ -20,10 +20,11 @@ use cairn_runtime::mailbox::{MailboxSender, reply};
 use cairn_runtime::sync::Mutex;
 use cairn_runtime::{Queue, Runtime};
 
+use super::change::{TableChange, in_use};
 use super::definition::{ACCOUNT, NAME, as_u64, attribute, entry_key, number, text};
 use super::{
     Billing, Change, KeyAttribute, PartitionPlace, PrimaryKey, SYSTEM_PARTITION, Table, TableDefinition,
-    TableStatus, system_table,
+    TableSettings, TableStatus, system_table,
 };
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE};
@@ -48,6 +49,14 @@ pub(crate) struct TableDraft {
     pub sort_key: Option<KeyAttribute>,
     pub sort_key_defined_first: bool,
     pub billing: Billing,
+    pub settings: TableSettings,
+}
+
+/// A table's entry before and after a change; the same when there was nothing to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Changed {
+    pub before: Arc<TableDefinition>,
+    pub after: Arc<TableDefinition>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +190,11 @@ impl<R: Runtime> Store<R> {
             log: self.deal_log(index + table.0),
             lower: (u64::MAX / partitions + 1).wrapping_mul(index),
         });
+        let created_ms = self.router.runtime.unix_ms();
+        let mut settings = draft.settings;
+        if draft.billing == Billing::OnDemand {
+            settings.on_demand_since_ms = Some(created_ms);
+        }
         let definition = Arc::new(TableDefinition {
             id: table,
             name: draft.name,
@@ -190,8 +204,9 @@ impl<R: Runtime> Store<R> {
             sort_key: draft.sort_key,
             sort_key_defined_first: draft.sort_key_defined_first,
             billing: draft.billing,
-            created_ms: self.router.runtime.unix_ms(),
+            created_ms,
             seed: self.router.runtime.random_u64(),
+            settings,
             places: places.collect(),
             version: counter.version,
         });
@@ -210,22 +225,15 @@ impl<R: Runtime> Store<R> {
     /// Deletes a table; resolves when its entry is durable as `DELETING` and, if nothing fails, it is gone.
     pub(crate) async fn delete(self: &Rc<Self>, name: &str) -> Result<Arc<TableDefinition>, ApiError> {
         let _turn = self.turn.lock().await;
-        let definition = self.tables.borrow().get(name).cloned();
-        let Some(definition) = definition else {
-            return Err(ApiError::new(
-                RESOURCE_NOT_FOUND,
-                format!("Requested resource not found: Table: {name} not found"),
+        let definition = self.find(name)?;
+        if let Some(state) = unsettled(definition.status) {
+            return Err(in_use(name, state));
+        }
+        if definition.settings.deletion_protection {
+            return Err(ApiError::validation(
+                "Resource cannot be deleted as it is currently protected against deletion. Disable deletion \
+                 protection first.",
             ));
-        };
-        let in_use = |state: &str| {
-            let message =
-                format!("Attempt to change a resource which is still in use: Table is being {state}: {name}");
-            Err(ApiError::new(RESOURCE_IN_USE, message))
-        };
-        match definition.status {
-            TableStatus::Creating => return in_use("created"),
-            TableStatus::Deleting => return in_use("deleted"),
-            TableStatus::Active => {}
         }
         let counter = self.advance(0, 0).await?;
         let definition = Arc::new(TableDefinition {
@@ -238,6 +246,35 @@ impl<R: Runtime> Store<R> {
             self.resume_later();
         }
         Ok(definition)
+    }
+
+    /// Changes what is set about a table; resolves when its new entry is durable and, if nothing fails, all shards have it.
+    pub(crate) async fn change(&self, name: &str, change: TableChange) -> Result<Changed, ApiError> {
+        let _turn = self.turn.lock().await;
+        let before = self.find(name)?;
+        if let Some(state) = unsettled(before.status) {
+            return Err(change.in_use(name, state));
+        }
+        let mut after = change.apply(&before, self.router.runtime.unix_ms())?;
+        if after == *before {
+            let after = Arc::clone(&before);
+            return Ok(Changed { before, after });
+        }
+        after.version = self.advance(0, 0).await?.version;
+        let after = Arc::new(after);
+        self.put(&after).await?;
+        // Only a node that stops fails to tell its shards, and every shard reads the entry when it starts again.
+        let _ = self.tell(Change::Set(Arc::clone(&after))).await;
+        Ok(Changed { before, after })
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<TableDefinition>, ApiError> {
+        self.tables.borrow().get(name).cloned().ok_or_else(|| {
+            ApiError::new(
+                RESOURCE_NOT_FOUND,
+                format!("Requested resource not found: Table: {name} not found"),
+            )
+        })
     }
 
     /// Does what is left to do for a table that is being created or deleted.
@@ -380,6 +417,15 @@ impl<R: Runtime> Store<R> {
             low >> 48,
             low & 0xffff_ffff_ffff
         )
+    }
+}
+
+/// What is being done to a table that cannot be changed yet or any more.
+fn unsettled(status: TableStatus) -> Option<&'static str> {
+    match status {
+        TableStatus::Creating => Some("created"),
+        TableStatus::Deleting => Some("deleted"),
+        TableStatus::Active => None,
     }
 }
 

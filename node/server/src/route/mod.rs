@@ -29,10 +29,11 @@ pub use handle::ItemHandle;
 pub use request::{Action, Returns, Write};
 
 pub(crate) use handle::{ItemCopy, stored_view};
-pub(crate) use request::{PageDone, PageRequest, Request};
+pub(crate) use request::{PageDone, PageRequest, Request, WriteDone};
 
 use crate::api::ApiError;
 use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
+use crate::expiry::{Expiry, Hidden};
 
 /// Requests that may wait in a shard's mailbox.
 pub(crate) const MAILBOX_CAPACITY: usize = 1024;
@@ -112,6 +113,8 @@ pub(crate) struct Router<R: Runtime> {
     pub engines: Vec<Engine<R>>,
     /// The mailboxes of all shards, this one's included.
     pub mailboxes: Vec<MailboxSender<Request>>,
+    /// The items of this shard that expire.
+    pub expiry: Expiry,
     /// Whether the engines have been closed.
     pub stopped: Cell<bool>,
 }
@@ -133,16 +136,41 @@ impl<R: Runtime> Router<R> {
         key: &[u8],
     ) -> Option<Result<Option<ItemHandle>, ApiError>> {
         let read = self.local(target)?.get_cached(target.partition, key)?;
-        Some(
-            read.map(|stored| stored.map(ItemHandle::local))
-                .map_err(ApiError::from),
-        )
+        let read = read.map(|stored| self.visible(target.partition, stored).map(ItemHandle::local));
+        Some(read.map_err(ApiError::from))
+    }
+
+    /// Which items of a partition of this shard are not to be seen.
+    fn hidden(&self, partition: PartitionId) -> Option<Hidden> {
+        self.expiry.hidden(partition, || self.runtime.unix_ms())
+    }
+
+    /// An item of this shard, unless it is not to be seen.
+    fn visible(&self, partition: PartitionId, stored: Option<Stored>) -> Option<Stored> {
+        let stored = stored?;
+        match self.hidden(partition) {
+            Some(hidden) if hidden.hides(stored_view(&stored)) => None,
+            _ => Some(stored),
+        }
+    }
+
+    /// A write of a partition of this shard.
+    pub(crate) async fn write_here(
+        &self,
+        engine: usize,
+        partition: PartitionId,
+        key: &[u8],
+        write: Write,
+    ) -> Result<WriteDone, ApiError> {
+        let engine = &self.engines[engine];
+        request::write(&self.runtime, engine, &self.expiry, partition, key, write).await
     }
 
     /// Reads an item.
     pub(crate) async fn get(&self, target: Target, key: &[u8]) -> Result<Option<ItemHandle>, ApiError> {
         if let Some(engine) = self.local(target) {
-            return Ok(engine.get(target.partition, key).await?.map(ItemHandle::local));
+            let stored = engine.get(target.partition, key).await?;
+            return Ok(self.visible(target.partition, stored).map(ItemHandle::local));
         }
         let (sender, answer) = reply();
         let (engine, partition, key) = (target.seat.engine, target.partition, key.to_vec());
@@ -162,7 +190,10 @@ impl<R: Runtime> Router<R> {
     /// Writes an item; resolves when that is durable and applied.
     pub(crate) async fn write(&self, target: Target, key: &[u8], write: Write) -> Result<Written, ApiError> {
         let done = match self.local(target) {
-            Some(engine) => request::write(engine, target.partition, key, write).await?,
+            Some(_) => {
+                self.write_here(target.seat.engine, target.partition, key, write)
+                    .await?
+            }
             None => {
                 let (sender, answer) = reply();
                 let (engine, partition, key) = (target.seat.engine, target.partition, key.to_vec());
@@ -198,7 +229,16 @@ impl<R: Runtime> Router<R> {
         page: PageRequest,
     ) -> Result<PageDone<ItemHandle>, ApiError> {
         if let Some(engine) = self.local(target) {
-            return request::page(&self.runtime, engine, target.partition, page, ItemHandle::local).await;
+            let hidden = self.hidden(target.partition);
+            return request::page(
+                &self.runtime,
+                engine,
+                hidden,
+                target.partition,
+                page,
+                ItemHandle::local,
+            )
+            .await;
         }
         let (sender, answer) = reply();
         let (engine, partition) = (target.seat.engine, target.partition);
@@ -230,6 +270,7 @@ impl<R: Runtime> Router<R> {
     /// Closes the engines.
     pub(crate) async fn close(&self) -> Result<(), cairn_engine::EngineError> {
         self.stopped.set(true);
+        self.expiry.wake();
         let mut result = Ok(());
         for engine in &self.engines {
             result = result.and(engine.close().await);
@@ -289,7 +330,7 @@ impl<R: Runtime> Router<R> {
             .and_then(|engine| engine.get_cached(partition, &key))
         {
             Some(read) => {
-                reply.send(copied(read));
+                reply.send(copied(read.map(|stored| self.visible(partition, stored))));
                 None
             }
             None => Some(Request::Get {
@@ -310,7 +351,8 @@ impl<R: Runtime> Router<R> {
                 key,
                 reply,
             } => {
-                reply.send(copied(self.engines[engine].get(partition, &key).await));
+                let read = self.engines[engine].get(partition, &key).await;
+                reply.send(copied(read.map(|stored| self.visible(partition, stored))));
             }
             Request::Write {
                 engine,
@@ -319,7 +361,7 @@ impl<R: Runtime> Router<R> {
                 write,
                 reply,
             } => {
-                reply.send(request::write(&self.engines[engine], partition, &key, write).await);
+                reply.send(self.write_here(engine, partition, &key, write).await);
             }
             Request::Page {
                 engine,
@@ -328,7 +370,9 @@ impl<R: Runtime> Router<R> {
                 reply,
             } => {
                 let form = |stored: Stored| ItemCopy::of(&stored);
-                reply.send(request::page(&self.runtime, &self.engines[engine], partition, page, form).await);
+                let (runtime, engine) = (&self.runtime, &self.engines[engine]);
+                let hidden = self.hidden(partition);
+                reply.send(request::page(runtime, engine, hidden, partition, page, form).await);
             }
         }
     }

@@ -3,6 +3,8 @@
 //! The same functions serve a request of the own shard and one that came through the mailbox; only the form of
 //! the items in the answer differs (handles at home, copies abroad).
 
+use std::sync::Arc;
+
 use cairn_engine::ids::PartitionId;
 use cairn_engine::{Change, Direction, Engine, Range, Stored, StoredRef};
 use cairn_item::ItemBytes;
@@ -12,6 +14,7 @@ use cairn_runtime::mailbox::ReplySender;
 use super::evaluate::{Condition, Filter, Update, condition_failed};
 use super::handle::{ItemCopy, stored_view};
 use crate::api::ApiError;
+use crate::expiry::{Expiry, Hidden, has_expired};
 
 /// A write of one item.
 #[derive(Debug)]
@@ -49,6 +52,13 @@ pub enum Action {
     Delete,
     /// Make the new item of the old one.
     Update(Box<Update>),
+    /// Remove the item if its time to live is over.
+    Expire {
+        /// The attribute that holds it.
+        attribute: Arc<str>,
+        /// Seconds since the Unix epoch.
+        now: u64,
+    },
 }
 
 /// What a write did.
@@ -58,6 +68,8 @@ pub(crate) struct WriteDone {
     pub new: Option<ItemCopy>,
     pub old_item_bytes: Option<u32>,
     pub new_item_bytes: Option<u32>,
+    /// Whether anything was written.
+    pub changed: bool,
 }
 
 /// A stretch of a partition to read.
@@ -125,18 +137,50 @@ pub(crate) enum Request {
 
 /// Carries out a write on the engine of its partition.
 pub(crate) async fn write<R: Runtime>(
+    runtime: &R,
     engine: &Engine<R>,
+    expiry: &Expiry,
     partition: PartitionId,
     key: &[u8],
     write: Write,
 ) -> Result<WriteDone, ApiError> {
-    let decide = |old: Option<StoredRef<'_>>| match decide(write, old) {
-        Ok((change, done)) => (change, Ok(done)),
-        Err(error) => (Change::Keep, Err(error)),
+    let expire = match &write.action {
+        Action::Expire { attribute, now } => Some((Arc::clone(attribute), *now)),
+        _ => None,
+    };
+    let decide = |old: Option<StoredRef<'_>>| {
+        // What is hidden has expired; only the expiry itself is to see it.
+        let hidden = match expire {
+            None => expiry.hidden(partition, || runtime.unix_ms()),
+            Some(_) => None,
+        };
+        let seen = old.filter(|old| !hidden.is_some_and(|hidden| hidden.hides(stored_view(old.item))));
+        match decide(write, seen) {
+            Ok((change, done)) => {
+                match (&change, &expire, old) {
+                    (Change::Put { item, .. }, _, _) => {
+                        expiry.observe(partition, key, Some(stored_view(item)))
+                    }
+                    (Change::Delete, _, _) => expiry.observe(partition, key, None),
+                    (Change::Keep, Some((attribute, now)), Some(old)) => {
+                        expiry.kept(partition, key, stored_view(old.item), attribute, *now);
+                    }
+                    (Change::Keep, _, _) => {}
+                }
+                (change, Ok((done, expiry.round())))
+            }
+            Err(error) => (Change::Keep, Err(error)),
+        }
     };
     let updated = engine.update(partition, key, decide).await?;
-    let mut done = updated.outcome?;
+    let (mut done, round) = updated.outcome?;
+    if round != expiry.round()
+        && let Some(stored) = engine.get(partition, key).await?
+    {
+        expiry.applied(partition, key, stored_view(&stored));
+    }
     done.old_item_bytes = updated.old_item_bytes;
+    done.changed = updated.commit.is_some();
     Ok(done)
 }
 
@@ -163,6 +207,10 @@ fn decide(write: Write, old: Option<StoredRef<'_>>) -> Result<(Change, WriteDone
     let change = match action {
         Action::Put { item, item_bytes } => Change::Put { item, item_bytes },
         Action::Delete => Change::Delete,
+        Action::Expire { attribute, now } => match old_view {
+            Some(item) if has_expired(item, &attribute, now) => Change::Delete,
+            _ => Change::Keep,
+        },
         Action::Update(update) => {
             let new = update.apply(old_view)?;
             let item_bytes = u32::try_from(new.size()).expect("item sizes are limited");
@@ -191,6 +239,7 @@ const FILTERED_AT_ONCE: u64 = 256;
 pub(crate) async fn page<R: Runtime, T>(
     runtime: &R,
     engine: &Engine<R>,
+    hidden: Option<Hidden>,
     partition: PartitionId,
     page: PageRequest,
     form: impl Fn(Stored) -> T,
@@ -204,8 +253,24 @@ pub(crate) async fn page<R: Runtime, T>(
         last: None,
     };
     let filter = page.filter.as_ref().map(Filter::bound);
+    // What is hidden counts for nothing but the end of the page, so that a page is no longer than another.
+    let (mut hidden_count, mut hidden_bytes) = (0_u64, 0);
     let mut scan = engine.scan(partition, page.range, page.direction);
     while let Some((_, stored)) = scan.next().await? {
+        if let Some(hidden) = &hidden
+            && hidden.hides(stored_view(&stored))
+        {
+            hidden_count += 1;
+            hidden_bytes += u64::from(stored.item_bytes());
+            if hidden_count.is_multiple_of(FILTERED_AT_ONCE) {
+                runtime.yield_now().await;
+            }
+            if done.scanned_bytes + hidden_bytes >= page.bytes_max {
+                done.last = Some(form(stored));
+                break;
+            }
+            continue;
+        }
         done.scanned_count += 1;
         done.scanned_bytes += u64::from(stored.item_bytes());
         let passes = match &filter {
@@ -224,7 +289,7 @@ pub(crate) async fn page<R: Runtime, T>(
             }
         }
         let full = done.scanned_count >= page.items_max
-            || done.scanned_bytes >= page.bytes_max
+            || done.scanned_bytes + hidden_bytes >= page.bytes_max
             || done.answer_bytes >= page.answer_bytes_max;
         match (passes && !page.count_only, full) {
             (true, true) => {

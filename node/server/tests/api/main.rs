@@ -9,6 +9,7 @@
 )]
 
 mod batches;
+mod expiry;
 mod expressions;
 mod faults;
 mod hot_key;
@@ -16,6 +17,7 @@ mod items;
 mod legacy;
 mod pages;
 mod restart;
+mod settings;
 mod tables;
 mod updates;
 
@@ -23,6 +25,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use cairn::api::Service;
+use cairn::expiry::ExpiryStats;
 use cairn::node::{Node, NodeConfig, NodeError, Shard};
 use cairn_engine::EngineConfig;
 use cairn_runtime::ShardIndex;
@@ -152,6 +155,13 @@ impl Machine {
         let shards = shards.iter().flatten().flatten();
         let stats = shards.flat_map(Shard::engine_stats);
         stats.map(|(_, stats)| stats.log.batches).sum()
+    }
+
+    /// What the shards count of items that expire.
+    pub(crate) fn expiry_stats(&self) -> Vec<ExpiryStats> {
+        let shards = self.shards.borrow();
+        let shards = shards.iter().flatten().flatten();
+        shards.map(Shard::expiry_stats).collect()
     }
 
     /// Runs `task` on the next shard in turn.

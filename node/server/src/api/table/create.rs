@@ -1,0 +1,246 @@
+//! CreateTable.
+
+use cairn_item::KeyType;
+use cairn_runtime::Runtime;
+
+use super::super::constraints::{Constraints, NAME_BYTES_MIN};
+use super::super::decode::{self, Text, Unsupported};
+use super::super::item::Members;
+use super::super::{ApiError, Service};
+use super::arn::name_required;
+use super::describe::{Shown, describe};
+use super::shape::{BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_pairs, decode_units, pair_constraints};
+use super::tags::{Tag, check_tags, decode_tags};
+use crate::catalog::{
+    Billing, KeyAttribute, Order, TableClass, TableDefinition, TableDraft, TableSettings, check_tag_count,
+    units_on_demand,
+};
+
+/// Longest name of a key attribute in bytes.
+const KEY_NAME_BYTES_MAX: usize = 255;
+
+#[derive(Default)]
+struct CreateTable<'a> {
+    name: Text<'a>,
+    attributes: Option<Vec<Pair>>,
+    keys: Option<Vec<Pair>>,
+    billing: Text<'a>,
+    units: Option<Units>,
+    table_class: Text<'a>,
+    deletion_protection: Option<bool>,
+    tags: Option<Vec<Tag>>,
+}
+
+impl<'a> CreateTable<'a> {
+    fn decode(body: &'a [u8]) -> Result<(CreateTable<'a>, Unsupported), ApiError> {
+        let mut request = CreateTable::default();
+        let mut inner = Unsupported::default();
+        let mut unsupported = decode::members(body, |name, reader| match name {
+            "TableName" => decode::text(reader, &mut request.name),
+            "AttributeDefinitions" => {
+                decode_pairs(reader, "AttributeType", &mut inner, &mut request.attributes)
+            }
+            "KeySchema" => decode_pairs(reader, "KeyType", &mut inner, &mut request.keys),
+            "BillingMode" => decode::text(reader, &mut request.billing),
+            "ProvisionedThroughput" => decode_units(reader, &mut inner, &mut request.units),
+            "TableClass" => decode::text(reader, &mut request.table_class),
+            "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
+            "Tags" => decode_tags(reader, &mut inner, &mut request.tags),
+            _ => Ok(false),
+        })?;
+        unsupported.merge(inner);
+        Ok((request, unsupported))
+    }
+
+    /// What the shape of the request allows.
+    fn check_constraints(&self) -> Result<(), ApiError> {
+        let mut constraints = Constraints::new();
+        constraints.name(self.name.as_deref(), "tableName", NAME_BYTES_MIN);
+        constraints.finish()?;
+        let mut constraints = Constraints::new();
+        constraints.one_of(self.billing.as_deref(), "billingMode", &BILLING_MODES);
+        if let Some(units) = &self.units {
+            units.constraints(&mut constraints, "provisionedThroughput");
+        }
+        match &self.keys {
+            None => constraints.missing("keySchema"),
+            Some(keys) => {
+                if keys.is_empty() {
+                    constraints.add(
+                        "[]",
+                        "keySchema",
+                        "Member must have length greater than or equal to 1",
+                    );
+                }
+                if keys.len() > 2 {
+                    let dump = dump_keys(keys);
+                    constraints.add(
+                        &dump,
+                        "keySchema",
+                        "Member must have length less than or equal to 2",
+                    );
+                }
+                pair_constraints(&mut constraints, keys, "keySchema", "keyType", &["HASH", "RANGE"]);
+            }
+        }
+        match &self.attributes {
+            None => constraints.missing("attributeDefinitions"),
+            Some(attributes) => {
+                let types = ["B", "N", "S"];
+                pair_constraints(
+                    &mut constraints,
+                    attributes,
+                    "attributeDefinitions",
+                    "attributeType",
+                    &types,
+                );
+            }
+        }
+        constraints.one_of(self.table_class.as_deref(), "tableClass", &TABLE_CLASSES);
+        constraints.finish()
+    }
+
+    fn billing(&self) -> Result<Billing, ApiError> {
+        let on_demand = self.billing.as_deref() == Some("PAY_PER_REQUEST");
+        match (&self.units, on_demand) {
+            (Some(_), true) => Err(units_on_demand()),
+            (None, true) => Ok(Billing::OnDemand),
+            (None, false) => Err(ApiError::parameters(
+                "ReadCapacityUnits and WriteCapacityUnits must both be specified when BillingMode is PROVISIONED",
+            )),
+            (Some(units), false) => {
+                let (read_units, write_units) = units.checked()?;
+                Ok(Billing::Provisioned {
+                    read_units,
+                    write_units,
+                })
+            }
+        }
+    }
+
+    /// The table that is asked for; the constraints hold.
+    fn draft(self) -> Result<TableDraft, ApiError> {
+        let billing = self.billing()?;
+        let keys = self.keys.expect("required");
+        let attributes = self.attributes.expect("required");
+        let names = |pairs: &[Pair]| {
+            let names: Vec<&str> = pairs.iter().filter_map(|pair| pair.name.as_deref()).collect();
+            names.join(", ")
+        };
+        if keys.len() > attributes.len() {
+            return Err(ApiError::validation(
+                "Invalid KeySchema: Some index key attribute have no definition",
+            ));
+        }
+        let definition = |key: &Pair| attributes.iter().position(|attribute| attribute.name == key.name);
+        if keys.iter().any(|key| definition(key).is_none()) {
+            return Err(ApiError::parameters(format!(
+                "Some index key attributes are not defined in AttributeDefinitions. Keys: [{}], \
+                 AttributeDefinitions: [{}]",
+                names(&keys),
+                names(&attributes)
+            )));
+        }
+        if keys.len() == 2 && keys[0].name == keys[1].name {
+            return Err(ApiError::validation(
+                "Both the Hash Key and the Range Key element in the KeySchema have the same name",
+            ));
+        }
+        if keys[0].kind.as_deref() != Some("HASH") {
+            return Err(ApiError::validation(
+                "Invalid KeySchema: The first KeySchemaElement is not a HASH key type",
+            ));
+        }
+        if keys.len() == 2 && keys[1].kind.as_deref() != Some("RANGE") {
+            return Err(ApiError::validation(
+                "Invalid KeySchema: The second KeySchemaElement is not a RANGE key type",
+            ));
+        }
+        if keys.len() != attributes.len() {
+            return Err(ApiError::parameters(
+                "Number of attributes in KeySchema does not exactly match number of attributes defined in \
+                 AttributeDefinitions",
+            ));
+        }
+        for key in &keys {
+            let name = key.name.as_deref().expect("required");
+            if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX {
+                return Err(ApiError::parameters(format!(
+                    "Attribute name is too long or empty, must be 1 to {KEY_NAME_BYTES_MAX} bytes: {name}"
+                )));
+            }
+        }
+        let key_attribute = |key: &Pair| {
+            let position = definition(key).expect("checked above");
+            let kind = attributes[position].kind.as_deref().and_then(KeyType::from_name);
+            let name = key.name.clone().expect("required");
+            (
+                KeyAttribute {
+                    name,
+                    kind: kind.expect("one of the types allowed"),
+                },
+                position,
+            )
+        };
+        let mut settings = TableSettings {
+            class: self.table_class.as_deref().and_then(TableClass::from_name),
+            deletion_protection: self.deletion_protection.unwrap_or(false),
+            ..TableSettings::default()
+        };
+        if let Some(tags) = self.tags {
+            settings.tags.extend(check_tags(tags)?);
+            check_tag_count(settings.tags.len())?;
+        }
+        let (partition_key, partition_position) = key_attribute(&keys[0]);
+        let sort = keys.get(1).map(key_attribute);
+        Ok(TableDraft {
+            name: self.name.expect("required").into_owned(),
+            partition_key,
+            sort_key_defined_first: sort.as_ref().is_some_and(|(_, sort)| *sort < partition_position),
+            sort_key: sort.map(|(key, _)| key),
+            billing,
+            settings,
+        })
+    }
+}
+
+fn dump_keys(keys: &[Pair]) -> String {
+    let dump = |key: &Pair| {
+        let (name, kind) = (
+            key.name.as_deref().unwrap_or("null"),
+            key.kind.as_deref().unwrap_or("null"),
+        );
+        format!("KeySchemaElement(attributeName={name}, keyType={kind})")
+    };
+    format!("[{}]", keys.iter().map(dump).collect::<Vec<_>>().join(", "))
+}
+
+pub(in crate::api) async fn create_table<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let (request, unsupported) = CreateTable::decode(body)?;
+    if request.name.is_none() {
+        return Err(name_required());
+    }
+    request.check_constraints()?;
+    unsupported.check()?;
+    let draft = request.draft()?;
+    let definition = service.order(|reply| Order::Create { draft, reply }).await?;
+    // DescribeTable says when the table became one that is paid for by request; this answer does not.
+    let mut settings = definition.settings.clone();
+    settings.on_demand_since_ms = None;
+    let definition = TableDefinition {
+        settings,
+        ..(*definition).clone()
+    };
+    let mut members = Members::begin(out);
+    describe(
+        members.member("TableDescription"),
+        service,
+        &Shown::new(&definition),
+    );
+    members.end();
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! What answers show of a table: DescribeTable, DeleteTable, ListTables.
+
+use cairn_item::json::write_string;
+use cairn_runtime::Runtime;
+
+use super::super::constraints::{Constraints, NAME_BYTES_MIN};
+use super::super::decode;
+use super::super::item::Members;
+use super::super::{ApiError, Service};
+use super::arn::{decode_name, no_table};
+use crate::catalog::{Billing, KeyAttribute, Order, TableDefinition, TableStatus, Usage};
+
+/// Tables that one answer of ListTables names at most.
+const LIST_MAX: i64 = 100;
+
+pub(in crate::api) async fn describe_table<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let name = decode_name(service, body)?;
+    let table = service.catalog().get(&name).cloned();
+    let table = table.ok_or_else(|| no_table(&name))?;
+    let usage = service.usage(&table).await;
+    let mut members = Members::begin(out);
+    let shown = Shown {
+        usage,
+        ..Shown::new(table.definition())
+    };
+    describe(members.member("Table"), service, &shown);
+    members.end();
+    Ok(())
+}
+
+pub(in crate::api) async fn delete_table<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let name = decode_name(service, body)?;
+    let definition = service.order(|reply| Order::Delete { name, reply }).await?;
+    let mut members = Members::begin(out);
+    describe(
+        members.member("TableDescription"),
+        service,
+        &Shown::new(&definition),
+    );
+    members.end();
+    Ok(())
+}
+
+pub(in crate::api) fn list_tables<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let (mut start, mut limit) = (None, None);
+    let unsupported = decode::members(body, |member, reader| match member {
+        "ExclusiveStartTableName" => decode::text(reader, &mut start),
+        "Limit" => decode::integer(reader, &mut limit),
+        _ => Ok(false),
+    })?;
+    let mut constraints = Constraints::new();
+    constraints.name(start.as_deref(), "exclusiveStartTableName", NAME_BYTES_MIN);
+    constraints.at_least(limit, "limit", 1);
+    constraints.at_most(limit, "limit", LIST_MAX);
+    constraints.finish()?;
+    unsupported.check()?;
+
+    let limit = usize::try_from(limit.unwrap_or(LIST_MAX)).expect("between 1 and 100");
+    let catalog = service.catalog();
+    let mut names = catalog.names_after(start.as_deref());
+    let mut members = Members::begin(out);
+    let mut last = None;
+    let list = members.member("TableNames");
+    list.push(b'[');
+    for (index, name) in names.by_ref().take(limit).enumerate() {
+        if index > 0 {
+            list.push(b',');
+        }
+        write_string(list, name);
+        last = Some(name);
+    }
+    list.push(b']');
+    if let (Some(last), Some(_)) = (last, names.next()) {
+        members.string("LastEvaluatedTableName", last);
+    }
+    members.end();
+    Ok(())
+}
+
+/// A table as an answer shows it.
+pub(super) struct Shown<'a> {
+    pub definition: &'a TableDefinition,
+    /// TableStatus.
+    pub status: &'a str,
+    pub usage: Usage,
+}
+
+impl Shown<'_> {
+    /// As it stands, without what is in it.
+    pub(super) fn new(definition: &TableDefinition) -> Shown<'_> {
+        Shown {
+            definition,
+            status: definition.status.name(),
+            usage: Usage::default(),
+        }
+    }
+}
+
+/// Writes a TableDescription.
+pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, shown: &Shown<'_>) {
+    let Shown {
+        definition,
+        status,
+        usage,
+    } = *shown;
+    let settings = &definition.settings;
+    let mut members = Members::begin(out);
+    let keys: Vec<&KeyAttribute> = std::iter::once(&definition.partition_key)
+        .chain(&definition.sort_key)
+        .collect();
+    if definition.status != TableStatus::Deleting {
+        let mut defined = keys.clone();
+        if definition.sort_key_defined_first {
+            defined.reverse();
+        }
+        write_pairs(
+            members.member("AttributeDefinitions"),
+            defined
+                .iter()
+                .map(|key| (key.name.as_str(), "AttributeType", key.kind.name())),
+        );
+    }
+    members.string("TableName", &definition.name);
+    if definition.status != TableStatus::Deleting {
+        let roles = ["HASH", "RANGE"];
+        write_pairs(
+            members.member("KeySchema"),
+            keys.iter()
+                .zip(roles)
+                .map(|(key, role)| (key.name.as_str(), "KeyType", role)),
+        );
+    }
+    members.string("TableStatus", status);
+    if definition.status != TableStatus::Deleting {
+        write_time(members.member("CreationDateTime"), definition.created_ms);
+    }
+    write_throughput(members.member("ProvisionedThroughput"), service, definition);
+    members.number("TableSizeBytes", usage.item_bytes);
+    members.number("ItemCount", usage.item_count);
+    members.string("TableArn", &arn(service, &definition.name));
+    members.string("TableId", &definition.unique);
+    let on_demand = definition.billing == Billing::OnDemand;
+    if on_demand || settings.on_demand_since_ms.is_some() {
+        let mut summary = Members::begin(members.member("BillingModeSummary"));
+        summary.string(
+            "BillingMode",
+            if on_demand {
+                "PAY_PER_REQUEST"
+            } else {
+                "PROVISIONED"
+            },
+        );
+        if let Some(since_ms) = settings.on_demand_since_ms {
+            write_time(summary.member("LastUpdateToPayPerRequestDateTime"), since_ms);
+        }
+        summary.end();
+    }
+    if let Some(class) = settings.class {
+        let mut summary = Members::begin(members.member("TableClassSummary"));
+        summary.string("TableClass", class.name());
+        if let Some(changed_ms) = settings.class_changed_ms {
+            write_time(summary.member("LastUpdateDateTime"), changed_ms);
+        }
+        summary.end();
+    }
+    members.boolean("DeletionProtectionEnabled", settings.deletion_protection);
+    members.end();
+}
+
+/// The table's ARN.
+fn arn<R: Runtime>(service: &Service<R>, name: &str) -> String {
+    format!(
+        "arn:aws:dynamodb:{}:{}:table/{name}",
+        service.region(),
+        service.account()
+    )
+}
+
+/// Writes a time as DynamoDB does: seconds since the Unix epoch.
+fn write_time(out: &mut Vec<u8>, ms: u64) {
+    out.extend_from_slice(format!("{}.{:03}", ms / 1000, ms % 1000).as_bytes());
+}
+
+fn write_throughput<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, definition: &TableDefinition) {
+    let (read, write) = match definition.billing {
+        Billing::OnDemand => (0, 0),
+        Billing::Provisioned {
+            read_units,
+            write_units,
+        } => (read_units, write_units),
+    };
+    let history = &definition.settings.throughput;
+    let mut units = Members::begin(out);
+    for (name, time) in [
+        ("LastIncreaseDateTime", history.increased_ms),
+        ("LastDecreaseDateTime", history.decreased_ms),
+    ] {
+        if let Some(ms) = time {
+            write_time(units.member(name), ms);
+        }
+    }
+    units.number(
+        "NumberOfDecreasesToday",
+        history.decreases_today(service.runtime().unix_ms()),
+    );
+    units.number("ReadCapacityUnits", read);
+    units.number("WriteCapacityUnits", write);
+    units.end();
+}
+
+fn write_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
+    out.push(b'[');
+    for (index, (name, kind_name, kind)) in pairs.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let mut members = Members::begin(out);
+        members.string("AttributeName", name);
+        members.string(kind_name, kind);
+        members.end();
+    }
+    out.push(b']');
+}

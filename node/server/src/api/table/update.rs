@@ -1,0 +1,208 @@
+//! UpdateTable.
+//!
+//! A request makes one change: DynamoDB refuses most combinations, and so the rules of which may go together stand in one
+//! place, [`UpdateTable::check_combination`]. Whoever adds a parameter (streams, indexes) adds its member to
+//! [`UpdateTable`], its constraints, its rules there, and its field to [`TableUpdate`]; until then it is refused by name.
+
+use cairn_item::json::Reader;
+use cairn_runtime::Runtime;
+
+use super::super::constraints::{Constraints, NAME_BYTES_MIN};
+use super::super::decode::{self, Text, Unsupported};
+use super::super::item::Members;
+use super::super::{ApiError, Service};
+use super::arn::{name_required, named_by};
+use super::describe::{Shown, describe};
+use super::shape::{BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_pairs, decode_units, pair_constraints};
+use crate::catalog::{
+    Billing, BillingMode, Changed, Order, TableChange, TableClass, TableDefinition, TableUpdate,
+    units_on_demand,
+};
+
+#[derive(Default)]
+struct UpdateTable<'a> {
+    name: Text<'a>,
+    /// A delta: nothing of it is needed without a new index, and the rest is left out.
+    attributes: Option<Vec<Pair>>,
+    billing: Text<'a>,
+    units: Option<Units>,
+    table_class: Text<'a>,
+    deletion_protection: Option<bool>,
+    /// Parameters that are refused by name, but count as something that is to be changed.
+    others: bool,
+}
+
+/// Parameters of which one at least must be given, as DynamoDB lists them.
+const NOTHING_TO_DO: &str = "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, \
+     GlobalSecondaryIndexUpdates, SSESpecification, ReplicaUpdates, MultiAccountReplicaReady, ReplicaTransitRoleArn, \
+     MultiRegionConsistency, DeletionProtectionEnabled, OnDemandThroughput, WarmThroughput or TableClass is required";
+
+impl<'a> UpdateTable<'a> {
+    fn decode(body: &'a [u8]) -> Result<(UpdateTable<'a>, Unsupported), ApiError> {
+        let mut request = UpdateTable::default();
+        let mut inner = Unsupported::default();
+        let mut unsupported = decode::members(body, |name, reader| match name {
+            "TableName" => decode::text(reader, &mut request.name),
+            "AttributeDefinitions" => {
+                decode_pairs(reader, "AttributeType", &mut inner, &mut request.attributes)
+            }
+            "BillingMode" => decode::text(reader, &mut request.billing),
+            "ProvisionedThroughput" => decode_units(reader, &mut inner, &mut request.units),
+            "TableClass" => decode::text(reader, &mut request.table_class),
+            "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
+            // A list of no changes is none.
+            "GlobalSecondaryIndexUpdates" => {
+                let given = !is_empty_list(reader)?;
+                request.others |= given;
+                if given {
+                    inner.add("GlobalSecondaryIndexUpdates");
+                }
+                Ok(true)
+            }
+            _ => {
+                request.others = true;
+                Ok(false)
+            }
+        })?;
+        unsupported.merge(inner);
+        Ok((request, unsupported))
+    }
+
+    fn check_constraints(&self) -> Result<(), ApiError> {
+        let mut constraints = Constraints::new();
+        constraints.name_or_arn(self.name.as_deref(), "tableName", NAME_BYTES_MIN);
+        if let Some(units) = &self.units {
+            units.constraints(&mut constraints, "provisionedThroughput");
+        }
+        constraints.one_of(self.billing.as_deref(), "billingMode", &BILLING_MODES);
+        if let Some(attributes) = &self.attributes {
+            pair_constraints(
+                &mut constraints,
+                attributes,
+                "attributeDefinitions",
+                "attributeType",
+                &["B", "N", "S"],
+            );
+        }
+        constraints.one_of(self.table_class.as_deref(), "tableClass", &TABLE_CLASSES);
+        constraints.finish()
+    }
+
+    /// What may be changed together.
+    fn check_combination(&self) -> Result<(), ApiError> {
+        let given = [
+            self.units.is_some() || self.billing.is_some(),
+            self.table_class.is_some(),
+            self.deletion_protection.is_some(),
+            self.others,
+        ];
+        let given = given.into_iter().filter(|given| *given).count();
+        if given == 0 {
+            return Err(ApiError::validation(NOTHING_TO_DO));
+        }
+        for (alone, name) in [
+            (self.table_class.is_some(), "TableClass"),
+            (self.deletion_protection.is_some(), "DeletionProtection"),
+        ] {
+            if alone && given > 1 {
+                return Err(ApiError::parameters(format!(
+                    "{name} modification must be the only operation in the request"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is asked for; the constraints hold.
+    fn update(&self) -> Result<TableUpdate, ApiError> {
+        let billing = self.billing.as_deref().map(|mode| match mode {
+            "PAY_PER_REQUEST" => BillingMode::OnDemand,
+            _ => BillingMode::Provisioned,
+        });
+        let units = match (billing, &self.units) {
+            (Some(BillingMode::OnDemand), Some(_)) => return Err(units_on_demand()),
+            (Some(BillingMode::Provisioned), None) => {
+                return Err(ApiError::parameters(
+                    "ProvisionedThroughput must be specified when BillingMode is PROVISIONED",
+                ));
+            }
+            (_, units) => units.as_ref().map(Units::checked).transpose()?,
+        };
+        Ok(TableUpdate {
+            billing,
+            units,
+            class: self.table_class.as_deref().and_then(TableClass::from_name),
+            deletion_protection: self.deletion_protection,
+        })
+    }
+}
+
+fn is_empty_list(reader: &mut Reader<'_>) -> Result<bool, ApiError> {
+    let mut empty = true;
+    decode::list(reader, |reader| {
+        empty = false;
+        Ok(reader.skip()?)
+    })?;
+    Ok(empty)
+}
+
+pub(in crate::api) async fn update_table<R: Runtime>(
+    service: &Service<R>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let (request, unsupported) = UpdateTable::decode(body)?;
+    let name = request.name.as_deref().ok_or_else(name_required)?;
+    request.check_constraints()?;
+    request.check_combination()?;
+    unsupported.check()?;
+    let update = request.update()?;
+    let name = named_by(service, name)?.to_owned();
+    let at_once = update.deletion_protection.is_some();
+    let order = |reply| Order::Change {
+        name: name.clone(),
+        change: TableChange::Update(update),
+        reply,
+    };
+    let changed = service.order(order).await?;
+
+    let table = service.catalog().get(&name).cloned();
+    let usage = match table {
+        Some(table) => service.usage(&table).await,
+        None => Default::default(),
+    };
+    let definition = in_transition(&changed, service.runtime().unix_ms());
+    let shown = Shown {
+        status: if at_once { "ACTIVE" } else { "UPDATING" },
+        usage,
+        ..Shown::new(&definition)
+    };
+    let mut members = Members::begin(out);
+    describe(members.member("TableDescription"), service, &shown);
+    members.end();
+    Ok(())
+}
+
+/// The table as DynamoDB shows it while a change is being carried out: the mode of billing is the new one, without the time of
+/// the change; capacity, its count of decreases and the table's class are still the old ones.
+fn in_transition(changed: &Changed, now_ms: u64) -> TableDefinition {
+    let Changed { before, after } = changed;
+    let mut shown = TableDefinition::clone(after);
+    shown.settings.class = before.settings.class;
+    shown.settings.class_changed_ms = before.settings.class_changed_ms;
+    let throughput = &mut shown.settings.throughput;
+    match (before.billing, after.billing) {
+        (Billing::Provisioned { .. }, Billing::Provisioned { .. }) => {
+            shown.billing = before.billing;
+            throughput.decreases = before.settings.throughput.decreases_today(now_ms);
+        }
+        (Billing::Provisioned { .. }, Billing::OnDemand) => {
+            throughput.decreases = throughput.decreases_today(now_ms);
+            throughput.decreased_ms = Some(now_ms);
+            shown.settings.on_demand_since_ms = None;
+        }
+        (Billing::OnDemand, Billing::Provisioned { .. }) => shown.settings.on_demand_since_ms = None,
+        (Billing::OnDemand, Billing::OnDemand) => {}
+    }
+    shown
+}

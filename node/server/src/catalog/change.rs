@@ -1,0 +1,186 @@
+//! Changes of what is set about a table, decided on its newest entry.
+//!
+//! A change travels to the store on shard 0 as data and is applied there between two other changes, so it is a
+//! compare-and-set: what it refuses, it refuses because of the entry that it would have replaced.
+
+use super::definition::{Billing, TableDefinition};
+use super::settings::{EXPIRED_ITEMS, HIDDEN, TableClass};
+use crate::api::ApiError;
+use crate::api::error::RESOURCE_IN_USE;
+
+/// Tags of a table.
+const TAGS_MAX: usize = 50;
+
+/// A change of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TableChange {
+    /// UpdateTable.
+    Update(TableUpdate),
+    /// TagResource: key and value, each key once.
+    Tag(Vec<(String, String)>),
+    /// UntagResource: keys.
+    Untag(Vec<String>),
+    /// UpdateTimeToLive.
+    TimeToLive {
+        /// The attribute that holds the time.
+        attribute: String,
+        /// On, else off.
+        enabled: bool,
+    },
+}
+
+/// How throughput is to be paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BillingMode {
+    OnDemand,
+    Provisioned,
+}
+
+/// What UpdateTable changes; none is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct TableUpdate {
+    pub billing: Option<BillingMode>,
+    /// Read and write capacity units.
+    pub units: Option<(u64, u64)>,
+    pub class: Option<TableClass>,
+    pub deletion_protection: Option<bool>,
+}
+
+impl TableChange {
+    /// The table's entry after the change, but for its version. The same entry: there is nothing to do.
+    pub(crate) fn apply(self, table: &TableDefinition, now_ms: u64) -> Result<TableDefinition, ApiError> {
+        let mut after = table.clone();
+        match self {
+            TableChange::Update(update) => update.apply(&mut after, now_ms)?,
+            TableChange::Tag(tags) => {
+                after.settings.tags.extend(tags);
+                check_tag_count(after.settings.tags.len())?;
+            }
+            TableChange::Untag(keys) => {
+                for key in keys {
+                    after.settings.tags.remove(&key);
+                }
+            }
+            TableChange::TimeToLive { attribute, enabled } => {
+                let current = &mut after.settings.expiry_attribute;
+                match (&current, enabled) {
+                    (Some(name), _) if *name != attribute => {
+                        return Err(ApiError::validation(format!(
+                            "TimeToLive is active on a different AttributeName: current AttributeName is {name}"
+                        )));
+                    }
+                    (Some(_), true) => return Err(ApiError::validation("TimeToLive is already enabled")),
+                    (None, false) => return Err(ApiError::validation("TimeToLive is already disabled")),
+                    (Some(_), false) => *current = None,
+                    (None, true) => *current = Some(attribute),
+                }
+            }
+        }
+        Ok(after)
+    }
+
+    /// The answer while the table is being `state` ("created" or "deleted").
+    pub(crate) fn in_use(&self, name: &str, state: &str) -> ApiError {
+        match self {
+            TableChange::TimeToLive { .. } => ApiError::new(
+                RESOURCE_IN_USE,
+                format!("Attempt to change a resource which is still in use: Table {name} is being {state}"),
+            ),
+            _ => in_use(name, state),
+        }
+    }
+}
+
+/// The answer while a table is being `state`.
+pub(crate) fn in_use(name: &str, state: &str) -> ApiError {
+    ApiError::new(
+        RESOURCE_IN_USE,
+        format!("Attempt to change a resource which is still in use: Table is being {state}: {name}"),
+    )
+}
+
+/// Refuses more tags than a table may have.
+pub(crate) fn check_tag_count(count: usize) -> Result<(), ApiError> {
+    if count > TAGS_MAX {
+        return Err(ApiError::validation(
+            "Number of Tags exceed the current limit for the provided ResourceArn",
+        ));
+    }
+    Ok(())
+}
+
+/// Tags whose keys begin so are settings of this database's own; an unknown one would promise what nothing keeps.
+pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
+    if !key.starts_with("cairn:") || (key == EXPIRED_ITEMS && value == HIDDEN) {
+        return Ok(());
+    }
+    Err(ApiError::validation(format!(
+        "Tag Keys prefixed with cairn: are settings of the table, and there is only {EXPIRED_ITEMS} with the \
+         Value {HIDDEN}: Key: {key}, Value: {value}"
+    )))
+}
+
+impl TableUpdate {
+    fn apply(self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
+        if let Some(protection) = self.deletion_protection {
+            table.settings.deletion_protection = protection;
+        }
+        if let Some(class) = self.class
+            && class != table.settings.class.unwrap_or(TableClass::Standard)
+        {
+            table.settings.class = Some(class);
+            table.settings.class_changed_ms = Some(now_ms);
+        }
+        match (table.billing, self.billing, self.units) {
+            (Billing::OnDemand, None, Some(_)) => Err(units_on_demand()),
+            // No increase: there was nothing to increase.
+            (Billing::OnDemand, Some(BillingMode::Provisioned), Some((read_units, write_units))) => {
+                table.billing = Billing::Provisioned {
+                    read_units,
+                    write_units,
+                };
+                Ok(())
+            }
+            (Billing::Provisioned { .. }, Some(BillingMode::OnDemand), None) => {
+                table.billing = Billing::OnDemand;
+                table.settings.on_demand_since_ms = Some(now_ms);
+                Ok(())
+            }
+            (
+                Billing::Provisioned {
+                    read_units,
+                    write_units,
+                },
+                _,
+                Some(units),
+            ) => {
+                let old = (read_units, write_units);
+                if old == units {
+                    return Err(ApiError::validation(format!(
+                        "The provisioned throughput for the table will not change. The requested value equals the \
+                         current value. Current ReadCapacityUnits provisioned for the table: {}. Requested \
+                         ReadCapacityUnits: {}. Current WriteCapacityUnits provisioned for the table: {}. Requested \
+                         WriteCapacityUnits: {}. Refer to the Amazon DynamoDB Developer Guide for current limits and \
+                         how to request higher limits.",
+                        old.0, units.0, old.1, units.1
+                    )));
+                }
+                table.settings.throughput = table.settings.throughput.after(old, units, now_ms);
+                table.billing = Billing::Provisioned {
+                    read_units: units.0,
+                    write_units: units.1,
+                };
+                Ok(())
+            }
+            // The mode that the table has already, or none.
+            (Billing::OnDemand, _, _) | (Billing::Provisioned { .. }, _, None) => Ok(()),
+        }
+    }
+}
+
+/// Capacity units for a table that is paid for by request.
+pub(crate) fn units_on_demand() -> ApiError {
+    ApiError::parameters(
+        "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is PAY_PER_REQUEST",
+    )
+}
