@@ -327,8 +327,11 @@ impl Fronts {
             let mut snapshot = metrics.snapshot();
             snapshot.http = counted_http.stats();
             snapshot.native = counted_native.stats();
-            for (_, stats) in shard.upgrade().iter().flat_map(|shard| shard.engine_stats()) {
-                add_engine(&mut snapshot, &stats);
+            if let Some(shard) = shard.upgrade() {
+                for (_, stats) in shard.engine_stats() {
+                    add_engine(&mut snapshot, &stats);
+                }
+                add_expiry(&mut snapshot, &shard.expiry_stats());
             }
             snapshot
         };

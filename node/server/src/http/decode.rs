@@ -13,6 +13,8 @@ use std::mem::MaybeUninit;
 use httparse::Header;
 use memchr::memchr;
 
+use super::gzip;
+
 /// Longest request head in bytes, request line included.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most headers of a request; SDKs send about fifteen.
@@ -59,6 +61,10 @@ pub struct Head<'h, 'b> {
     pub authorization: Option<&'b [u8]>,
     /// `Origin`: the request comes from a web page.
     pub origin: Option<&'b [u8]>,
+    /// `Content-Encoding`
+    pub content_encoding: Option<&'b [u8]>,
+    /// The client takes compressed answers.
+    pub accepts_gzip: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     framing: Framing,
@@ -313,6 +319,8 @@ fn parse_head<'h, 'b>(
         content_type: None,
         authorization: None,
         origin: None,
+        content_encoding: None,
+        accepts_gzip: false,
         framing: Framing::Length(0),
         expects_continue: false,
     };
@@ -365,6 +373,11 @@ impl Head<'_, '_> {
                 12 if name.eq_ignore_ascii_case("x-amz-target") => &mut self.operation,
                 12 if name.eq_ignore_ascii_case("content-type") => &mut self.content_type,
                 13 if name.eq_ignore_ascii_case("authorization") => &mut self.authorization,
+                15 if name.eq_ignore_ascii_case("accept-encoding") => {
+                    self.accepts_gzip |= gzip::is_accepted_by(value);
+                    continue;
+                }
+                16 if name.eq_ignore_ascii_case("content-encoding") => &mut self.content_encoding,
                 14 if name.eq_ignore_ascii_case("content-length") => {
                     if length.is_some() {
                         return Err(Malformed::Syntax("Content-Length is given twice"));

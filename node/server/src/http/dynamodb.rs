@@ -1,18 +1,21 @@
 //! What a request to the DynamoDB API is, and what it answers when it is none.
 //!
-//! Checked in this order: method, content type, target, signature; then the operation sees the body. A request from
+//! Checked in this order: method, content type, target, encoding, signature; then the operation sees the body. A request from
 //! a web page (it carries `Origin`) is served only where signatures are checked: without credentials any page that
 //! the operator's browser shows could otherwise use a node on loopback.
 
 use std::future::Future;
 use std::rc::Rc;
 
+use cairn_item::json::write_string;
 use cairn_runtime::Runtime;
 
 use super::decode::{Head, Malformed, Request};
 use super::encode::{self, After, Content};
+use super::gzip::{self, Budget, GZIP_BYTES_MIN, Refused};
 use super::server::{Application, Exchange};
-use crate::api::{ApiError, Service};
+use crate::api::error::ACCESS_DENIED;
+use crate::api::{self, ApiError, Service};
 use crate::logging::{Level, Logger};
 use crate::metrics::{Metrics, Operation, Protocol};
 use crate::sigv4::Authority;
@@ -21,9 +24,10 @@ use crate::sigv4::Authority;
 const TARGET: &[u8] = b"DynamoDB_20120810.";
 const UNKNOWN_OPERATION: &str = "com.amazon.coral.service#UnknownOperationException";
 const ENTITY_TOO_LARGE: &str = "com.amazon.coral.service#RequestEntityTooLargeException";
-const ACCESS_DENIED: &str = "com.amazon.coral.service#AccessDeniedException";
 const UNAVAILABLE: &str = "com.amazon.coral.availability#ServiceUnavailableException";
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin: *\r\n";
+const GZIP: &str = "Content-Encoding: gzip\r\n";
+const GZIP_ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin: *\r\nContent-Encoding: gzip\r\n";
 const HEALTHY: &[u8] = b"healthy: dynamodb.cairn.local ";
 
 /// The operations behind the API.
@@ -53,12 +57,27 @@ pub struct Dynamodb<R, H> {
     authority: Option<Authority>,
     metrics: Rc<Metrics>,
     logger: Logger,
+    /// For request bodies that are expanded.
+    budget: Budget,
 }
 
 /// What the head of a request decides.
 enum Decision<'a> {
-    Call { operation: &'a str, form: Form },
-    Fail { error: ApiError, form: Form },
+    Call {
+        operation: &'a str,
+        form: Form,
+        /// The body is compressed.
+        compressed: bool,
+    },
+    /// DescribeEndpoints, by a client that reached this node as `host`.
+    Endpoints {
+        host: &'a [u8],
+        form: Form,
+    },
+    Fail {
+        error: ApiError,
+        form: Form,
+    },
     Done,
 }
 
@@ -68,23 +87,41 @@ struct Form {
     content: Content,
     /// Header lines.
     headers: &'static str,
+    /// It may be compressed.
+    gzip: bool,
 }
 
 impl Form {
     const PLAIN: Form = Form {
         content: Content::AmzJson,
         headers: "",
+        gzip: false,
     };
+
+    /// The same, compressed.
+    fn compressed(self) -> Form {
+        let headers = if self.headers.is_empty() {
+            GZIP
+        } else {
+            GZIP_ALLOW_ORIGIN
+        };
+        Form {
+            headers,
+            gzip: false,
+            ..self
+        }
+    }
 }
 
 impl<R: Runtime, H: Handler> Dynamodb<R, H> {
-    /// The API over `handler`.
+    /// The API over `handler`. Compressed requests take at most `expanded_bytes_max` at the same time.
     pub fn new(
         runtime: R,
         handler: H,
         authority: Option<Authority>,
         metrics: Rc<Metrics>,
         logger: Logger,
+        expanded_bytes_max: usize,
     ) -> Dynamodb<R, H> {
         Dynamodb {
             runtime,
@@ -92,6 +129,7 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
             authority,
             metrics,
             logger,
+            budget: Budget::new(expanded_bytes_max),
         }
     }
 
@@ -125,19 +163,87 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
         let operation = operation.and_then(|name| std::str::from_utf8(name).ok());
         // Who gets here with an origin may be answered.
         let headers = if head.origin.is_some() { ALLOW_ORIGIN } else { "" };
-        let form = Form { content, headers };
+        let form = Form {
+            content,
+            headers,
+            gzip: head.accepts_gzip,
+        };
         let Some(operation) = operation.filter(|name| !name.is_empty()) else {
             return Decision::Fail {
                 error: ApiError::new(UNKNOWN_OPERATION, ""),
                 form,
             };
         };
+        let compressed = match head.content_encoding {
+            None => false,
+            Some(encoding) if encoding.eq_ignore_ascii_case(b"identity") => false,
+            Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => true,
+            Some(_) => {
+                let error = ApiError::serialization("The Content-Encoding of a request is gzip, or none");
+                return Decision::Fail { error, form };
+            }
+        };
         if let Some(authority) = &self.authority
             && let Err(error) = authority.verify(head, body, self.runtime.unix_ms())
         {
             return Decision::Fail { error, form };
         }
-        Decision::Call { operation, form }
+        if operation == "DescribeEndpoints" {
+            let host = head.header("host").unwrap_or_default();
+            return Decision::Endpoints { host, form };
+        }
+        Decision::Call {
+            operation,
+            form,
+            compressed,
+        }
+    }
+
+    /// Has an operation executed and appends its answer.
+    async fn call(
+        &self,
+        operation: &str,
+        form: Form,
+        body: &[u8],
+        exchange: Exchange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let mut begun = encode::begin(out, 200, form.headers, form.content, exchange.after, &exchange.id);
+        if let Err(error) = self.handler.call(operation, body, out).await {
+            encode::abandon(out, begun);
+            return Err(error);
+        }
+        if form.gzip
+            && out.len() - begun.body() >= GZIP_BYTES_MIN
+            && let Ok(compressed) = gzip::compress(&self.runtime, &out[begun.body()..]).await
+        {
+            encode::abandon(out, begun);
+            let headers = form.compressed().headers;
+            begun = encode::begin(out, 200, headers, form.content, exchange.after, &exchange.id);
+            out.extend_from_slice(&compressed);
+        }
+        encode::finish(out, begun);
+        Ok(())
+    }
+
+    /// As [`Dynamodb::call`], with a body that has to be expanded first.
+    async fn call_compressed(
+        &self,
+        operation: &str,
+        form: Form,
+        body: &[u8],
+        exchange: Exchange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let expanded = match gzip::expand(&self.runtime, &self.budget, body).await {
+            Ok(expanded) => expanded,
+            Err(Refused::Malformed) => {
+                return Err(ApiError::serialization("The body is not compressed as it says"));
+            }
+            Err(Refused::TooLarge) => return Err(too_large()),
+            Err(Refused::Busy) => return Err(overloaded()),
+        };
+        self.call(operation, form, &expanded.bytes, exchange, out).await
     }
 
     /// Web pages, health checks and other methods; None when the request is to be served all the same.
@@ -183,6 +289,24 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
             _ => return Some(unknown(exchange, out)),
         }
         Some(Decision::Done)
+    }
+
+    /// The address that the client used is the one that reaches this node, whatever stands in between.
+    fn write_endpoints(
+        &self,
+        host: &[u8],
+        form: Form,
+        body: &[u8],
+        exchange: Exchange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        api::no_parameters(body)?;
+        let begun = encode::begin(out, 200, form.headers, form.content, exchange.after, &exchange.id);
+        out.extend_from_slice(b"{\"Endpoints\":[{\"Address\":");
+        write_string(out, &String::from_utf8_lossy(host));
+        out.extend_from_slice(b",\"CachePeriodInMinutes\":1440}]}");
+        encode::finish(out, begun);
+        Ok(())
     }
 
     fn write_error(&self, error: &ApiError, form: Form, exchange: Exchange, out: &mut Vec<u8>) {
@@ -247,7 +371,17 @@ fn identity(exchange: Exchange, body: &[u8]) -> String {
 }
 
 fn cors(exchange: Exchange) -> String {
-    format!("x-amzn-RequestId: {}\r\n{ALLOW_ORIGIN}", exchange.id)
+    format!("{}{ALLOW_ORIGIN}", identity(exchange, b""))
+}
+
+fn too_large() -> ApiError {
+    let mut error = ApiError::new(ENTITY_TOO_LARGE, Malformed::BodyTooLarge.to_string());
+    error.status = 413;
+    error
+}
+
+fn overloaded() -> ApiError {
+    ApiError::new(UNAVAILABLE, "Too many large requests at the same time; try again")
 }
 
 /// What is not a request to the API at all.
@@ -276,20 +410,30 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
         let decision = self.decide(&request.head, Some(body), exchange, out);
         async move {
             match decision {
-                Decision::Call { operation, form } => {
-                    let begun =
-                        encode::begin(out, 200, form.headers, form.content, exchange.after, &exchange.id);
-                    match self.handler.call(operation, body, out).await {
-                        Ok(()) => {
-                            encode::finish(out, begun);
-                            self.record(operation, exchange, None);
-                        }
+                Decision::Call {
+                    operation,
+                    form,
+                    compressed,
+                } => {
+                    let called = if compressed {
+                        Box::pin(self.call_compressed(operation, form, body, exchange, out)).await
+                    } else {
+                        self.call(operation, form, body, exchange, out).await
+                    };
+                    match called {
+                        Ok(()) => self.record(operation, exchange, None),
                         Err(error) => {
-                            encode::abandon(out, begun);
                             self.write_error(&error, form, exchange, out);
                             self.record(operation, exchange, Some(&error));
                         }
                     }
+                }
+                Decision::Endpoints { host, form } => {
+                    let answered = self.write_endpoints(host, form, body, exchange, out);
+                    if let Err(error) = &answered {
+                        self.write_error(error, form, exchange, out);
+                    }
+                    self.record("DescribeEndpoints", exchange, answered.err().as_ref());
                 }
                 Decision::Fail { error, form } => {
                     self.write_error(&error, form, exchange, out);
@@ -309,9 +453,7 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
 
     fn refuse(&self, malformed: Malformed, exchange: Exchange, out: &mut Vec<u8>) {
         if malformed == Malformed::BodyTooLarge {
-            let mut error = ApiError::new(ENTITY_TOO_LARGE, malformed.to_string());
-            error.status = 413;
-            self.write_error(&error, Form::PLAIN, exchange, out);
+            self.write_error(&too_large(), Form::PLAIN, exchange, out);
             return;
         }
         let body = format!("{malformed}\n");
@@ -327,8 +469,7 @@ impl<R: Runtime, H: Handler> Application for Dynamodb<R, H> {
     }
 
     fn overloaded(&self, exchange: Exchange, out: &mut Vec<u8>) {
-        let mut error = ApiError::new(UNAVAILABLE, "Too many large requests at the same time; try again");
-        error.status = 503;
+        let error = overloaded();
         self.write_error(&error, Form::PLAIN, exchange, out);
         self.record("", exchange, Some(&error));
     }

@@ -102,6 +102,14 @@ pub enum Content {
     Json,
 }
 
+impl Begun {
+    /// Where the body begins.
+    #[must_use]
+    pub fn body(&self) -> usize {
+        self.body
+    }
+}
+
 /// Appends the head of a DynamoDB answer; the body is appended by the caller, then [`finish`].
 /// `headers` are further lines with their ends.
 pub fn begin(

@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod gzip;
 mod limits;
 
 use std::cell::Cell;
@@ -76,7 +77,16 @@ pub(crate) fn with_server(
         };
         let authority = keys.map(|keys| Authority::new(keys, "dynamodb"));
         let metrics = Rc::new(Metrics::default());
-        let dynamodb = Dynamodb::new(runtime.clone(), echo, authority, metrics, Logger::silent());
+        let expanded_bytes_max = limits.large_bodies_bytes;
+        let logger = Logger::silent();
+        let dynamodb = Dynamodb::new(
+            runtime.clone(),
+            echo,
+            authority,
+            metrics,
+            logger,
+            expanded_bytes_max,
+        );
         let server = Server::new(runtime.clone(), dynamodb, limits, Answers::new(ANSWERS_BYTES));
         let listener = runtime.listen(handle.socket_address(NODE, PORT)).unwrap();
         let running = server.clone();
@@ -136,13 +146,16 @@ impl Client {
         matches!(self.connection.receive(&mut self.received).await, Ok(1..))
     }
 
-    /// The next answer without the parts that differ from run to run; checks length and checksum.
-    pub(crate) async fn answer(&mut self) -> String {
+    /// The next answer's head and body; checks length and checksum.
+    pub(crate) async fn whole_answer(&mut self) -> (String, Vec<u8>) {
         let head_bytes = loop {
             match self.received.windows(4).position(|window| window == b"\r\n\r\n") {
                 Some(at) => break at + 4,
                 None if self.receive().await => {}
-                None => return format!("closed after {:?}", String::from_utf8_lossy(&self.received)),
+                None => {
+                    let received = String::from_utf8_lossy(&self.received);
+                    return (format!("closed after {received:?}"), Vec::new());
+                }
             }
         };
         let head = String::from_utf8(self.received[..head_bytes].to_vec()).unwrap();
@@ -166,17 +179,22 @@ impl Client {
                     .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
             );
         }
+        (head, answer[head_bytes..].to_vec())
+    }
+
+    /// The next answer without the parts that differ from run to run.
+    pub(crate) async fn answer(&mut self) -> String {
+        let (head, body) = self.whole_answer().await;
+        if !head.ends_with("\r\n\r\n") {
+            return head;
+        }
         let lines = head.lines().filter(|line| {
             !["x-amz-crc32", "x-amzn-RequestId", "Content-Length"]
                 .iter()
                 .any(|name| line.starts_with(name))
         });
         let shown: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-        format!(
-            "{}\n{}",
-            shown.join("\n"),
-            String::from_utf8_lossy(&answer[head_bytes..])
-        )
+        format!("{}\n{}", shown.join("\n"), String::from_utf8_lossy(&body))
     }
 
     /// Whether the server has closed, having said nothing more.
