@@ -72,7 +72,7 @@ impl Ledger {
     /// Notes that an operation starts; gives what it may see.
     pub(crate) fn start(&mut self, operation: Operation) -> View {
         match operation {
-            Operation::Get { key } => {
+            Operation::Get { key, .. } => {
                 let noted = self.keys[key as usize];
                 let newest = noted >> 1;
                 let mut older = Vec::new();
@@ -85,7 +85,7 @@ impl Ledger {
                     older: older.into(),
                 }
             }
-            Operation::Put { key, generation } => {
+            Operation::Put { key, generation, .. } => {
                 self.last = self.last.max(generation);
                 self.keys[key as usize] |= 1;
                 let put = Put {

@@ -1,11 +1,15 @@
 use super::*;
-use crate::workload::Random;
+use crate::workload::{Random, Reading, Writing};
 
 fn put(key: u64, generation: u64) -> Operation {
-    Operation::Put { key, generation }
+    let how = Writing::Put;
+    Operation::Put { key, generation, how }
 }
 
-const GET: Operation = Operation::Get { key: 0 };
+const GET: Operation = Operation::Get {
+    key: 0,
+    how: Reading::Get,
+};
 
 #[test]
 fn what_was_overwritten_is_not_seen_again() {

@@ -11,7 +11,7 @@ use cairn_runtime::{Connection, Queue, Runtime};
 
 use crate::run::{open, resolve, within};
 use crate::wire::{Outcome, Settings, Wire};
-use crate::workload::Operation;
+use crate::workload::{Operation, Writing};
 
 /// Generation of loaded items; those of runs are larger.
 const LOADED: u64 = 0;
@@ -124,6 +124,7 @@ async fn store<R: Runtime>(
                 let operation = Operation::Put {
                     key,
                     generation: LOADED,
+                    how: Writing::Put,
                 };
                 wire.encode(&mut outgoing, slot, operation, runtime.unix_ms());
             }
@@ -145,6 +146,7 @@ async fn store<R: Runtime>(
                 Some(Operation::Put {
                     key: pending.get(slot).copied().flatten()?,
                     generation: LOADED,
+                    how: Writing::Put,
                 })
             };
             let Some(answer) = wire.decode(&received[taken..], asked)? else {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::workload::{Reading, Writing};
+
 /// Measures a node as its users feel it: open-loop load, latency from the intended start, items checked when read.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = CHECKS)]
@@ -81,7 +83,8 @@ pub(crate) struct Load {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Mix of operations: a = 50 % get 50 % put, b = 95 % get 5 % put, c and get = all get, put = all put.
+    /// Mix of operations: a = 50 % get 50 % put, b = 95 % get 5 % put, c and get = all get, put = all put; update = 50 %
+    /// get 50 % UpdateItem, conditional = 50 % get 50 % put on condition, query = 95 % Query 5 % put.
     #[arg(long, value_enum, default_value = "a")]
     pub(crate) workload: Workload,
     /// Operations per second to start, however slow the answers come; `max` starts one whenever another has ended.
@@ -93,7 +96,7 @@ pub(crate) struct Run {
     /// Time to run before measuring.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) warmup: Duration,
-    /// How keys are chosen. Default: uniform for get and put, zipfian for a, b and c.
+    /// How keys are chosen. Default: uniform for get and put, zipfian for the others.
     #[arg(long, value_enum)]
     pub(crate) distribution: Option<Distribution>,
     /// Strongly consistent reads, checked against the run's own writes.
@@ -164,23 +167,44 @@ pub(crate) enum Workload {
     C,
     Get,
     Put,
+    /// Half gets, half updates of every attribute but the key.
+    Update,
+    /// Half gets, half puts on the condition that the item is there.
+    Conditional,
+    /// Queries of one partition key, and one put in twenty.
+    Query,
 }
 
 impl Workload {
     /// Share of gets, percent.
     pub(crate) fn gets_percent(self) -> u64 {
         match self {
-            Workload::A => 50,
-            Workload::B => 95,
+            Workload::A | Workload::Update | Workload::Conditional => 50,
+            Workload::B | Workload::Query => 95,
             Workload::C | Workload::Get => 100,
             Workload::Put => 0,
         }
     }
 
+    pub(crate) fn reading(self) -> Reading {
+        match self {
+            Workload::Query => Reading::Query,
+            _ => Reading::Get,
+        }
+    }
+
+    pub(crate) fn writing(self) -> Writing {
+        match self {
+            Workload::Update => Writing::Update,
+            Workload::Conditional => Writing::Conditional,
+            _ => Writing::Put,
+        }
+    }
+
     pub(crate) fn default_distribution(self) -> Distribution {
         match self {
-            Workload::A | Workload::B | Workload::C => Distribution::Zipfian,
             Workload::Get | Workload::Put => Distribution::Uniform,
+            _ => Distribution::Zipfian,
         }
     }
 }

@@ -249,7 +249,7 @@ mod tests {
     use crate::options::Slo;
     use crate::record::Record;
     use crate::wire::Outcome;
-    use crate::workload::Operation;
+    use crate::workload::{Operation, Reading};
 
     fn measured(latencies_ms: &[u64], failures: usize) -> Measured {
         let mut record = Record::new();
@@ -257,7 +257,11 @@ mod tests {
         for (index, &latency) in latencies_ms.iter().enumerate() {
             let outcome = if index < failures { &failed } else { &Outcome::Good };
             let latency = Duration::from_millis(latency);
-            record.ended(Operation::Get { key: 0 }, outcome, latency, latency);
+            let operation = Operation::Get {
+                key: 0,
+                how: Reading::Get,
+            };
+            record.ended(operation, outcome, latency, latency);
         }
         Measured {
             record,

@@ -113,10 +113,12 @@ impl<R: Runtime> Shared<R> {
             return answer.outcome;
         };
         match (pending.operation, answer.generation) {
-            (Operation::Put { key, generation }, _) => {
+            (Operation::Put { key, generation, .. }, _) => {
                 let end = match &answer.outcome {
                     Outcome::Good => End::Acknowledged,
                     Outcome::Failed(name) if REFUSALS.contains(&name.as_str()) => End::Refused,
+                    // Its condition was false.
+                    Outcome::Missing => End::Refused,
                     _ => End::Unknown,
                 };
                 ledger.end(key, generation, end);
@@ -137,7 +139,7 @@ impl<R: Runtime> Shared<R> {
     }
 
     pub(crate) fn lost(&self, operation: Operation, intended: Moment, now: Moment) {
-        if let (Operation::Put { key, generation }, Some(ledger)) =
+        if let (Operation::Put { key, generation, .. }, Some(ledger)) =
             (operation, &mut *self.ledger.borrow_mut())
         {
             ledger.end(key, generation, End::Unknown);

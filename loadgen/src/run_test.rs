@@ -44,17 +44,41 @@ impl Fake {
         let key = |holder: &str| body[holder]["p"]["S"].as_str().unwrap_or_default().to_owned();
         match operation {
             "PutItem" => {
-                self.puts.set(self.puts.get() + 1);
-                if self.fault != Fault::LosesPuts || !self.puts.get().is_multiple_of(100) {
-                    self.items.borrow_mut().insert(key("Item"), body["Item"].clone());
+                if body.get("ConditionExpression").is_some()
+                    && !self.items.borrow().contains_key(&key("Item"))
+                {
+                    return json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"});
                 }
+                self.store(key("Item"), body["Item"].clone());
                 json!({})
+            }
+            "UpdateItem" => {
+                let mut item = body["Key"].clone();
+                for (name, value) in body["ExpressionAttributeValues"].as_object().unwrap() {
+                    item[&name[1..]] = value.clone();
+                }
+                self.store(key("Key"), item);
+                json!({})
+            }
+            "Query" => {
+                let key = body["ExpressionAttributeValues"][":p"]["S"]
+                    .as_str()
+                    .unwrap_or_default();
+                let items: Vec<Value> = self.items.borrow().get(key).cloned().into_iter().collect();
+                json!({ "Count": items.len(), "Items": items })
             }
             "GetItem" => match self.items.borrow().get(&key("Key")) {
                 Some(item) => json!({ "Item": item }),
                 None => json!({}),
             },
             _ => json!({"Table": {"TableStatus": "ACTIVE"}}),
+        }
+    }
+
+    fn store(&self, key: String, item: Value) {
+        self.puts.set(self.puts.get() + 1);
+        if self.fault != Fault::LosesPuts || !self.puts.get().is_multiple_of(100) {
+            self.items.borrow_mut().insert(key, item);
         }
     }
 
@@ -66,8 +90,14 @@ impl Fake {
                 if self.fault == Fault::Silent {
                     continue;
                 }
-                let answer = self.answer(&operation, &body).to_string();
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                let answer = self.answer(&operation, &body);
+                let status = if answer.get("__type").is_some() {
+                    "400 Bad Request"
+                } else {
+                    "200 OK"
+                };
+                let answer = answer.to_string();
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", answer.len());
                 if connection.send((head + &answer).into_bytes()).await.is_err() {
                     return;
                 }
@@ -169,6 +199,9 @@ fn a_node_that_keeps_everything_passes() {
     for arguments in [
         CONSISTENT,
         "run --workload=b --duration=2s --warmup=1s --consistent --rate=500",
+        "run --workload=update --duration=400ms --warmup=100ms --consistent",
+        "run --workload=conditional --duration=400ms --warmup=100ms --consistent",
+        "run --workload=query --duration=400ms --warmup=100ms --consistent",
     ] {
         check(Fault::None, arguments, |report, record| {
             assert!(report.passed() && record.errors.is_empty(), "{:?}", record.errors);
@@ -178,11 +211,14 @@ fn a_node_that_keeps_everything_passes() {
 
 #[test]
 fn a_lost_put_is_found_by_consistent_reads() {
-    check(Fault::LosesPuts, CONSISTENT, |report, record| {
-        assert!(!report.passed() && !report.unusable());
-        let stale = record.errors["item stale"];
-        assert!(stale > 0 && record.good > stale, "{:?}", record.errors);
-    });
+    for workload in ["a", "update", "conditional"] {
+        let arguments = CONSISTENT.replace("=a", &format!("={workload}"));
+        check(Fault::LosesPuts, &arguments, |report, record| {
+            assert!(!report.passed() && !report.unusable());
+            let stale = record.errors["item stale"];
+            assert!(stale > 0 && record.good > stale, "{:?}", record.errors);
+        });
+    }
 }
 
 #[test]
@@ -195,6 +231,12 @@ fn a_missing_item_is_damage() {
             assert_eq!(record.errors.keys().collect::<Vec<_>>(), ["item missing"]);
         },
     );
+    for workload in ["query", "conditional"] {
+        let arguments = format!("run --workload={workload} --duration=100ms --warmup=100ms");
+        check(Fault::Empty, &arguments, |report, record| {
+            assert!(!report.passed() && record.errors["item missing"] > 0);
+        });
+    }
     // Also one that only the warm-up sees.
     check(
         Fault::Empty,

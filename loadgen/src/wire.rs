@@ -4,6 +4,7 @@
 //! first whole answer from what was received and says which slot it belongs to.
 
 mod http;
+mod json;
 mod native;
 mod sign;
 

@@ -127,9 +127,29 @@ enum Keys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Read this key.
-    Get { key: u64 },
+    Get { key: u64, how: Reading },
     /// Store this generation of this key.
-    Put { key: u64, generation: u64 },
+    Put { key: u64, generation: u64, how: Writing },
+}
+
+/// How an item is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// GetItem.
+    Get,
+    /// Query of its partition key.
+    Query,
+}
+
+/// How an item is stored. It is the same item in every way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// PutItem.
+    Put,
+    /// PutItem on the condition that the item is there.
+    Conditional,
+    /// UpdateItem, which sets every attribute but the key.
+    Update,
 }
 
 /// Where the generations of a run begin, at random: they differ from those of every other run, also with the same
@@ -146,6 +166,8 @@ pub(crate) struct Operations {
     keys: Keys,
     items: u64,
     gets_percent: u64,
+    reading: Reading,
+    writing: Writing,
     generation: u64,
     newest: u64,
 }
@@ -169,6 +191,8 @@ impl Operations {
             keys,
             items,
             gets_percent: workload.gets_percent(),
+            reading: workload.reading(),
+            writing: workload.writing(),
             generation,
             newest: items - 1,
         }
@@ -198,12 +222,14 @@ impl Operations {
             }
         };
         if get {
-            return Operation::Get { key };
+            let how = self.reading;
+            return Operation::Get { key, how };
         }
         self.generation += 1;
         Operation::Put {
             key,
             generation: self.generation,
+            how: self.writing,
         }
     }
 }
@@ -276,6 +302,26 @@ impl Shape {
         into.extend_from_slice(br#""},"p":{"S":""#);
         push_key(into, key);
         into.extend_from_slice(br#""}}"#);
+    }
+
+    /// Appends the members of an UpdateItem that makes the item of this key what [`Shape::item`] says.
+    pub(crate) fn write_update(&self, into: &mut Vec<u8>, key: u64, generation: u64) {
+        into.extend_from_slice(br#""UpdateExpression":"SET g = :g"#);
+        for index in 0..self.payload_bytes.len() {
+            let digit = b'0' + index as u8;
+            into.extend_from_slice(&[b',', b' ', b'f', digit]);
+            into.extend_from_slice(&[b' ', b'=', b' ', b':', b'f', digit]);
+        }
+        into.extend_from_slice(br#"","ExpressionAttributeValues":{":g":{"N":""#);
+        push_generation(into, generation);
+        into.extend_from_slice(br#""}"#);
+        for (index, &bytes) in self.payload_bytes.iter().enumerate() {
+            into.extend_from_slice(&[b',', b'"', b':', b'f', b'0' + index as u8]);
+            into.extend_from_slice(br#"":{"S":""#);
+            payload_into(into, key, generation, index, bytes);
+            into.extend_from_slice(br#""}"#);
+        }
+        into.push(b'}');
     }
 
     /// Checks the payloads of an item that was read; `payload` finds attribute `index`.

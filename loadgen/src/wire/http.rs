@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::io;
 
 use cairn_runtime::{Connection, Runtime};
-use memchr::memmem;
 
 use super::sign::Signer;
-use super::{Answer, Outcome, Settings, error_name, invalid, read};
-use crate::workload::{Operation, Shape, generation_of, push_key};
+use super::{Answer, Outcome, Settings, error_name, invalid, json, read};
+use crate::workload::{Operation, Shape};
 
 /// Headers that an answer may have.
 const HEADERS_MAX: usize = 32;
@@ -53,27 +52,9 @@ impl Http {
     pub(crate) fn encode(&mut self, into: &mut Vec<u8>, slot: usize, operation: Operation, unix_ms: u64) {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
-        body.extend_from_slice(br#"{"TableName":""#);
-        body.extend_from_slice(self.table.as_bytes());
-        let target: &[u8] = match operation {
-            Operation::Get { key } => {
-                body.extend_from_slice(br#"","Key":{"p":{"S":""#);
-                push_key(&mut body, key);
-                body.extend_from_slice(br#""}}"#);
-                if self.consistent {
-                    body.extend_from_slice(br#","ConsistentRead":true"#);
-                }
-                body.push(b'}');
-                b"DynamoDB_20120810.GetItem"
-            }
-            Operation::Put { key, generation } => {
-                body.extend_from_slice(br#"","Item":"#);
-                self.shape.write_json(&mut body, key, generation);
-                body.push(b'}');
-                b"DynamoDB_20120810.PutItem"
-            }
-        };
-        self.write_request(into, target, &body, unix_ms);
+        let settings = (self.table.as_str(), &self.shape, self.consistent);
+        let target = json::write_body(&mut body, settings, operation);
+        self.write_request(into, target.as_bytes(), &body, unix_ms);
         self.body = body;
         self.asked.push_back(slot);
     }
@@ -113,11 +94,13 @@ impl Http {
             .ok_or_else(|| invalid("an answer that nothing asked for"))?;
         let (outcome, generation) = if response.status == 200 {
             match operation(slot) {
-                Some(Operation::Get { key }) => read(self.check(key, response.body)),
+                Some(Operation::Get { key, .. }) => {
+                    read(json::check(&self.shape, &mut self.scratch, key, response.body))
+                }
                 _ => (Outcome::Good, None),
             }
         } else {
-            (Outcome::Failed(failure(&response)), None)
+            (json::failed(operation(slot), failure(&response)), None)
         };
         Ok(Some(Answer {
             slot,
@@ -125,39 +108,6 @@ impl Http {
             generation,
             taken: response.taken,
         }))
-    }
-
-    /// The generation of the item in `body`, which must be one of `key`.
-    fn check(&mut self, key: u64, body: &[u8]) -> Result<u64, Outcome> {
-        let text_after = |marker: &[u8]| {
-            let start = memmem::find(body, marker)? + marker.len();
-            let length = memchr::memchr(b'"', &body[start..])?;
-            Some(&body[start..start + length])
-        };
-        self.scratch.clear();
-        push_key(&mut self.scratch, key);
-        let Some(found) = text_after(br#""p":{"S":""#) else {
-            return Err(Outcome::Missing);
-        };
-        let generation = text_after(br#""g":{"N":""#)
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(generation_of);
-        let Some(generation) = generation.filter(|_| found == self.scratch) else {
-            return Err(Outcome::Wrong);
-        };
-        let payload = |index: usize| {
-            let mut marker = *br#""f0":{"S":""#;
-            marker[2] += index as u8;
-            text_after(&marker)
-        };
-        if self
-            .shape
-            .payloads_match(key, generation, &mut self.scratch, payload)
-        {
-            Ok(generation)
-        } else {
-            Err(Outcome::Wrong)
-        }
     }
 
     pub(crate) async fn call<C: Connection>(

@@ -9,8 +9,8 @@ use cairn_protocol::handshake::{Challenge, Hello, Proof, Refused, Transcript, We
 use cairn_protocol::message::{Failure, Key, KeyPart, Operation as Asked, Request, response};
 use cairn_runtime::{Connection, Runtime};
 
-use super::{Answer, Outcome, Settings, invalid, read};
-use crate::workload::{Operation, Shape, generation_of, push_key};
+use super::{Answer, Outcome, Settings, invalid, json, read};
+use crate::workload::{Operation, Reading, Shape, Writing, generation_of, push_key};
 
 /// One connection: the request id is the slot plus one.
 pub(crate) struct Native {
@@ -111,9 +111,12 @@ impl Native {
     pub(crate) fn encode(&mut self, into: &mut Vec<u8>, slot: usize, operation: Operation) {
         let mut key_text = std::mem::take(&mut self.scratch);
         key_text.clear();
-        let item;
+        let (item, mut body);
         let asked = match operation {
-            Operation::Get { key } => {
+            Operation::Get {
+                key,
+                how: Reading::Get,
+            } => {
                 push_key(&mut key_text, key);
                 let text = std::str::from_utf8(&key_text).expect("keys are ASCII");
                 Asked::Get {
@@ -124,12 +127,26 @@ impl Native {
                     },
                 }
             }
-            Operation::Put { key, generation } => {
+            Operation::Put {
+                key,
+                generation,
+                how: Writing::Put,
+            } => {
                 item = archive(&self.shape.item(key, generation));
                 Asked::Put {
                     return_old: false,
                     item: &item,
                 }
+            }
+            // What has no form of its own on this protocol travels as JSON.
+            _ => {
+                body = Vec::new();
+                let settings = (self.table_name.as_str(), &self.shape, self.consistent);
+                let name = json::write_body(&mut body, settings, operation);
+                let name = name
+                    .strip_prefix(json::PREFIX)
+                    .expect("every operation is DynamoDB's");
+                Asked::Json { name, body: &body }
             }
         };
         let request = Request {
@@ -160,17 +177,29 @@ impl Native {
         let (outcome, generation) = match frame.kind {
             Kind::Failure => {
                 let failure = Failure::decode(frame.body).map_err(|error| invalid(error.to_string()))?;
-                (Outcome::Failed(failure.name), None)
+                (json::failed(Some(asked), failure.name), None)
             }
-            Kind::Response => {
-                let (_, item) =
-                    response::decode_item(frame.body).map_err(|error| invalid(error.to_string()))?;
-                match (asked, item) {
-                    (Operation::Put { .. }, _) => (Outcome::Good, None),
-                    (Operation::Get { .. }, None) => (Outcome::Missing, None),
-                    (Operation::Get { key }, Some(item)) => read(self.check(key, item)),
+            Kind::Response => match asked {
+                Operation::Get {
+                    key,
+                    how: Reading::Get,
+                } => {
+                    let item = response::decode_item(frame.body);
+                    match item.map_err(|error| invalid(error.to_string()))? {
+                        (_, None) => (Outcome::Missing, None),
+                        (_, Some(item)) => read(self.check(key, item)),
+                    }
                 }
-            }
+                Operation::Get {
+                    key,
+                    how: Reading::Query,
+                } => {
+                    let body = response::decode_json(frame.body);
+                    let body = body.map_err(|error| invalid(error.to_string()))?;
+                    read(json::check(&self.shape, &mut self.scratch, key, body))
+                }
+                Operation::Put { .. } => (Outcome::Good, None),
+            },
             other => return Err(invalid(format!("{other:?} came where an answer was due"))),
         };
         Ok(Some(Answer {
