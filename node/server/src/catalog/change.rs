@@ -172,8 +172,11 @@ impl TableUpdate {
                 };
                 Ok(())
             }
+            (_, Some(BillingMode::Provisioned), None) => Err(ApiError::parameters(
+                "ProvisionedThroughput must be specified when BillingMode is PROVISIONED",
+            )),
             // The mode that the table has already, or none.
-            (Billing::OnDemand, _, _) | (Billing::Provisioned { .. }, _, None) => Ok(()),
+            (Billing::OnDemand, _, _) | (Billing::Provisioned { .. }, None, None) => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The time to live: its operations, and that what has expired goes, and nothing else.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cairn_runtime::Runtime;
@@ -320,4 +321,112 @@ fn what_is_written_again_is_not_deleted() {
     }
     machine.pass(5);
     assert_eq!(ids(&machine, "sessions"), Vec::<String>::new());
+}
+
+/// Whatever happens to the node: in the end the living are there as they were written last, and nobody else.
+#[test]
+fn random_lives_with_crashes() {
+    for seed in 0..12 {
+        let machine = Machine::new(1000 + seed, 3);
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut random = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        create(&machine, "lives");
+        enable(&machine, "lives", "ttl");
+        // By key: when it expires, if ever.
+        let mut model: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        for _ in 0..120 {
+            let id = format!("{:02}", random(25));
+            let key = format!(r#""TableName":"lives","Key":{{"id":{{"S":"{id}"}}}}"#);
+            let ttl = machine.now() + 1 + random(30);
+            match random(12) {
+                0..=4 => {
+                    put(&machine, "lives", &id, ttl);
+                    model.insert(id, Some(ttl));
+                }
+                5 => {
+                    let body = format!(r#"{{"TableName":"lives","Item":{{"id":{{"S":"{id}"}}}}}}"#);
+                    machine.ok("PutItem", &body);
+                    model.insert(id, None);
+                }
+                6 | 7 => {
+                    let update =
+                        r##","UpdateExpression":"SET #t = :t","ExpressionAttributeNames":{"#t":"ttl"}"##;
+                    let values = format!(r#","ExpressionAttributeValues":{{":t":{{"N":"{ttl}"}}}}"#);
+                    machine.ok("UpdateItem", &format!("{{{key}{update}{values}}}"));
+                    model.insert(id, Some(ttl));
+                }
+                8 => {
+                    machine.ok("DeleteItem", &format!("{{{key}}}"));
+                    model.remove(&id);
+                }
+                9 => machine.pass(1 + random(6)),
+                10 => {
+                    machine.crash();
+                    machine.start(1 + random(4) as usize);
+                }
+                _ => {
+                    let now = machine.now();
+                    let there = ids(&machine, "lives");
+                    let after = machine.now();
+                    for (id, ttl) in &model {
+                        let alive = ttl.is_none_or(|ttl| ttl >= after);
+                        assert!(!alive || there.contains(id), "seed {seed}: {id} is gone at {now}");
+                    }
+                    let known = |id: &String| model.contains_key(id);
+                    assert!(there.iter().all(known), "seed {seed}: {there:?}");
+                }
+            }
+        }
+        machine.pass(60);
+        let forever: Vec<String> = model
+            .iter()
+            .filter(|(_, ttl)| ttl.is_none())
+            .map(|(id, _)| id.clone())
+            .collect();
+        assert_eq!(ids(&machine, "lives"), forever, "seed {seed}");
+    }
+}
+
+#[test]
+fn pages_pass_over_what_is_hidden() {
+    let machine = Machine::new(46, 2);
+    machine.create("pages", &[("id", "S"), ("n", "N")]);
+    let tag = r#"{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/pages","Tags":[{"Key":"cairn:expired-items","Value":"hidden"}]}"#;
+    machine.check("TagResource", tag, expect![""]);
+    let now = machine.now();
+    let text = "x".repeat(20_000);
+    for n in 0..120 {
+        let ttl = if n % 10 == 0 { now + 1000 } else { now - 5 };
+        let item = format!(
+            r#"{{"id":{{"S":"a"}},"n":{{"N":"{n}"}},"ttl":{{"N":"{ttl}"}},"text":{{"S":"{text}"}}}}"#
+        );
+        machine.ok("PutItem", &format!(r#"{{"TableName":"pages","Item":{item}}}"#));
+    }
+    enable(&machine, "pages", "ttl");
+    let (mut found, mut start) = (Vec::new(), String::new());
+    for page in 0.. {
+        assert!(page < 10, "it ends");
+        let body = format!(
+            r#"{{"TableName":"pages","KeyConditionExpression":"id = :a","ExpressionAttributeValues":{{":a":{{"S":"a"}}}},"Limit":5{start}}}"#
+        );
+        let answer = machine.ok("Query", &body);
+        assert_eq!(answer["Count"], answer["ScannedCount"]);
+        let items = answer["Items"].as_array().unwrap();
+        assert!(items.len() <= 5);
+        found.extend(
+            items
+                .iter()
+                .map(|item| item["n"]["N"].as_str().unwrap().to_owned()),
+        );
+        match answer.get("LastEvaluatedKey") {
+            Some(key) => start = format!(r#","ExclusiveStartKey":{key}"#),
+            None => break,
+        }
+    }
+    assert_eq!(found, (0..12).map(|n| (n * 10).to_string()).collect::<Vec<_>>());
 }

@@ -107,9 +107,7 @@ fn update_table_refuses_in_order() {
     );
     check(
         r#"{"TableName":"abc","BillingMode":"PROVISIONED"}"#,
-        expect![
-            "400 ValidationException: One or more parameter values were invalid: ProvisionedThroughput must be specified when BillingMode is PROVISIONED"
-        ],
+        expect!["400 ResourceNotFoundException: Requested resource not found: Table: abc not found"],
     );
     check(
         r#"{"TableName":"abc","BillingMode":"PAY_PER_REQUEST","ProvisionedThroughput":{"ReadCapacityUnits":1,"WriteCapacityUnits":1}}"#,
@@ -126,6 +124,12 @@ fn update_table_refuses_in_order() {
         expect!["400 ResourceNotFoundException: Requested resource not found: Table: abc not found"],
     );
     create(&machine, ON_DEMAND);
+    check(
+        r#"{"TableName":"orders","BillingMode":"PROVISIONED"}"#,
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: ProvisionedThroughput must be specified when BillingMode is PROVISIONED"
+        ],
+    );
     check(
         r#"{"TableName":"orders","ProvisionedThroughput":{"ReadCapacityUnits":1,"WriteCapacityUnits":1}}"#,
         expect![

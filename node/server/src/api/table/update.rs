@@ -121,11 +121,6 @@ impl<'a> UpdateTable<'a> {
         });
         let units = match (billing, &self.units) {
             (Some(BillingMode::OnDemand), Some(_)) => return Err(units_on_demand()),
-            (Some(BillingMode::Provisioned), None) => {
-                return Err(ApiError::parameters(
-                    "ProvisionedThroughput must be specified when BillingMode is PROVISIONED",
-                ));
-            }
             (_, units) => units.as_ref().map(Units::checked).transpose()?,
         };
         Ok(TableUpdate {
