@@ -66,6 +66,7 @@ pub(crate) async fn load<R: Runtime>(runtime: R, settings: Settings) -> io::Resu
     });
     let working = Rc::new(Cell::new(connections));
     let ended = Rc::new(Notify::new());
+    let start = runtime.now();
     for _ in 0..connections {
         let opened = open(&runtime, address, &shared.settings).await?;
         let (shared, working, ended, clock) =
@@ -78,7 +79,6 @@ pub(crate) async fn load<R: Runtime>(runtime: R, settings: Settings) -> io::Resu
             ended.notify_one();
         });
     }
-    let start = runtime.now();
     let progress = (shared.clone(), working.clone(), runtime.clone());
     runtime.spawn(Queue::Foreground, async move {
         let (shared, working, runtime) = progress;

@@ -482,7 +482,7 @@ impl<R: Runtime> ControlLoop<R> {
         let store = Rc::clone(&leader.store);
         self.router.runtime.spawn(Queue::Foreground, async move {
             match order {
-                Order::Create { draft, reply } => reply.send(store.create(draft).await),
+                Order::Create { draft, reply } => reply.send(store.create(*draft).await),
                 Order::Delete { name, reply } => reply.send(store.delete(&name).await),
                 Order::Change { name, change, reply } => reply.send(store.change(&name, change).await),
             }

@@ -4,7 +4,7 @@
 //! compare-and-set: what it refuses, it refuses because of the entry that it would have replaced.
 
 use super::definition::{Billing, TableDefinition};
-use super::settings::{EXPIRED_ITEMS, HIDDEN, TableClass};
+use super::settings::{Ceilings, EXPIRED_ITEMS, HIDDEN, TableClass};
 use crate::api::ApiError;
 use crate::api::error::RESOURCE_IN_USE;
 
@@ -44,6 +44,8 @@ pub(crate) struct TableUpdate {
     pub units: Option<(u64, u64)>,
     pub class: Option<TableClass>,
     pub deletion_protection: Option<bool>,
+    /// Members that are given; -1 is no ceiling any more.
+    pub ceilings: Ceilings,
 }
 
 impl TableChange {
@@ -122,6 +124,34 @@ pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
 
 impl TableUpdate {
     fn apply(self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
+        self.change_billing(table, now_ms)?;
+        match table.billing {
+            Billing::Provisioned { .. } => {
+                if let Some((name, _)) = self
+                    .ceilings
+                    .members()
+                    .into_iter()
+                    .find(|(_, units)| units.is_some())
+                {
+                    return Err(ApiError::parameters(format!(
+                        "{name} for OnDemandThroughput cannot be specified when the table BillingMode is PROVISIONED"
+                    )));
+                }
+                table.settings.ceilings = Ceilings::default();
+            }
+            Billing::OnDemand => {
+                check_ceilings(self.ceilings, -1)?;
+                let current = &mut table.settings.ceilings;
+                for (given, current) in [
+                    (self.ceilings.read, &mut current.read),
+                    (self.ceilings.write, &mut current.write),
+                ] {
+                    if let Some(units) = given {
+                        *current = Some(units).filter(|units| *units > 0);
+                    }
+                }
+            }
+        }
         if let Some(protection) = self.deletion_protection {
             table.settings.deletion_protection = protection;
         }
@@ -131,6 +161,10 @@ impl TableUpdate {
             table.settings.class = Some(class);
             table.settings.class_changed_ms = Some(now_ms);
         }
+        Ok(())
+    }
+
+    fn change_billing(&self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
         match (table.billing, self.billing, self.units) {
             (Billing::OnDemand, None, Some(_)) => Err(units_on_demand()),
             // No increase: there was nothing to increase.
@@ -179,6 +213,18 @@ impl TableUpdate {
             (Billing::OnDemand, _, _) | (Billing::Provisioned { .. }, None, None) => Ok(()),
         }
     }
+}
+
+/// Refuses ceilings that are none; `least` may be given besides positive numbers.
+pub(crate) fn check_ceilings(ceilings: Ceilings, least: i64) -> Result<(), ApiError> {
+    for (name, units) in ceilings.members() {
+        if units.is_some_and(|units| units < least || units == 0) {
+            return Err(ApiError::parameters(format!(
+                "Requested {name} for OnDemandThroughput for table is outside of valid range"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Capacity units for a table that is paid for by request.

@@ -27,10 +27,10 @@ use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::ReplySender;
 
 pub use definition::{Billing, KeyAttribute, PartitionPlace, TableDefinition, TableStatus};
-pub use settings::{TableClass, TableSettings, ThroughputHistory};
+pub use settings::{Ceilings, TableClass, TableSettings, ThroughputHistory};
 
 pub(crate) use change::{
-    BillingMode, TableChange, TableUpdate, check_own_tag, check_tag_count, units_on_demand,
+    BillingMode, TableChange, TableUpdate, check_ceilings, check_own_tag, check_tag_count, units_on_demand,
 };
 pub(crate) use store::{Changed, Store, TABLES_MAX, TableDraft};
 
@@ -276,7 +276,7 @@ pub(crate) struct Usage {
 /// What shards ask of the store on shard 0.
 pub(crate) enum Order {
     Create {
-        draft: TableDraft,
+        draft: Box<TableDraft>,
         reply: ReplySender<Result<Arc<TableDefinition>, ApiError>>,
     },
     Delete {

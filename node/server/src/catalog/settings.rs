@@ -8,6 +8,7 @@
 //! Tags       M     {key S value, ..}
 //! Throughput M     {Increased N, Decreased N, Decreases N}: Decreases of the UTC day of Decreased
 //! OnDemand   N     when it last became PAY_PER_REQUEST
+//! Ceilings   M     {Read N, Write N}: most request units on demand, as asked for
 //! Expiry     M     {Attribute S}: the time to live is on
 //! ```
 //!
@@ -90,6 +91,31 @@ impl ThroughputHistory {
     }
 }
 
+/// Most request units that a table on demand is to be charged. Recorded and described; nothing is throttled by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ceilings {
+    /// `MaxReadRequestUnits`; none is no ceiling.
+    pub read: Option<i64>,
+    /// `MaxWriteRequestUnits`.
+    pub write: Option<i64>,
+}
+
+impl Ceilings {
+    /// Both, with DynamoDB's names.
+    pub(crate) fn members(self) -> [(&'static str, Option<i64>); 2] {
+        [
+            ("MaxReadRequestUnits", self.read),
+            ("MaxWriteRequestUnits", self.write),
+        ]
+    }
+
+    /// Whether there is neither.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self == Ceilings::default()
+    }
+}
+
 /// What is set about a table; the default is what CreateTable sets when it is asked for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TableSettings {
@@ -105,6 +131,8 @@ pub struct TableSettings {
     pub throughput: ThroughputHistory,
     /// When the table last became `PAY_PER_REQUEST`, in milliseconds since the Unix epoch.
     pub on_demand_since_ms: Option<u64>,
+    /// Ceilings of a table that is paid for by request.
+    pub ceilings: Ceilings,
     /// The attribute that holds the second after which an item is expired; none while the time to live is off.
     pub expiry_attribute: Option<String>,
 }
@@ -146,6 +174,14 @@ impl TableSettings {
             self.on_demand_since_ms
                 .map(|ms| attribute("OnDemand", number(ms))),
         );
+        if !self.ceilings.is_none() {
+            let members = [("Read", self.ceilings.read), ("Write", self.ceilings.write)];
+            let members = members.into_iter().filter_map(|(name, units)| {
+                let units = u64::try_from(units?).expect("ceilings are positive");
+                Some(attribute(name, number(units)))
+            });
+            attributes.push(attribute("Ceilings", Value::map(members.collect())));
+        }
         if let Some(name) = &self.expiry_attribute {
             attributes.push(attribute(
                 "Expiry",
@@ -183,6 +219,14 @@ impl TableSettings {
             };
         }
         settings.on_demand_since_ms = optional(item.get("OnDemand"), as_u64)?;
+        if let Some(ceilings) = item.get("Ceilings") {
+            let ceilings = as_map(ceilings)?;
+            let units = |name| optional(ceilings.get(name), |value| i64::try_from(as_u64(value)?).ok());
+            settings.ceilings = Ceilings {
+                read: units("Read")?,
+                write: units("Write")?,
+            };
+        }
         if let Some(expiry) = item.get("Expiry") {
             settings.expiry_attribute = Some(as_text(as_map(expiry)?.get("Attribute")?)?.to_owned());
         }
@@ -230,6 +274,10 @@ mod tests {
                 decreases: 2,
             },
             on_demand_since_ms: Some(5),
+            ceilings: Ceilings {
+                read: Some(i64::MAX),
+                write: None,
+            },
             expiry_attribute: Some("ttl".to_owned()),
         };
         let mut some = all.clone();
@@ -249,6 +297,7 @@ mod tests {
             attribute("Tags", Value::map(vec![attribute("a", number(1))])),
             attribute("Throughput", Value::map(vec![])),
             attribute("OnDemand", text("today")),
+            attribute("Ceilings", Value::map(vec![attribute("Read", text("many"))])),
             attribute("Expiry", text("ttl")),
         ] {
             let bytes = cairn_item::archive(&Item::from_attributes(vec![wrong]));

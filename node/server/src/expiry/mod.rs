@@ -33,6 +33,8 @@ pub(crate) use sweep::sweep;
 
 /// Memory of a shard's schedule.
 const SCHEDULE_BYTES_MAX: usize = 8 << 20;
+/// Pause after what failed.
+const RETRY_SECONDS: u64 = 10;
 /// Five years in seconds; what is older does not expire.
 const OLDEST_SECONDS: u64 = 5 * 365 * 24 * 60 * 60 + 24 * 60 * 60;
 
@@ -192,6 +194,14 @@ impl Expiry {
             && let Some(due) = due_from(item, &watch.attribute)
         {
             self.schedule.borrow_mut().set_no_later(partition, key, due);
+        }
+    }
+
+    /// A write failed after it was decided: the item is looked at soon, and then it is known what it is.
+    pub(crate) fn unsure(&self, partition: PartitionId, key: &[u8], now_ms: impl FnOnce() -> u64) {
+        if self.watched.borrow().contains_key(&partition) {
+            let soon = now_ms() / 1000 + RETRY_SECONDS;
+            self.schedule.borrow_mut().set_no_later(partition, key, soon);
         }
     }
 

@@ -12,7 +12,7 @@ use cairn_runtime::Runtime;
 use futures_util::future::join_all;
 
 use super::schedule::ItemId;
-use super::{Expiry, Progress, due_from, has_expired};
+use super::{Expiry, Progress, RETRY_SECONDS, due_from, has_expired};
 use crate::route::{Action, Returns, Router, Write, stored_view};
 
 /// How often the task looks what is due.
@@ -29,8 +29,6 @@ const SLICE_BYTES: usize = 256 << 10;
 const ITEM_BYTES: usize = 64;
 /// Everything is gone through again this long before the schedule's horizon.
 const LEAD_SECONDS: u64 = 30;
-/// Pause after what failed.
-const RETRY_SECONDS: u64 = 10;
 
 /// Deletes expired items of this shard until its engines are closed.
 pub(crate) async fn sweep<R: Runtime>(router: Rc<Router<R>>) {

@@ -172,10 +172,16 @@ pub(crate) async fn write<R: Runtime>(
             Err(error) => (Change::Keep, Err(error)),
         }
     };
-    let updated = engine.update(partition, key, decide).await?;
+    let updated = engine.update(partition, key, decide).await;
+    if updated.is_err() {
+        // What was decided, and observed, may not have come to be.
+        expiry.unsure(partition, key, || runtime.unix_ms());
+    }
+    let updated = updated?;
     let (mut done, round) = updated.outcome?;
+    // The write is done, whatever comes of this.
     if round != expiry.round()
-        && let Some(stored) = engine.get(partition, key).await?
+        && let Ok(Some(stored)) = engine.get(partition, key).await
     {
         expiry.applied(partition, key, stored_view(&stored));
     }

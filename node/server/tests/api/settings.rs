@@ -245,6 +245,100 @@ fn throughput_billing_and_class_change() {
 }
 
 #[test]
+fn ceilings_on_demand() {
+    let machine = Machine::new(27, 2);
+    let refused = |rest: &str, expected: Expect| {
+        let body = format!(
+            r#"{{"TableName":"orders","KeySchema":[{{"AttributeName":"a","KeyType":"HASH"}}],"AttributeDefinitions":[{{"AttributeName":"a","AttributeType":"S"}}],{rest}}}"#
+        );
+        machine.check("CreateTable", &body, expected);
+    };
+    let ceilings = |members: &str| format!(r#""OnDemandThroughput":{{{members}}}"#);
+    let read = |units: i64| ceilings(&format!(r#""MaxReadRequestUnits":{units}"#));
+    let write = |units: i64| ceilings(&format!(r#""MaxWriteRequestUnits":{units}"#));
+    refused(
+        &format!("{PROVISIONED},{}", write(5)),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: MaxWriteRequestUnits for OnDemandThroughput cannot be specified when table BillingMode is PROVISIONED."
+        ],
+    );
+    refused(
+        &format!("{ON_DEMAND},{}", read(-1)),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Requested MaxReadRequestUnits for OnDemandThroughput for table is outside of valid range"
+        ],
+    );
+    create(&machine, &format!("{ON_DEMAND},{}", read(1000)));
+    let described = |expected: &str| {
+        let table = machine.ok("DescribeTable", r#"{"TableName":"orders"}"#);
+        assert_eq!(table["Table"]["OnDemandThroughput"].to_string(), expected);
+    };
+    described(r#"{"MaxReadRequestUnits":1000}"#);
+    let update = |change: &str, expected: &str| {
+        let table = machine.ok("UpdateTable", &format!(r#"{{"TableName":"orders",{change}}}"#));
+        let table = &table["TableDescription"];
+        assert_eq!(
+            format!(
+                "{} {}",
+                table["TableStatus"].as_str().unwrap(),
+                table["OnDemandThroughput"]
+            ),
+            expected
+        );
+    };
+    update(
+        &write(7),
+        r#"ACTIVE {"MaxReadRequestUnits":1000,"MaxWriteRequestUnits":7}"#,
+    );
+    update(
+        &read(-1),
+        r#"ACTIVE {"MaxReadRequestUnits":-1,"MaxWriteRequestUnits":7}"#,
+    );
+    machine.crash();
+    machine.start(2);
+    described(r#"{"MaxWriteRequestUnits":7}"#);
+    let refused = |change: &str, expected: Expect| {
+        machine.check(
+            "UpdateTable",
+            &format!(r#"{{"TableName":"orders",{change}}}"#),
+            expected,
+        );
+    };
+    refused(
+        &read(0),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Requested MaxReadRequestUnits for OnDemandThroughput for table is outside of valid range"
+        ],
+    );
+    refused(
+        &format!("{},{PROVISIONED}", read(1)),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: OnDemandThroughput can only be combined with BillingMode in an UpdateTable request"
+        ],
+    );
+    refused(
+        &format!(r#"{},"DeletionProtectionEnabled":true"#, read(1)),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: DeletionProtection modification must be the only operation in the request"
+        ],
+    );
+    update(
+        &format!(r#""BillingMode":"PROVISIONED",{PROVISIONED}"#),
+        "UPDATING null",
+    );
+    refused(
+        &read(1),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: MaxReadRequestUnits for OnDemandThroughput cannot be specified when the table BillingMode is PROVISIONED"
+        ],
+    );
+    update(
+        &format!("{ON_DEMAND},{}", read(9)),
+        r#"UPDATING {"MaxReadRequestUnits":9}"#,
+    );
+}
+
+#[test]
 fn a_protected_table_is_not_deleted() {
     let machine = Machine::new(23, 2);
     create(

@@ -9,11 +9,13 @@ use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::name_required;
 use super::describe::{Shown, describe};
-use super::shape::{BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_pairs, decode_units, pair_constraints};
+use super::shape::{
+    BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
+};
 use super::tags::{Tag, check_tags, decode_tags};
 use crate::catalog::{
-    Billing, KeyAttribute, Order, TableClass, TableDefinition, TableDraft, TableSettings, check_tag_count,
-    units_on_demand,
+    Billing, Ceilings, KeyAttribute, Order, TableClass, TableDefinition, TableDraft, TableSettings,
+    check_ceilings, check_tag_count, units_on_demand,
 };
 
 /// Longest name of a key attribute in bytes.
@@ -29,6 +31,7 @@ struct CreateTable<'a> {
     table_class: Text<'a>,
     deletion_protection: Option<bool>,
     tags: Option<Vec<Tag>>,
+    ceilings: Ceilings,
 }
 
 impl<'a> CreateTable<'a> {
@@ -45,6 +48,7 @@ impl<'a> CreateTable<'a> {
             "ProvisionedThroughput" => decode_units(reader, &mut inner, &mut request.units),
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
+            "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
             "Tags" => decode_tags(reader, &mut inner, &mut request.tags),
             _ => Ok(false),
         })?;
@@ -182,9 +186,21 @@ impl<'a> CreateTable<'a> {
                 position,
             )
         };
+        let ceiling = self
+            .ceilings
+            .members()
+            .into_iter()
+            .find(|(_, units)| units.is_some());
+        if let (Some((name, _)), Billing::Provisioned { .. }) = (ceiling, billing) {
+            return Err(ApiError::parameters(format!(
+                "{name} for OnDemandThroughput cannot be specified when table BillingMode is PROVISIONED."
+            )));
+        }
+        check_ceilings(self.ceilings, 1)?;
         let mut settings = TableSettings {
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection.unwrap_or(false),
+            ceilings: self.ceilings,
             ..TableSettings::default()
         };
         if let Some(tags) = self.tags {
@@ -226,7 +242,7 @@ pub(in crate::api) async fn create_table<R: Runtime>(
     }
     request.check_constraints()?;
     unsupported.check()?;
-    let draft = request.draft()?;
+    let draft = Box::new(request.draft()?);
     let definition = service.order(|reply| Order::Create { draft, reply }).await?;
     // DescribeTable says when the table became one that is paid for by request; this answer does not.
     let mut settings = definition.settings.clone();

@@ -167,6 +167,17 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         }
         summary.end();
     }
+    if !settings.ceilings.is_none() {
+        let mut ceilings = Members::begin(members.member("OnDemandThroughput"));
+        for (name, units) in settings.ceilings.members() {
+            if let Some(units) = units {
+                ceilings
+                    .member(name)
+                    .extend_from_slice(units.to_string().as_bytes());
+            }
+        }
+        ceilings.end();
+    }
     if let Some(class) = settings.class {
         let mut summary = Members::begin(members.member("TableClassSummary"));
         summary.string("TableClass", class.name());

@@ -5,6 +5,7 @@ use cairn_item::json::Reader;
 use super::super::ApiError;
 use super::super::constraints::Constraints;
 use super::super::decode::{self, Unsupported};
+use crate::catalog::Ceilings;
 
 /// Provisioned capacity that DynamoDB takes at most.
 pub(super) const UNITS_MAX: i64 = 1_000_000_000_000;
@@ -98,6 +99,23 @@ impl Units {
             bounded(self.write, "WriteCapacityUnits")?,
         ))
     }
+}
+
+/// Reads OnDemandThroughput. One without members is none.
+pub(super) fn decode_ceilings(
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+    into: &mut Ceilings,
+) -> Result<bool, ApiError> {
+    let mut ceilings = Ceilings::default();
+    let other = decode::members_of(reader, |member, reader| match member {
+        "MaxReadRequestUnits" => decode::integer(reader, &mut ceilings.read),
+        "MaxWriteRequestUnits" => decode::integer(reader, &mut ceilings.write),
+        _ => Ok(false),
+    })?;
+    unsupported.merge(other);
+    *into = ceilings;
+    Ok(true)
 }
 
 pub(super) fn pair_constraints(

@@ -13,9 +13,11 @@ use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::{name_required, named_by};
 use super::describe::{Shown, describe};
-use super::shape::{BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_pairs, decode_units, pair_constraints};
+use super::shape::{
+    BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
+};
 use crate::catalog::{
-    Billing, BillingMode, Changed, Order, TableChange, TableClass, TableDefinition, TableUpdate,
+    Billing, BillingMode, Ceilings, Changed, Order, TableChange, TableClass, TableDefinition, TableUpdate,
     units_on_demand,
 };
 
@@ -28,6 +30,7 @@ struct UpdateTable<'a> {
     units: Option<Units>,
     table_class: Text<'a>,
     deletion_protection: Option<bool>,
+    ceilings: Ceilings,
     /// Parameters that are refused by name, but count as something that is to be changed.
     others: bool,
 }
@@ -50,6 +53,7 @@ impl<'a> UpdateTable<'a> {
             "ProvisionedThroughput" => decode_units(reader, &mut inner, &mut request.units),
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
+            "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
             // A list of no changes is none.
             "GlobalSecondaryIndexUpdates" => {
                 let given = !is_empty_list(reader)?;
@@ -94,6 +98,7 @@ impl<'a> UpdateTable<'a> {
             self.units.is_some() || self.billing.is_some(),
             self.table_class.is_some(),
             self.deletion_protection.is_some(),
+            !self.ceilings.is_none(),
             self.others,
         ];
         let given = given.into_iter().filter(|given| *given).count();
@@ -109,6 +114,11 @@ impl<'a> UpdateTable<'a> {
                     "{name} modification must be the only operation in the request"
                 )));
             }
+        }
+        if !self.ceilings.is_none() && (self.units.is_some() || self.others) {
+            return Err(ApiError::parameters(
+                "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request",
+            ));
         }
         Ok(())
     }
@@ -128,6 +138,7 @@ impl<'a> UpdateTable<'a> {
             units,
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection,
+            ceilings: self.ceilings,
         })
     }
 }
@@ -153,7 +164,9 @@ pub(in crate::api) async fn update_table<R: Runtime>(
     unsupported.check()?;
     let update = request.update()?;
     let name = named_by(service, name)?.to_owned();
-    let at_once = update.deletion_protection.is_some();
+    let at_once =
+        update.deletion_protection.is_some() || (update.billing.is_none() && !update.ceilings.is_none());
+    let ceilings = update.ceilings;
     let order = |reply| Order::Change {
         name: name.clone(),
         change: TableChange::Update(update),
@@ -166,7 +179,11 @@ pub(in crate::api) async fn update_table<R: Runtime>(
         Some(table) => service.usage(&table).await,
         None => Default::default(),
     };
-    let definition = in_transition(&changed, service.runtime().unix_ms());
+    let mut definition = in_transition(&changed, service.runtime().unix_ms());
+    // Which ones are gone is said once, here.
+    let shown = &mut definition.settings.ceilings;
+    shown.read = shown.read.or(ceilings.read);
+    shown.write = shown.write.or(ceilings.write);
     let shown = Shown {
         status: if at_once { "ACTIVE" } else { "UPDATING" },
         usage,
