@@ -1,6 +1,7 @@
 //! What requests are answered with.
 
 use cairn_protocol::message::{KeyPart, Operation, Retry, SortCondition, Write, response};
+use cairn_runtime::Runtime;
 use expect_test::expect;
 
 use crate::{archived, key, with_node};
@@ -167,5 +168,58 @@ fn a_batch_of_which_nothing_could_be_carried_out_fails_as_one_request() {
         let body = r#"{"RequestItems":{"tab":[{"DeleteRequest":{"Key":{"pk":{"S":"p"},"sk":{"S":"s"}}}}]}}"#;
         let failure = client.json("BatchWriteItem", body).await.unwrap_err();
         assert_eq!((failure.status, failure.retry), (503, Retry::Later), "{failure}");
+    });
+}
+
+#[test]
+fn operations_on_tables_travel_as_json() {
+    with_node(None, async |world| {
+        let table = world.create("tab").await;
+        let mut client = world.client().await;
+        let arn = r#""ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/tab""#;
+        let tags = format!(r#"{{{arn},"Tags":[{{"Key":"cairn:expired-items","Value":"hidden"}}]}}"#);
+        assert_eq!(client.json("TagResource", &tags).await.unwrap(), "");
+        let listed = client.json("ListTagsOfResource", &format!("{{{arn}}}")).await;
+        assert_eq!(
+            listed.unwrap(),
+            r#"{"Tags":[{"Key":"cairn:expired-items","Value":"hidden"}]}"#
+        );
+        let on = r#"{"TableName":"tab","TimeToLiveSpecification":{"AttributeName":"ttl","Enabled":true}}"#;
+        client.json("UpdateTimeToLive", on).await.unwrap();
+        let failure = client.json("UpdateTimeToLive", on).await.unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "ValidationException: TimeToLive is already enabled"
+        );
+        let failure = client
+            .json("UpdateTable", r#"{"TableName":"tab"}"#)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (failure.name.as_str(), failure.retry),
+            ("ValidationException", Retry::Never)
+        );
+        // What the table says counts for the typed operations, too.
+        let now = world.handle.outside().unix_ms() / 1000;
+        for (sort, ttl, seen) in [("old", now - 10, false), ("new", now + 1000, true)] {
+            let item = archived(&format!(
+                r#"{{"pk":{{"S":"p"}},"sk":{{"S":"{sort}"}},"ttl":{{"N":"{ttl}"}}}}"#
+            ));
+            let put = Operation::Put {
+                return_old: false,
+                item: &item,
+            };
+            client.ask(table, put).await.unwrap();
+            let get = Operation::Get {
+                consistent: true,
+                key: key("p", sort),
+            };
+            let answer = client.ask(table, get).await.unwrap();
+            assert_eq!(
+                response::decode_item(&answer).unwrap().1.is_some(),
+                seen,
+                "{sort}"
+            );
+        }
     });
 }
