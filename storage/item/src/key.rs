@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! storage key   | space u8 | hash u64 BE | partition key, escaped | 00 01 | sort key, escaped | 00 01 |
+//! local index   | 2 u8 | hash u64 BE | index u16 BE | partition key | index's sort key | sort key |      each escaped, 00 01
+//! global index  | 1 u8 | hash u64 BE | index's partition keys | index's sort keys | partition key | sort key | likewise
 //! escaped       every byte as it is, but 00 as 00 FF
 //! ```
 //!
@@ -226,6 +228,8 @@ pub enum Space {
     Transaction = 4,
     /// Items by time to live.
     TimeToLive = 5,
+    /// How far a partition of an index has come in the change sequences of its table.
+    Cursor = 6,
 }
 
 impl Space {
@@ -238,6 +242,7 @@ impl Space {
             Space::Stream,
             Space::Transaction,
             Space::TimeToLive,
+            Space::Cursor,
         ]
         .into_iter()
         .find(|space| *space as u8 == byte)
@@ -276,6 +281,67 @@ impl StorageKey {
         push_escaped(&mut bytes, raw);
         bytes.extend_from_slice(&TERMINATOR);
         bytes
+    }
+
+    /// What all entries of one partition key of a local index begin with: those of index `index`, of a table with this seed.
+    #[must_use]
+    pub fn local_index_prefix(seed: u64, index: u16, partition_key: &KeyValue) -> Vec<u8> {
+        let raw = partition_key.bytes();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + raw.len() + 48);
+        bytes.push(Space::LocalIndex as u8);
+        bytes.extend_from_slice(&StorageKey::hash(seed, partition_key).to_be_bytes());
+        bytes.extend_from_slice(&index.to_be_bytes());
+        push_component(&mut bytes, raw);
+        bytes
+    }
+
+    /// What all entries of one partition key of a global index begin with; it may consist of several values.
+    ///
+    /// # Panics
+    /// When there is no value.
+    #[must_use]
+    pub fn global_index_prefix(seed: u64, partition_key: &[KeyValue]) -> Vec<u8> {
+        let mut components = Vec::with_capacity(48);
+        for value in partition_key {
+            push_component(&mut components, value.bytes());
+        }
+        let hash = match partition_key {
+            [] => panic!("an index has a partition key"),
+            [value] => StorageKey::hash(seed, value),
+            _ => xxh3_64_with_seed(&components, seed),
+        };
+        let mut bytes = StorageKey::hash_prefix(Space::Base, hash);
+        bytes.append(&mut components);
+        bytes
+    }
+
+    /// Appends a further component to a key or prefix.
+    pub fn push(bytes: &mut Vec<u8>, value: &KeyValue) {
+        push_component(bytes, value.bytes());
+    }
+
+    /// The index that an entry of a local index belongs to; none when these are not the bytes of one.
+    #[must_use]
+    pub fn local_index(entry: &[u8]) -> Option<u16> {
+        let index = entry.get(HEAD_BYTES..HEAD_BYTES + 2)?;
+        (entry[0] == Space::LocalIndex as u8).then(|| u16::from_be_bytes([index[0], index[1]]))
+    }
+
+    /// The key of the item that an entry of a local index stands for; none when these are not the bytes of one.
+    #[must_use]
+    pub fn of_local_index_entry(entry: &[u8]) -> Option<StorageKey> {
+        StorageKey::local_index(entry)?;
+        let partition = &entry[HEAD_BYTES + 2..];
+        let index_sort = &partition[component_bytes(partition)?..];
+        let sort = &index_sort[component_bytes(index_sort)?..];
+        if component_bytes(sort)? != sort.len() {
+            return None;
+        }
+        let mut bytes = vec![Space::Base as u8];
+        bytes.extend_from_slice(&entry[1..HEAD_BYTES]);
+        bytes.extend_from_slice(&partition[..partition.len() - index_sort.len()]);
+        bytes.extend_from_slice(sort);
+        Some(StorageKey(bytes))
     }
 
     /// Where hash `hash` begins in a space: the boundary between two partitions of a table.
@@ -318,10 +384,29 @@ impl StorageKey {
     }
 }
 
+/// Length of the escaped component that `bytes` begin with, its terminator included.
+fn component_bytes(bytes: &[u8]) -> Option<usize> {
+    let mut position = 0;
+    loop {
+        let zero = bytes[position..].iter().position(|byte| *byte == 0)?;
+        position += zero + 2;
+        match *bytes.get(position - 1)? {
+            0x01 => return Some(position),
+            0xFF => {}
+            _ => return None,
+        }
+    }
+}
+
 impl AsRef<[u8]> for StorageKey {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
+}
+
+fn push_component(out: &mut Vec<u8>, raw: &[u8]) {
+    push_escaped(out, raw);
+    out.extend_from_slice(&TERMINATOR);
 }
 
 fn push_escaped(out: &mut Vec<u8>, raw: &[u8]) {
@@ -417,6 +502,50 @@ impl KeyCondition {
                     });
                 }
                 (Bound::Included(whole(lower)), Bound::Included(whole(upper)))
+            }
+            KeyCondition::BeginsWith(value) => (Bound::Included(open(value)), after_prefix(open(value))),
+        })
+    }
+}
+
+impl KeyCondition {
+    /// The storage keys that begin with `prefix` and go on with a component that the condition allows, whatever follows it:
+    /// entries of an index.
+    ///
+    /// # Errors
+    /// As [`KeyCondition::range`].
+    pub fn range_in(&self, prefix: Vec<u8>) -> Result<KeyRange, ItemError> {
+        let open = |value: &KeyValue| {
+            let mut bytes = prefix.clone();
+            push_escaped(&mut bytes, value.bytes());
+            bytes
+        };
+        let whole = |value: &KeyValue| {
+            let mut bytes = open(value);
+            bytes.extend_from_slice(&TERMINATOR);
+            bytes
+        };
+        let first = || Bound::Included(prefix.clone());
+        let end = || after_prefix(prefix.clone());
+        let after = |value: &KeyValue| after_prefix(whole(value));
+        Ok(match self {
+            KeyCondition::All => (first(), end()),
+            KeyCondition::Equal(value) => (Bound::Included(whole(value)), after(value)),
+            KeyCondition::Less(value) => (first(), Bound::Excluded(whole(value))),
+            KeyCondition::LessOrEqual(value) => (first(), after(value)),
+            KeyCondition::Greater(value) => match after(value) {
+                Bound::Excluded(key) => (Bound::Included(key), end()),
+                bound => (bound, end()),
+            },
+            KeyCondition::GreaterOrEqual(value) => (Bound::Included(whole(value)), end()),
+            KeyCondition::Between(lower, upper) => {
+                if lower > upper {
+                    return Err(ItemError::BetweenReversed {
+                        lower: lower.operand(),
+                        upper: upper.operand(),
+                    });
+                }
+                (Bound::Included(whole(lower)), after(upper))
             }
             KeyCondition::BeginsWith(value) => (Bound::Included(open(value)), after_prefix(open(value))),
         })

@@ -209,3 +209,87 @@ fn wrong_keys_are_refused_in_the_words_of_dynamodb() {
         )
     );
 }
+
+#[test]
+fn keys_of_index_entries_are_frozen() {
+    let (pk, sort, base) = (
+        KeyValue::S("a\0".to_owned()),
+        KeyValue::S("s".to_owned()),
+        KeyValue::B(vec![7]),
+    );
+    let mut local = StorageKey::local_index_prefix(1, 0x0203, &pk);
+    StorageKey::push(&mut local, &sort);
+    StorageKey::push(&mut local, &base);
+    let mut expected = vec![2];
+    expected.extend(StorageKey::hash(1, &pk).to_be_bytes());
+    expected.extend(b"\x02\x03a\0\xff\0\x01s\0\x01\x07\0\x01");
+    assert_eq!(local, expected);
+    assert_eq!(StorageKey::local_index(&local), Some(0x0203));
+    let item = StorageKey::new(Space::Base, 1, &pk, Some(&base));
+    assert_eq!(StorageKey::of_local_index_entry(&local), Some(item));
+    for bytes in 0..local.len() {
+        assert_eq!(StorageKey::of_local_index_entry(&local[..bytes]), None, "{bytes}");
+    }
+
+    let mut global = StorageKey::global_index_prefix(1, std::slice::from_ref(&pk));
+    assert_eq!(global, StorageKey::partition_prefix(Space::Base, 1, &pk));
+    StorageKey::push(&mut global, &sort);
+    assert!(global.ends_with(b"a\0\xff\0\x01s\0\x01"));
+    let wide = StorageKey::global_index_prefix(1, &[pk.clone(), sort.clone()]);
+    let narrow = StorageKey::global_index_prefix(1, &[pk]);
+    assert_eq!(wide[9..], global[9..]);
+    assert_ne!(wide[..9], narrow[..9], "all of the key places it");
+}
+
+/// What a condition allows among keys with more components behind, by brute force.
+#[test]
+fn ranges_of_index_entries_hold_what_the_condition_allows() {
+    let text = |text: &str| KeyValue::S(text.to_owned());
+    let prefix = StorageKey::global_index_prefix(9, &[text("p")]);
+    let sorts = ["", "a", "a\0", "a\0b", "ab", "b", "b\u{ff}", "c"];
+    let entry = |sort: &str, base: &str| {
+        let mut key = prefix.clone();
+        StorageKey::push(&mut key, &text(sort));
+        StorageKey::push(&mut key, &text(base));
+        key
+    };
+    for one in sorts {
+        for other in sorts {
+            let (low, high) = (one.min(other), one.max(other));
+            type Holds<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+            let conditions: Vec<(KeyCondition, Holds<'_>)> = vec![
+                (KeyCondition::All, Box::new(|_| true)),
+                (KeyCondition::Equal(text(one)), Box::new(|sort| sort == one)),
+                (KeyCondition::Less(text(one)), Box::new(|sort| sort < one)),
+                (KeyCondition::LessOrEqual(text(one)), Box::new(|sort| sort <= one)),
+                (KeyCondition::Greater(text(one)), Box::new(|sort| sort > one)),
+                (
+                    KeyCondition::GreaterOrEqual(text(one)),
+                    Box::new(|sort| sort >= one),
+                ),
+                (
+                    KeyCondition::Between(text(low), text(high)),
+                    Box::new(|sort| low <= sort && sort <= high),
+                ),
+                (
+                    KeyCondition::BeginsWith(text(one)),
+                    Box::new(|sort| sort.starts_with(one)),
+                ),
+            ];
+            for (condition, holds) in conditions {
+                let range = condition.range_in(prefix.clone()).unwrap();
+                for sort in sorts {
+                    for base in ["", "x", "\u{ff}\u{ff}"] {
+                        let key = entry(sort, base);
+                        let inside = std::ops::RangeBounds::contains(&range, &key);
+                        assert_eq!(inside, holds(sort), "{condition:?} {sort:?} {base:?}");
+                    }
+                }
+                assert!(!std::ops::RangeBounds::contains(
+                    &range,
+                    &StorageKey::global_index_prefix(9, &[text("q")])
+                ));
+            }
+        }
+    }
+}
