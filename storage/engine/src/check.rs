@@ -4,34 +4,37 @@
 //! 2. Every batch of every log, on every in-sync mirror; whether acknowledged ones are lost.
 //! 3. Every segment, on every mirror by itself: header, footer, filter, index and data blocks. As every byte is
 //!    under a checksum that ends in the manifest, mirrors that verify are identical.
-//! 4. Every item: its archived form and its size; and every partition's counters, against what is there.
+//! 4. Every item: its archived form and its size; and every partition's counters, of items and of entries of local indexes, against
+//!    what is there. An [`Inspector`] looks on, for what only those above the engine understand.
 //! 5. Files that nobody refers to.
 //!
 //! Nothing is repaired. Exception: the node is opened as a start would open it, which writes a new in-sync epoch
 //! when a drive is missing or the copies of the epoch differ.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use cairn_item::ItemView;
+use cairn_item::{ItemView, Space, StorageKey};
 use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
 
-use crate::Direction;
 use crate::config::{EngineConfig, OPEN_FILES_MAX};
-use crate::engine::partition::Applied;
+use crate::engine::partition::{Applied, HASH_PREFIX_BYTES, IndexCounts};
 use crate::engine::replay::{Recovered, Replay};
-use crate::ids::{LogId, SegmentId};
+use crate::group::Counter;
+use crate::ids::{IndexId, LogId, SegmentId};
 use crate::log::Log;
 use crate::manifest::SegmentReference;
 use crate::tree::{
-    DriveWatch, Reported, SegmentStore, StoreConfig, Tree, TreeContext, Version, segment_file_name,
+    DriveWatch, Reported, SegmentStore, StoreConfig, Tree, TreeContext, segment_file_name,
     segment_of_file_name,
 };
 use crate::volume::superblock::{MemberKind, Superblock};
 use crate::volume::{DriveIndex, DriveSet, Keeper, Volume, VolumeConfig, VolumeError};
+use crate::{Direction, PartitionDescriptor};
 
 /// Distance between the copies in a superblock or witness file, and their number.
 const SUPERBLOCK_STRIDE: u64 = 64 << 10;
@@ -121,6 +124,29 @@ impl fmt::Display for Report {
     }
 }
 
+/// Looks on while everything is read, and says what contradicts itself beyond what the engine understands.
+pub trait Inspector {
+    /// The entries of a partition follow, in the order of their keys. What cannot be read is not shown.
+    fn partition(&mut self, partition: &PartitionDescriptor);
+
+    /// An entry of that partition, in any space.
+    fn entry(&mut self, key: &[u8], item: &[u8], item_bytes: u32);
+
+    /// The end: adds what is contradictory to `lost`, and what an operator may want to know to `notes`.
+    fn finish(&mut self, lost: &mut Vec<String>, notes: &mut Vec<String>);
+}
+
+/// Sees nothing in anything.
+struct Nobody;
+
+impl Inspector for Nobody {
+    fn partition(&mut self, _: &PartitionDescriptor) {}
+
+    fn entry(&mut self, _: &[u8], _: &[u8], _: u32) {}
+
+    fn finish(&mut self, _: &mut Vec<String>, _: &mut Vec<String>) {}
+}
+
 /// Checks the node in these directories; with an empty state directory without the witness. `progress` is told what is
 /// being looked at.
 ///
@@ -131,6 +157,20 @@ pub async fn check<R: Runtime>(
     config: &VolumeConfig,
     options: CheckOptions,
     progress: &mut dyn FnMut(&str),
+) -> Result<Report, VolumeError> {
+    check_with(runtime, config, options, progress, &mut Nobody).await
+}
+
+/// As [`check`], with somebody looking on.
+///
+/// # Errors
+/// As there.
+pub async fn check_with<R: Runtime>(
+    runtime: R,
+    config: &VolumeConfig,
+    options: CheckOptions,
+    progress: &mut dyn FnMut(&str),
+    inspector: &mut dyn Inspector,
 ) -> Result<Report, VolumeError> {
     let mut report = Report::default();
     progress("superblocks and witness");
@@ -159,8 +199,14 @@ pub async fn check<R: Runtime>(
         .push(format!("in-sync epoch {}, drives {}", in_sync.epoch, in_sync.set));
     for log in volume.logs().await? {
         report.logs += 1;
-        check_log(&runtime, &volume, log, options, progress, &mut report).await;
+        let mut looked_at = LookedAt {
+            options,
+            inspector,
+            report: &mut report,
+        };
+        check_log(&runtime, &volume, log, progress, &mut looked_at).await;
     }
+    inspector.finish(&mut report.lost, &mut report.notes);
     drop(keeper);
     Ok(report)
 }
@@ -217,14 +263,21 @@ async fn check_superblock<R: Runtime>(
     valid
 }
 
+/// What every item is held against, and where it is told.
+struct LookedAt<'a> {
+    options: CheckOptions,
+    inspector: &'a mut dyn Inspector,
+    report: &'a mut Report,
+}
+
 async fn check_log<R: Runtime>(
     runtime: &R,
     volume: &Volume<R>,
     log: LogId,
-    options: CheckOptions,
     progress: &mut dyn FnMut(&str),
-    report: &mut Report,
+    looked_at: &mut LookedAt<'_>,
 ) {
+    let report = &mut *looked_at.report;
     progress(&format!("log {log}"));
     let mut replay = Replay::default();
     let config = crate::log::LogConfig {
@@ -274,13 +327,13 @@ async fn check_log<R: Runtime>(
     for recovered in whole.partitions {
         let id = recovered.state.descriptor.id;
         progress(&format!("items of partition {id}"));
-        report.partitions += 1;
+        looked_at.report.partitions += 1;
         if let Some(why) = recovered.lost.as_ref().or(recovered.state.fenced.as_ref()) {
-            report.lost.push(format!("partition {id}: {why}"));
+            looked_at.report.lost.push(format!("partition {id}: {why}"));
             continue;
         }
-        if let Err(why) = check_items(runtime, volume, healthy, recovered, options, report).await {
-            report.lost.push(format!("partition {id}: {why}"));
+        if let Err(why) = check_items(runtime, volume, healthy, recovered, looked_at).await {
+            looked_at.report.lost.push(format!("partition {id}: {why}"));
         }
     }
 }
@@ -424,13 +477,12 @@ async fn check_items<R: Runtime>(
     volume: &Volume<R>,
     healthy: DriveSet,
     recovered: Recovered,
-    options: CheckOptions,
-    report: &mut Report,
+    looked_at: &mut LookedAt<'_>,
 ) -> Result<(), String> {
     let state = recovered.state;
     let readable = |reference: &SegmentReference| !volume.holders(reference.mirrors).and(healthy).is_empty();
     if !state.segments.values().all(readable) {
-        report.notes.push(format!(
+        looked_at.report.notes.push(format!(
             "partition {}: not counted, as no drive is whole",
             state.descriptor.id
         ));
@@ -451,28 +503,29 @@ async fn check_items<R: Runtime>(
         item_count,
         item_bytes,
     };
-    for mutation in recovered.pending {
-        let header = mutation.header;
-        counted
-            .try_advance(
-                mutation.index,
-                header.commit,
-                header.old_item_bytes,
-                header.new_item_bytes,
-            )
+    let indexes: Vec<_> = state.indexes.values().copied().collect();
+    let indexes = RefCell::new(IndexCounts::of(&indexes));
+    for step in recovered.pending {
+        step.count(&mut counted, &indexes)
             .ok_or("a mutation removes what was never counted")?;
-        let version = match header.new_item_bytes {
-            Some(item_bytes) => Version::put(header.commit, item_bytes, mutation.item),
-            None => Version::tombstone(header.commit),
-        };
-        tree.insert(&mutation.key, version, mutation.sequence);
+        for change in step.changes() {
+            tree.insert(&change.key, change.version(), step.sequence);
+        }
     }
     let mut cursor = tree.scan(Bound::Unbounded, Bound::Unbounded, Direction::Forward);
-    let (mut count, mut bytes) = (0_u64, 0_u64);
+    let mut found = Applied {
+        item_count: 0,
+        item_bytes: 0,
+        ..counted
+    };
+    let found_indexes = RefCell::new(IndexCounts::default());
+    looked_at.inspector.partition(&state.descriptor);
     while let Some((key, version)) = cursor.next().await.map_err(|error| error.to_string())? {
-        count += 1;
-        bytes += u64::from(version.item_bytes);
-        if options.items {
+        let counter = counter_of(&state.descriptor, &key);
+        found
+            .try_count(counter, &found_indexes, None, Some(version.item_bytes))
+            .ok_or("there are more items than can be counted")?;
+        if looked_at.options.items && counter != Counter::Nothing {
             let view = ItemView::validate(&version.item)
                 .map_err(|error| format!("the item at key {key:02x?} is no item: {error:?}"))?;
             if view.size_bytes() != version.item_bytes as usize {
@@ -483,13 +536,42 @@ async fn check_items<R: Runtime>(
                 ));
             }
         }
+        looked_at.inspector.entry(&key, &version.item, version.item_bytes);
     }
-    report.items += count;
-    if (count, bytes) != (counted.item_count, counted.item_bytes) {
+    looked_at.report.items += found.item_count;
+    if (found.item_count, found.item_bytes) != (counted.item_count, counted.item_bytes) {
         let (items, size) = (counted.item_count, counted.item_bytes);
+        let (count, bytes) = (found.item_count, found.item_bytes);
         return Err(format!(
             "its counters say {items} items of {size} bytes, there are {count} of {bytes}"
         ));
     }
+    let in_use = |counts: &RefCell<IndexCounts>| {
+        let counts = counts.borrow();
+        let counts = counts.all().iter().filter(|usage| usage.item_count > 0);
+        counts.copied().collect::<Vec<_>>()
+    };
+    if in_use(&found_indexes) != in_use(&indexes) {
+        return Err(format!(
+            "its counters of local indexes say {:?}, there are {:?}",
+            in_use(&indexes),
+            in_use(&found_indexes)
+        ));
+    }
     Ok(())
+}
+
+/// What the entry of a key is counted as: by its space, where a partition's range begins with one and a hash.
+fn counter_of(partition: &PartitionDescriptor, key: &[u8]) -> Counter {
+    if partition.lower.len() != HASH_PREFIX_BYTES || key.len() < HASH_PREFIX_BYTES {
+        return Counter::Items;
+    }
+    match Space::from_byte(key[0]) {
+        Some(Space::Base) => Counter::Items,
+        Some(Space::LocalIndex) => match StorageKey::local_index(key) {
+            Some(index) => Counter::Index(IndexId(index)),
+            None => Counter::Nothing,
+        },
+        _ => Counter::Nothing,
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use cairn_item::{ItemView, json};
 use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
 
+use crate::group::decode_group;
 use crate::ids::{LogId, NodeId};
 use crate::log::Record;
 use crate::log::anchor::Anchor;
@@ -170,21 +171,18 @@ fn dump_batch(at: usize, batch: &Batch<'_>, out: &mut dyn Write) -> fmt::Result 
 fn dump_record(record: &Record<'_>, out: &mut dyn Write) -> fmt::Result {
     match RecordKind::from_byte(record.kind) {
         Some(RecordKind::Mutation) => match Mutation::decode(record.payload) {
-            Ok(mutation) => {
-                let (partition, index, header) = (record.partition, record.raft_index, mutation.header);
-                write!(
-                    out,
-                    "    partition {partition} index {index} {:?} {}",
-                    header.kind, header.commit
-                )?;
-                write!(
-                    out,
-                    " old {:?} new {:?} ",
-                    header.old_item_bytes, header.new_item_bytes
-                )?;
-                dump_key_and_item(mutation.key, mutation.item, out)
-            }
+            Ok(mutation) => dump_mutation(record, &mutation, out),
             Err(error) => writeln!(out, "    mutation: {error}"),
+        },
+        Some(RecordKind::Group) => match decode_group(record.payload) {
+            Ok(changes) => {
+                writeln!(out, "    group of {}:", changes.len())?;
+                changes.iter().try_for_each(|(counter, mutation)| {
+                    write!(out, "    {counter:?}")?;
+                    dump_mutation(record, mutation, out)
+                })
+            }
+            Err(error) => writeln!(out, "    group: {error}"),
         },
         Some(RecordKind::Edits) => match decode_edits(record.payload) {
             Ok(edits) => edits.iter().try_for_each(|edit| writeln!(out, "    {edit:?}")),
@@ -192,6 +190,21 @@ fn dump_record(record: &Record<'_>, out: &mut dyn Write) -> fmt::Result {
         },
         None => writeln!(out, "    record of unknown kind {}", record.kind),
     }
+}
+
+fn dump_mutation(record: &Record<'_>, mutation: &Mutation<'_>, out: &mut dyn Write) -> fmt::Result {
+    let (partition, index, header) = (record.partition, record.raft_index, mutation.header);
+    write!(
+        out,
+        "    partition {partition} index {index} {:?} {}",
+        header.kind, header.commit
+    )?;
+    write!(
+        out,
+        " old {:?} new {:?} ",
+        header.old_item_bytes, header.new_item_bytes
+    )?;
+    dump_key_and_item(mutation.key, mutation.item, out)
 }
 
 fn dump_key_and_item(key: &[u8], item: &[u8], out: &mut dyn Write) -> fmt::Result {

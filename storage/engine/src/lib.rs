@@ -4,7 +4,7 @@
 //! - [`ids`] and [`checksum`]: the vocabulary and the sums that every persisted structure carries;
 //! - [`volume`]: the node's drives, their superblocks and the in-sync epoch;
 //! - [`log`]: the mirrored group-commit log;
-//! - [`mutation`] and [`manifest`]: what the log's records say;
+//! - [`mutation`], [`group`] and [`manifest`]: what the log's records say;
 //! - [`tree`]: memtable, segments, cache, merge, compaction;
 //! - [`engine`]: the write path, reads, background work and recovery, made of the above;
 //! - [`check`] and [`dump`]: what an operator holds against the files of a stopped node; [`rebuild`]: how a drive
@@ -22,6 +22,7 @@ pub mod config;
 pub mod dump;
 pub mod engine;
 pub mod error;
+pub mod group;
 pub mod log;
 pub mod manifest;
 pub mod mutation;
@@ -33,7 +34,9 @@ pub mod volume;
 
 pub use config::EngineConfig;
 pub use engine::{
-    Change, Direction, Engine, PartitionDescriptor, PartitionInfo, Range, Scan, Stored, StoredRef, Updated,
+    Change, Decision, Derived, Direction, Engine, IndexUsage, PartitionDescriptor, PartitionInfo, Range,
+    Scan, Stored, StoredRef, Updated,
 };
 pub use error::{EngineError, ErrorKind};
+pub use group::Counter;
 pub use stats::EngineStats;

@@ -16,10 +16,10 @@ mod manifest_test;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::PartitionDescriptor;
-use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex, SegmentId};
+use crate::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId};
 use crate::mutation::KEY_BYTES_MAX;
 use crate::volume::DriveSet;
+use crate::{IndexUsage, PartitionDescriptor};
 
 pub use codec::{decode_edits, encode_edits};
 
@@ -119,6 +119,13 @@ pub enum Edit {
         /// Their DynamoDB sizes summed, in bytes.
         item_bytes: u64,
     },
+    /// Counters of a local index in a partition, as of its last flush.
+    IndexCounters {
+        /// The partition.
+        partition: PartitionId,
+        /// The counters.
+        usage: IndexUsage,
+    },
     /// No version up to `floor` may be given out again.
     Floor {
         /// The partition.
@@ -159,6 +166,8 @@ pub struct PartitionState {
     pub item_count: u64,
     /// Their DynamoDB sizes summed, in bytes.
     pub item_bytes: u64,
+    /// Entries of local indexes as of the last flush.
+    pub indexes: BTreeMap<IndexId, IndexUsage>,
     /// No version up to this one may be given out again.
     pub floor: CommitTimestamp,
     /// Every mutation in batches up to this one is in segments.
@@ -281,6 +290,9 @@ impl ManifestState {
                 state.item_count = *item_count;
                 state.item_bytes = *item_bytes;
             }
+            Edit::IndexCounters { partition, usage } => {
+                self.partition(*partition)?.indexes.insert(usage.index, *usage);
+            }
             Edit::Floor { partition, floor } => {
                 let state = self.partition(*partition)?;
                 state.floor = state.floor.max(*floor);
@@ -343,6 +355,7 @@ impl PartitionState {
             segments: BTreeMap::new(),
             item_count: 0,
             item_bytes: 0,
+            indexes: BTreeMap::new(),
             floor: CommitTimestamp(0),
             flushed_sequence: LogSequence(0),
             flushed_commit: CommitTimestamp(0),
@@ -366,6 +379,10 @@ impl PartitionState {
             item_count: self.item_count,
             item_bytes: self.item_bytes,
         });
+        edits.extend(self.indexes.values().map(|usage| Edit::IndexCounters {
+            partition,
+            usage: *usage,
+        }));
         edits.push(Edit::Flushed {
             partition,
             sequence: self.flushed_sequence,

@@ -27,9 +27,9 @@ const VERSION: u8 = 1;
 /// Bytes before the extension.
 pub const MUTATION_HEADER_BYTES: usize = 64;
 
-/// Longest key, in bytes: a partition key of 2,048 and a sort key of 1,024 bytes, every byte escaped, and the
+/// Longest key, in bytes: partition keys and sort keys of an index and its table, of 2,048 and 1,024 bytes, every byte escaped, and the
 /// space, hash and terminators, rounded up.
-pub const KEY_BYTES_MAX: usize = 8192;
+pub const KEY_BYTES_MAX: usize = 16_384;
 
 /// Longest archived item, in bytes. DynamoDB's 400 KB are at most about 2.4 MB archived: a list of nulls takes
 /// 2 bytes of the limit and 9 archived, a map of one-letter names 3 and 17.

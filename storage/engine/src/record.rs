@@ -8,6 +8,8 @@ pub enum RecordKind {
     Mutation = 1,
     /// A list of [`crate::manifest::Edit`]s that take effect together. Outside of any chain.
     Edits = 2,
+    /// Several mutations of a partition that are one step of its chain: [`crate::group`].
+    Group = 3,
 }
 
 impl RecordKind {
@@ -17,6 +19,7 @@ impl RecordKind {
         match byte {
             1 => Some(RecordKind::Mutation),
             2 => Some(RecordKind::Edits),
+            3 => Some(RecordKind::Group),
             _ => None,
         }
     }

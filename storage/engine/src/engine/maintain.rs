@@ -167,6 +167,8 @@ impl<R: Runtime> Inner<R> {
             partition
                 .frozen_at
                 .set((partition.applied.get(), self.last_applied.get()));
+            let counts = partition.index_counts.borrow().clone();
+            *partition.frozen_index_counts.borrow_mut() = counts;
             partition.tree.freeze();
         }
         let (applied, sequence) = partition.frozen_at.get();
@@ -187,6 +189,7 @@ impl<R: Runtime> Inner<R> {
             item_count: applied.item_count,
             item_bytes: applied.item_bytes,
         });
+        edits.extend(partition.frozen_index_edits());
         edits.push(Edit::Flushed {
             partition: id,
             sequence,

@@ -38,6 +38,7 @@ use self::timestamps::Clock;
 use self::write::Proposal;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
+use crate::group::Counter;
 use crate::ids::{LogId, LogSequence, PartitionId, SegmentId, Term};
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState};
@@ -46,7 +47,10 @@ use crate::tree::{Tree, TreeContext, TreeError, Version};
 use crate::volume::Volume;
 
 pub use scan::Scan;
-pub use types::{Change, Direction, PartitionDescriptor, PartitionInfo, Range, Stored, StoredRef, Updated};
+pub use types::{
+    Change, Decision, Derived, Direction, IndexUsage, PartitionDescriptor, PartitionInfo, Range, Stored,
+    StoredRef, Updated,
+};
 
 /// The term of a partition with one replica.
 const TERM: Term = Term(1);
@@ -244,7 +248,31 @@ impl<R: Runtime> Engine<R> {
         key: &[u8],
         decide: impl FnOnce(Option<StoredRef<'_>>) -> (Change, T),
     ) -> Result<Updated<T>, EngineError> {
-        self.inner.update(partition, key, decide).await
+        let decide = |newest: Option<StoredRef<'_>>| {
+            let (change, outcome) = decide(newest);
+            Decision {
+                change,
+                derived: Vec::new(),
+                outcome,
+            }
+        };
+        self.inner.update(partition, key, Counter::Items, decide).await
+    }
+
+    /// As [`Engine::update`], with changes of further keys of the partition in the same step: durable and applied
+    /// together or not at all. `counter` is the one that the item's own change moves.
+    ///
+    /// # Errors
+    /// As [`Engine::update`]; `TooLarge` when all the changes together exceed the longest record of the log, and
+    /// `KeyOutOfRange` for any of the keys.
+    pub async fn update_with<T>(
+        &self,
+        partition: PartitionId,
+        key: &[u8],
+        counter: Counter,
+        decide: impl FnOnce(Option<StoredRef<'_>>) -> Decision<T>,
+    ) -> Result<Updated<T>, EngineError> {
+        self.inner.update(partition, key, counter, decide).await
     }
 
     /// Reads the applied state of `key`.

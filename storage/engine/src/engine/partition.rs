@@ -11,11 +11,16 @@ use cairn_runtime::{Moment, Runtime};
 use hashbrown::HashTable;
 
 use super::latch::Latches;
-use super::types::{PartitionDescriptor, PartitionInfo, StoredRef};
+use super::types::{IndexUsage, PartitionDescriptor, PartitionInfo, StoredRef};
 use super::write::Proposal;
 use crate::error::EngineError;
-use crate::ids::{CommitTimestamp, LogSequence, RaftIndex};
+use crate::group::Counter;
+use crate::ids::{CommitTimestamp, IndexId, LogSequence, RaftIndex};
+use crate::manifest::Edit;
 use crate::tree::{KeyHash, Tree, TreeError, Version};
+
+/// Length of a space and a hash, which a key begins with where tables are concerned.
+pub(crate) const HASH_PREFIX_BYTES: usize = 9;
 
 /// Counters and positions at one applied index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +30,50 @@ pub(crate) struct Applied {
     pub(crate) floor: CommitTimestamp,
     pub(crate) item_count: u64,
     pub(crate) item_bytes: u64,
+}
+
+/// What a partition holds of its local indexes, by id.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct IndexCounts(Vec<IndexUsage>);
+
+impl IndexCounts {
+    pub(crate) fn of(indexes: &[IndexUsage]) -> IndexCounts {
+        IndexCounts(indexes.to_vec())
+    }
+
+    pub(crate) fn all(&self) -> &[IndexUsage] {
+        &self.0
+    }
+
+    /// Moves an index's counter by one change; none, and nothing changed, when it cannot have stood so before it.
+    fn count(&mut self, index: IndexId, old: Option<u32>, new: Option<u32>) -> Option<()> {
+        let place = self.0.binary_search_by_key(&index, |usage| usage.index);
+        let usage = match place {
+            Ok(place) => &mut self.0[place],
+            Err(place) => {
+                let (item_count, item_bytes) = (0, 0);
+                self.0.insert(
+                    place,
+                    IndexUsage {
+                        index,
+                        item_count,
+                        item_bytes,
+                    },
+                );
+                &mut self.0[place]
+            }
+        };
+        (usage.item_count, usage.item_bytes) = moved((usage.item_count, usage.item_bytes), old, new)?;
+        Some(())
+    }
+}
+
+/// A count and its bytes, after a change.
+fn moved((count, bytes): (u64, u64), old: Option<u32>, new: Option<u32>) -> Option<(u64, u64)> {
+    let size = |size: Option<u32>| u64::from(size.unwrap_or(0));
+    let count = (count + u64::from(new.is_some())).checked_sub(u64::from(old.is_some()))?;
+    let bytes = (bytes + size(new)).checked_sub(size(old))?;
+    Some((count, bytes))
 }
 
 /// Whether a partition serves.
@@ -147,12 +196,14 @@ pub(super) struct Partition<R: Runtime> {
     pub(super) proposed_index: Cell<RaftIndex>,
     pub(super) proposed_commit: Cell<CommitTimestamp>,
     pub(super) applied: Cell<Applied>,
+    pub(super) index_counts: RefCell<IndexCounts>,
     /// First batch whose mutation is in the active memtable, and when it got there.
     pub(super) active_since: Cell<Option<(LogSequence, Moment)>>,
     /// The same of the memtable that is being flushed, or whose flush has failed and will be tried again.
     pub(super) frozen_since: Cell<Option<(LogSequence, Moment)>>,
     /// Counters, and the last batch applied, when it was frozen.
     pub(super) frozen_at: Cell<(Applied, LogSequence)>,
+    pub(super) frozen_index_counts: RefCell<IndexCounts>,
     pub(super) standing: RefCell<Standing>,
     pub(super) flush_rest: Rest,
     pub(super) compaction_rest: Rest,
@@ -169,13 +220,25 @@ impl<R: Runtime> Partition<R> {
             proposed_index: Cell::new(applied.index),
             proposed_commit: Cell::new(applied.floor),
             applied: Cell::new(applied),
+            index_counts: RefCell::default(),
             active_since: Cell::new(None),
             frozen_since: Cell::new(None),
             frozen_at: Cell::default(),
+            frozen_index_counts: RefCell::default(),
             standing: RefCell::new(Standing::Serving),
             flush_rest: Rest::default(),
             compaction_rest: Rest::default(),
         }
+    }
+
+    /// The counters of local indexes, as they were when the memtable was frozen.
+    pub(super) fn frozen_index_edits(&self) -> Vec<Edit> {
+        let counts = self.frozen_index_counts.borrow();
+        let edit = |usage: &IndexUsage| Edit::IndexCounters {
+            partition: self.descriptor.id,
+            usage: *usage,
+        };
+        counts.all().iter().map(edit).collect()
     }
 
     pub(super) fn info(&self) -> PartitionInfo {
@@ -204,6 +267,7 @@ impl<R: Runtime> Partition<R> {
             upper,
             item_count,
             item_bytes,
+            indexes: self.index_counts.borrow().all().to_vec(),
             floor,
             fenced,
         }
@@ -231,11 +295,26 @@ impl<R: Runtime> Partition<R> {
     pub(super) fn check_owns(&self, key: &[u8]) -> Result<(), EngineError> {
         let descriptor = &self.descriptor;
         let below = descriptor.upper.as_deref().is_none_or(|upper| key < upper);
-        if below && descriptor.lower.as_slice() <= key {
+        if below && descriptor.lower.as_slice() <= key || self.owns_in_other_space(key) {
             Ok(())
         } else {
             Err(EngineError::KeyOutOfRange(descriptor.id))
         }
+    }
+
+    /// A range that begins with a space and a hash owns the same hashes in all the other spaces: what belongs to an item is
+    /// where the item is.
+    fn owns_in_other_space(&self, key: &[u8]) -> bool {
+        let PartitionDescriptor { lower, upper, .. } = &self.descriptor;
+        if lower.len() != HASH_PREFIX_BYTES || key.len() < HASH_PREFIX_BYTES || key[0] == lower[0] {
+            return false;
+        }
+        let below = match upper.as_deref() {
+            // The end of the space is the end of the hashes.
+            Some([space, rest @ ..]) => *space > lower[0] || key[1..] < *rest,
+            Some([]) | None => true,
+        };
+        lower[1..] <= key[1..] && below
     }
 
     /// The newest proposed state, when no drive has to be asked for it.
@@ -251,11 +330,11 @@ impl<R: Runtime> Partition<R> {
     /// Moves a mutation from the log into the applied state. Answers by how much memory grew.
     pub(super) fn apply(&self, proposal: Proposal<R>, now: Moment) -> isize {
         let Proposal {
-            key,
             sequence,
             index,
-            old_item_bytes,
-            version,
+            commit,
+            own,
+            further,
             ..
         } = proposal;
         let mut applied = self.applied.get();
@@ -264,10 +343,14 @@ impl<R: Runtime> Partition<R> {
             index.0,
             "a partition is applied in the order of its chain"
         );
-        assert!(version.commit > applied.floor, "timestamps ascend along a chain");
-        applied
-            .try_advance(index, version.commit, old_item_bytes, new_item_bytes(&version))
-            .expect("what a mutation removes was counted before");
+        assert!(commit > applied.floor, "timestamps ascend along a chain");
+        applied.advance(index, commit);
+        for change in own.iter().chain(&further) {
+            let (old, new) = (change.old_item_bytes, new_item_bytes(&change.version));
+            applied
+                .try_count(change.counter, &self.index_counts, old, new)
+                .expect("what a mutation removes was counted before");
+        }
         self.applied.set(applied);
         if self.is_dropped() {
             return 0;
@@ -275,7 +358,10 @@ impl<R: Runtime> Partition<R> {
         if self.active_since.get().is_none() {
             self.active_since.set(Some((sequence, now)));
         }
-        self.tree.insert(&key, version, sequence)
+        let changes = own.into_iter().chain(further);
+        changes
+            .map(|change| self.tree.insert(&change.key, change.version, sequence))
+            .sum()
     }
 
     /// First batch that only the log and a memtable hold, and since when.
@@ -295,24 +381,27 @@ fn new_item_bytes(version: &Version) -> Option<u32> {
 }
 
 impl Applied {
-    /// Moves the counters by one mutation; none, and nothing changed, when they cannot have stood so before it.
-    pub(crate) fn try_advance(
+    /// Goes one step on in the chain.
+    pub(crate) fn advance(&mut self, index: RaftIndex, commit: CommitTimestamp) {
+        self.index = index;
+        self.floor = commit;
+    }
+
+    /// Moves a counter by one change; none, and nothing changed, when it cannot have stood so before it.
+    pub(crate) fn try_count(
         &mut self,
-        index: RaftIndex,
-        commit: CommitTimestamp,
+        counter: Counter,
+        indexes: &RefCell<IndexCounts>,
         old: Option<u32>,
         new: Option<u32>,
     ) -> Option<()> {
-        let bytes = |size: Option<u32>| u64::from(size.unwrap_or(0));
-        let item_count =
-            (self.item_count + u64::from(new.is_some())).checked_sub(u64::from(old.is_some()))?;
-        let item_bytes = (self.item_bytes + bytes(new)).checked_sub(bytes(old))?;
-        *self = Applied {
-            index,
-            floor: commit,
-            item_count,
-            item_bytes,
-        };
+        match counter {
+            Counter::Items => {
+                (self.item_count, self.item_bytes) = moved((self.item_count, self.item_bytes), old, new)?;
+            }
+            Counter::Index(index) => indexes.borrow_mut().count(index, old, new)?,
+            Counter::Nothing => {}
+        }
         Some(())
     }
 }

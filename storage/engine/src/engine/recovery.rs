@@ -14,7 +14,7 @@ use std::rc::Rc;
 use cairn_runtime::Runtime;
 use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 
-use super::partition::{Applied, Partition, Standing};
+use super::partition::{Applied, IndexCounts, Partition, Standing};
 use super::replay::{Recovered, Replay};
 use super::timestamps::Clock;
 use super::{Inner, files};
@@ -23,9 +23,8 @@ use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogId, LogSequence, SegmentId};
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState, SegmentReference, encode_edits};
-use crate::mutation::MutationKind;
 use crate::stats::Counts;
-use crate::tree::{Tree, TreeContext, TreeError, Version};
+use crate::tree::{Tree, TreeContext, TreeError};
 use crate::volume::Volume;
 
 pub(super) async fn recover<R: Runtime>(
@@ -183,30 +182,18 @@ async fn open_partition<R: Runtime>(
     let now = inner.runtime.now();
     let first = pending.front().map(|pending| (pending.sequence, now));
     let mut counted = Some(applied);
-    for mutation in pending {
-        let header = mutation.header;
-        let version = match header.new_item_bytes {
-            Some(item_bytes) if header.kind == MutationKind::Put => {
-                Version::put(header.commit, item_bytes, mutation.item)
-            }
-            _ => Version::tombstone(header.commit),
-        };
+    let indexes: Vec<_> = state.indexes.values().copied().collect();
+    let index_counts = RefCell::new(IndexCounts::of(&indexes));
+    for step in pending {
         // A chain with a gap cannot be counted; its partition is fenced.
         counted = counted.and_then(|mut counted| {
-            counted.try_advance(
-                mutation.index,
-                header.commit,
-                header.old_item_bytes,
-                header.new_item_bytes,
-            )?;
+            step.count(&mut counted, &index_counts)?;
             Some(counted)
         });
-        applied.floor = applied.floor.max(header.commit);
-        tree.insert(
-            &mutation.key,
-            version.with_provenance(header.provenance),
-            mutation.sequence,
-        );
+        applied.floor = applied.floor.max(step.commit);
+        for change in step.changes() {
+            tree.insert(&change.key, change.version(), step.sequence);
+        }
     }
     let applied = counted.unwrap_or(applied);
     let mut applied = Applied {
@@ -217,6 +204,7 @@ async fn open_partition<R: Runtime>(
         applied.floor = CommitTimestamp(0);
     }
     let partition = Partition::new(state.descriptor, tree, applied);
+    partition.index_counts.replace(index_counts.into_inner());
     partition.active_since.set(first);
     if let Some(why) = state.fenced.or(broken) {
         *partition.standing.borrow_mut() = Standing::Fenced(why.into());

@@ -15,14 +15,18 @@
 //!
 //! A partition that is named but never stated cannot be fenced, for nobody knows its range: then nothing is served.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use crate::ids::{LogSequence, PartitionId, RaftIndex};
+use super::partition::{Applied, IndexCounts};
+use crate::group::{Counter, decode_group};
+use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{Lost, Record, Replayed};
 use crate::manifest::{Edit, ManifestError, ManifestState, PartitionState, decode_edits};
-use crate::mutation::{Mutation, MutationError, MutationHeader};
+use crate::mutation::{Mutation, MutationError, MutationHeader, MutationKind};
 use crate::record::RecordKind;
+use crate::tree::Version;
 
 #[cfg(test)]
 mod replay_test;
@@ -31,9 +35,62 @@ mod replay_test;
 pub(crate) struct Pending {
     pub(crate) sequence: LogSequence,
     pub(crate) index: RaftIndex,
+    pub(crate) commit: CommitTimestamp,
+    pub(crate) first: PendingChange,
+    /// The others of a group.
+    pub(crate) further: Vec<PendingChange>,
+}
+
+/// One change of a step of a chain.
+pub(crate) struct PendingChange {
+    pub(crate) counter: Counter,
     pub(crate) header: MutationHeader,
     pub(crate) key: Vec<u8>,
     pub(crate) item: Rc<[u8]>,
+}
+
+impl PendingChange {
+    fn of(counter: Counter, mutation: &Mutation<'_>) -> PendingChange {
+        PendingChange {
+            counter,
+            header: mutation.header,
+            key: mutation.key.to_vec(),
+            item: mutation.item.into(),
+        }
+    }
+
+    /// What it leaves behind.
+    pub(crate) fn version(&self) -> Version {
+        let header = &self.header;
+        let version = match header.new_item_bytes {
+            Some(item_bytes) if header.kind == MutationKind::Put => {
+                Version::put(header.commit, item_bytes, Rc::clone(&self.item))
+            }
+            _ => Version::tombstone(header.commit),
+        };
+        version.with_provenance(header.provenance)
+    }
+}
+
+impl Pending {
+    /// Every change of the step.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &PendingChange> {
+        std::iter::once(&self.first).chain(&self.further)
+    }
+
+    /// Moves what was counted before it; none when that cannot have stood so.
+    pub(crate) fn count(&self, applied: &mut Applied, indexes: &RefCell<IndexCounts>) -> Option<()> {
+        applied.advance(self.index, self.commit);
+        self.changes().try_for_each(|change| {
+            let header = &change.header;
+            applied.try_count(
+                change.counter,
+                indexes,
+                header.old_item_bytes,
+                header.new_item_bytes,
+            )
+        })
+    }
 }
 
 /// What a partition was recovered to.
@@ -101,9 +158,9 @@ impl Replay {
                 let edits = decode_edits(record.payload).map_err(|error| error.to_string())?;
                 self.edits(&edits).map_err(|error| error.to_string())
             }
-            Some(RecordKind::Mutation) => self
-                .mutation(sequence, record.partition, record.raft_index, record.payload)
-                .map_err(|error| error.to_string()),
+            Some(RecordKind::Mutation | RecordKind::Group) => {
+                self.mutation(sequence, record).map_err(|error| error.to_string())
+            }
         }
     }
 
@@ -140,7 +197,7 @@ impl Replay {
                     while chain
                         .pending
                         .front()
-                        .is_some_and(|pending| pending.header.commit <= *commit)
+                        .is_some_and(|pending| pending.commit <= *commit)
                     {
                         chain.pending.pop_front();
                     }
@@ -186,17 +243,19 @@ impl Replay {
         chain.is_some_and(|chain| chain.edits_unproven.is_some())
     }
 
-    fn mutation(
-        &mut self,
-        sequence: LogSequence,
-        partition: PartitionId,
-        index: RaftIndex,
-        payload: &[u8],
-    ) -> Result<(), MutationError> {
+    /// One step of a chain: a mutation, or a group of them.
+    fn mutation(&mut self, sequence: LogSequence, record: &Record<'_>) -> Result<(), MutationError> {
+        let (partition, index) = (record.partition, record.raft_index);
         if self.dropped.contains(&partition) {
             return Ok(());
         }
-        let mutation = Mutation::decode(payload)?;
+        let (first, further) = if record.kind == RecordKind::Group as u8 {
+            let mut changes = decode_group(record.payload)?;
+            let first = changes.remove(0);
+            (first, changes)
+        } else {
+            ((Counter::Items, Mutation::decode(record.payload)?), Vec::new())
+        };
         let flushed = self
             .manifest
             .partitions
@@ -215,13 +274,13 @@ impl Replay {
             chain.lost_up_to = Some((RaftIndex(index.0 - 1), why));
         }
         chain.last = chain.last.max(index);
-        let key = mutation.key.to_vec();
+        let change = |(counter, mutation): &(Counter, Mutation<'_>)| PendingChange::of(*counter, mutation);
         chain.pending.push_back(Pending {
             sequence,
             index,
-            header: mutation.header,
-            key,
-            item: mutation.item.into(),
+            commit: first.1.header.commit,
+            first: change(&first),
+            further: further.iter().map(change).collect(),
         });
         Ok(())
     }

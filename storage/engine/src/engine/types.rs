@@ -3,6 +3,7 @@
 use std::ops::{Bound, Deref};
 use std::rc::Rc;
 
+use crate::group::Counter;
 use crate::ids::{CommitTimestamp, IndexId, PartitionId, TableId};
 use crate::tree::Version;
 
@@ -38,10 +39,23 @@ pub struct PartitionInfo {
     pub item_count: u64,
     /// Their DynamoDB sizes summed, in bytes.
     pub item_bytes: u64,
+    /// What it holds of local indexes, by id: those of which something was ever counted.
+    pub indexes: Vec<IndexUsage>,
     /// Greatest commit timestamp applied; zero when nothing was ever written.
     pub floor: CommitTimestamp,
     /// Why it does not serve, when it is fenced.
     pub fenced: Option<Rc<str>>,
+}
+
+/// What a partition holds of one local index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexUsage {
+    /// The index.
+    pub index: IndexId,
+    /// Its entries.
+    pub item_count: u64,
+    /// Their DynamoDB sizes summed, in bytes.
+    pub item_bytes: u64,
 }
 
 /// What `decide` wants done with the item.
@@ -58,6 +72,34 @@ pub enum Change {
     },
     /// Remove the item. Of nothing, it changes nothing.
     Delete,
+}
+
+/// A further change of the same partition, made in the same step as the item's own: an entry of a local index, or a record of
+/// the change sequence. Nobody else writes its key but by deciding on the same item, or never again; no two of one decision
+/// have the same key.
+#[derive(Debug, Clone)]
+pub struct Derived {
+    /// Engine key, in any space: of the partition's own hashes.
+    pub key: Vec<u8>,
+    /// Append the commit timestamp to the key: 8 bytes, big-endian.
+    pub stamped: bool,
+    /// Which counter it moves.
+    pub counter: Counter,
+    /// Archived bytes and their size for the counter; none deletes.
+    pub put: Option<(Rc<[u8]>, u32)>,
+    /// The size for the counter of what was there.
+    pub old_item_bytes: Option<u32>,
+}
+
+/// What `decide` of [`super::Engine::update_with`] answers.
+#[derive(Debug)]
+pub struct Decision<T> {
+    /// What becomes of the item.
+    pub change: Change,
+    /// What is changed with it, in one step; also when the item itself is kept.
+    pub derived: Vec<Derived>,
+    /// What the caller wants to know.
+    pub outcome: T,
 }
 
 /// The newest proposed state of a key, lent to `decide`.

@@ -5,7 +5,8 @@
 //!    drive must be read for it (or the log is full, step 4) is the key's latch held, first in, first out.
 //! 3. `decide` runs synchronously on it.
 //! 4. The outcome, a pure put or delete, gets the partition's next index and timestamp and joins the batch that
-//!    the log gathers. A proposal that does not fit waits, holding the latch, and is refused when that lasts.
+//!    the log gathers. A proposal that does not fit waits, holding the latch, and is refused when that lasts. What is derived
+//!    from it for other keys (entries of local indexes, records of the change sequence) is in the same record.
 //! 5. [`commit`] follows the log: what is durable is committed (one replica; raft will say so later) and is applied
 //!    in log order: memtable, counters, then the writers are woken.
 //! 6. An answer that changes nothing waits for the proposal it was decided on, if that is still in flight.
@@ -21,10 +22,11 @@ use cairn_runtime::sync::timeout;
 
 use super::partition::{Newest, Partition};
 use super::pressure::{LEVEL0_SLOW, Pressure, level0_delay, pressure};
-use super::types::{Change, StoredRef, Updated};
+use super::types::{Change, Decision, Derived, StoredRef, Updated};
 use super::{Inner, TERM};
 use crate::config::Canary;
 use crate::error::EngineError;
+use crate::group::{Counter, GROUP_CHANGES_MAX, encode_change, encode_header, group_bytes};
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{LogError, Record};
 use crate::mutation::{
@@ -33,23 +35,97 @@ use crate::mutation::{
 use crate::record::RecordKind;
 use crate::tree::Version;
 
-/// A mutation that has joined the log and is not applied yet.
+/// A step of a partition's chain that has joined the log and is not applied yet.
 pub(super) struct Proposal<R: Runtime> {
     pub(super) partition: Rc<Partition<R>>,
-    pub(super) key: Rc<[u8]>,
     /// Counts all proposals of the engine; what waiters wait for.
     pub(super) number: u64,
     pub(super) sequence: LogSequence,
     pub(super) index: RaftIndex,
+    pub(super) commit: CommitTimestamp,
+    /// The change of the key that was decided on; none when only derived ones were made.
+    pub(super) own: Option<ProposedChange>,
+    pub(super) further: Vec<ProposedChange>,
+}
+
+/// One change of a step.
+pub(super) struct ProposedChange {
+    pub(super) key: Rc<[u8]>,
+    pub(super) counter: Counter,
     pub(super) old_item_bytes: Option<u32>,
     pub(super) version: Version,
 }
 
 /// What is to be proposed.
 struct Outcome {
+    counter: Counter,
+    /// What becomes of the item; none keeps it.
+    own: Option<Own>,
+    derived: Vec<Derived>,
+}
+
+struct Own {
     /// The item and its DynamoDB size; none for a delete.
     put: Option<(Rc<[u8]>, u32)>,
     old_item_bytes: Option<u32>,
+}
+
+impl Outcome {
+    /// Whether it is logged as a plain mutation.
+    fn is_plain(&self) -> bool {
+        self.derived.is_empty() && self.counter == Counter::Items
+    }
+
+    /// Bytes of its record's payload.
+    fn payload_bytes(&self, key: &[u8]) -> usize {
+        let put_bytes = |put: &Option<(Rc<[u8]>, u32)>| put.as_ref().map_or(0, |(item, _)| item.len());
+        let own = self.own.as_ref();
+        let own = own.map(|own| MUTATION_HEADER_BYTES + key.len() + put_bytes(&own.put));
+        if self.is_plain() {
+            return own.unwrap_or(0);
+        }
+        let derived = self.derived.iter();
+        let derived = derived
+            .map(|derived| MUTATION_HEADER_BYTES + derived.key.len() + STAMP_BYTES + put_bytes(&derived.put));
+        group_bytes(own.into_iter().chain(derived))
+    }
+}
+
+/// Bytes of a commit timestamp behind a derived key.
+const STAMP_BYTES: usize = 8;
+
+/// A mutation of the local region, outside of any transaction.
+fn mutation<'a>(
+    commit: CommitTimestamp,
+    key: &'a [u8],
+    put: Option<&'a (Rc<[u8]>, u32)>,
+    old_item_bytes: Option<u32>,
+) -> Mutation<'a> {
+    let (kind, item, new_item_bytes) = match put {
+        Some((item, item_bytes)) => (MutationKind::Put, &**item, Some(*item_bytes)),
+        None => (MutationKind::Delete, &[][..], None),
+    };
+    Mutation {
+        header: MutationHeader {
+            kind,
+            commit,
+            provenance: Provenance::default(),
+            token: RequestToken::default(),
+            old_item_bytes,
+            new_item_bytes,
+        },
+        extension: b"",
+        key,
+        item,
+    }
+}
+
+/// The version that a change leaves behind.
+fn version(commit: CommitTimestamp, put: Option<&(Rc<[u8]>, u32)>) -> Version {
+    match put {
+        Some((item, item_bytes)) => Version::put(commit, *item_bytes, Rc::clone(item)),
+        None => Version::tombstone(commit),
+    }
 }
 
 /// Why a proposal did not join the log.
@@ -69,7 +145,8 @@ impl<R: Runtime> Inner<R> {
         &self,
         id: PartitionId,
         key: &[u8],
-        decide: impl FnOnce(Option<StoredRef<'_>>) -> (Change, T),
+        counter: Counter,
+        decide: impl FnOnce(Option<StoredRef<'_>>) -> Decision<T>,
     ) -> Result<Updated<T>, EngineError> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(EngineError::TooLarge {
@@ -100,23 +177,28 @@ impl<R: Runtime> Inner<R> {
                 self.newest_on_drive(&partition, key).await?
             }
         };
-        let (change, outcome) = decide(newest.as_stored());
+        let Decision {
+            change,
+            derived,
+            outcome,
+        } = decide(newest.as_stored());
         let old_item_bytes = newest.item_bytes();
-        let proposal = match change {
+        let own = match change {
             Change::Put { item, .. } if item.len() > self.config.item_bytes_max => {
                 return Err(EngineError::TooLarge {
                     bytes: item.len(),
                     bytes_max: self.config.item_bytes_max,
                 });
             }
-            Change::Put { item, item_bytes } => Outcome {
+            Change::Put { item, item_bytes } => Some(Own {
                 put: Some((item.into(), item_bytes)),
                 old_item_bytes,
-            },
-            Change::Delete if old_item_bytes.is_some() => Outcome {
+            }),
+            Change::Delete if old_item_bytes.is_some() => Some(Own {
                 put: None,
                 old_item_bytes,
-            },
+            }),
+            Change::Delete | Change::Keep if !derived.is_empty() => None,
             Change::Delete | Change::Keep => {
                 drop(latch);
                 if self.config.canary != Canary::AnswerUnchangedAtOnce {
@@ -131,6 +213,12 @@ impl<R: Runtime> Inner<R> {
             }
         };
         drop(newest);
+        self.check_derived(&partition, key, &derived)?;
+        let proposal = Outcome {
+            counter,
+            own,
+            derived,
+        };
         let (number, commit) = match self.propose(&partition, key, &proposal) {
             Err(ProposeError::Log(LogError::Full)) => {
                 if latch.is_none() {
@@ -174,29 +262,24 @@ impl<R: Runtime> Inner<R> {
                 .borrow_mut()
                 .next(now, self.runtime.unix_ms(), partition.proposed_commit.get());
         let index = RaftIndex(partition.proposed_index.get().0 + 1);
-        let (kind, item, new_item_bytes) = match &outcome.put {
-            Some((item, item_bytes)) => (MutationKind::Put, &**item, Some(*item_bytes)),
-            None => (MutationKind::Delete, &[][..], None),
-        };
-        let header = MutationHeader {
-            kind,
-            commit,
-            provenance: Provenance::default(),
-            token: RequestToken::default(),
-            old_item_bytes: outcome.old_item_bytes,
-            new_item_bytes,
-        };
         let mut payload = self.scratch.borrow_mut();
         payload.clear();
-        Mutation {
-            header,
-            extension: b"",
-            key,
-            item,
-        }
-        .encode(&mut payload);
+        let own = outcome
+            .own
+            .as_ref()
+            .map(|own| mutation(commit, key, own.put.as_ref(), own.old_item_bytes));
+        let (kind, stamped) = match own {
+            Some(own) if outcome.is_plain() => {
+                own.encode(&mut payload);
+                (RecordKind::Mutation, Vec::new())
+            }
+            own => (
+                RecordKind::Group,
+                encode_group(outcome, commit, own.as_ref(), &mut payload),
+            ),
+        };
         let position = self.log.append(Record {
-            kind: RecordKind::Mutation as u8,
+            kind: kind as u8,
             partition: partition.descriptor.id,
             table: partition.descriptor.table,
             index: partition.descriptor.index,
@@ -208,23 +291,31 @@ impl<R: Runtime> Inner<R> {
         partition.proposed_index.set(index);
         let number = self.proposals.get() + 1;
         self.proposals.set(number);
-        let key: Rc<[u8]> = key.into();
-        let version = match &outcome.put {
-            Some((item, item_bytes)) => Version::put(commit, *item_bytes, Rc::clone(item)),
-            None => Version::tombstone(commit),
-        };
-        partition
-            .in_flight
-            .borrow_mut()
-            .insert(Rc::clone(&key), number, version.clone());
+        let own = outcome.own.as_ref().map(|own| ProposedChange {
+            key: key.into(),
+            counter: outcome.counter,
+            old_item_bytes: own.old_item_bytes,
+            version: version(commit, own.put.as_ref()),
+        });
+        if let Some(own) = &own {
+            let mut in_flight = partition.in_flight.borrow_mut();
+            in_flight.insert(Rc::clone(&own.key), number, own.version.clone());
+        }
+        let further = stamped.into_iter().zip(&outcome.derived);
+        let further = further.map(|(key, derived)| ProposedChange {
+            key,
+            counter: derived.counter,
+            old_item_bytes: derived.old_item_bytes,
+            version: version(commit, derived.put.as_ref()),
+        });
         self.queue.borrow_mut().push_back(Proposal {
             partition: Rc::clone(partition),
-            key,
             number,
             sequence: position.sequence,
             index,
-            old_item_bytes: outcome.old_item_bytes,
-            version,
+            commit,
+            own,
+            further: further.collect(),
         });
         self.proposed.notify_one();
         Ok((number, commit))
@@ -238,8 +329,7 @@ impl<R: Runtime> Inner<R> {
         outcome: &Outcome,
     ) -> Result<(u64, CommitTimestamp), EngineError> {
         self.counts.add(&self.counts.stalls);
-        let item_bytes = outcome.put.as_ref().map_or(0, |(item, _)| item.len());
-        let payload_bytes = MUTATION_HEADER_BYTES + key.len() + item_bytes;
+        let payload_bytes = outcome.payload_bytes(key);
         let deadline = self.runtime.now() + self.config.write_wait_max;
         loop {
             let left = deadline.since(self.runtime.now());
@@ -252,6 +342,33 @@ impl<R: Runtime> Inner<R> {
                 proposed => return proposed.map_err(|error| self.refused(error)),
             }
         }
+    }
+
+    /// Checks the limits of derived keys, and that the partition owns them.
+    fn check_derived(
+        &self,
+        partition: &Partition<R>,
+        key: &[u8],
+        derived: &[Derived],
+    ) -> Result<(), EngineError> {
+        if derived.len() >= GROUP_CHANGES_MAX {
+            return Err(EngineError::TooLarge {
+                bytes: derived.len(),
+                bytes_max: GROUP_CHANGES_MAX,
+            });
+        }
+        for derived in derived {
+            let bytes = derived.key.len() + if derived.stamped { STAMP_BYTES } else { 0 };
+            if bytes > KEY_BYTES_MAX {
+                return Err(EngineError::TooLarge {
+                    bytes,
+                    bytes_max: KEY_BYTES_MAX,
+                });
+            }
+            partition.check_owns(&derived.key)?;
+            debug_assert!(derived.key != key, "a derived key is another key");
+        }
+        Ok(())
     }
 
     /// What a refusal by the log means: nothing was written.
@@ -346,14 +463,38 @@ impl<R: Runtime> Inner<R> {
 
     fn apply(&self, proposal: Proposal<R>) {
         let partition = Rc::clone(&proposal.partition);
-        partition
-            .in_flight
-            .borrow_mut()
-            .remove(&proposal.key, proposal.number);
+        if let Some(own) = &proposal.own {
+            let mut in_flight = partition.in_flight.borrow_mut();
+            in_flight.remove(&own.key, proposal.number);
+        }
         self.counts.add(&self.counts.mutations);
         let grown = partition.apply(proposal, self.runtime.now());
         self.memory.set(self.memory.get().saturating_add_signed(grown));
     }
+}
+
+/// Appends a group to `payload`; answers the derived keys, with their stamps.
+fn encode_group(
+    outcome: &Outcome,
+    commit: CommitTimestamp,
+    own: Option<&Mutation<'_>>,
+    payload: &mut Vec<u8>,
+) -> Vec<Rc<[u8]>> {
+    encode_header(usize::from(own.is_some()) + outcome.derived.len(), payload);
+    if let Some(own) = own {
+        encode_change(outcome.counter, own, payload);
+    }
+    let mut keys = Vec::with_capacity(outcome.derived.len());
+    for derived in &outcome.derived {
+        let mut key = derived.key.clone();
+        if derived.stamped {
+            key.extend_from_slice(&commit.0.to_be_bytes());
+        }
+        let change = mutation(commit, &key, derived.put.as_ref(), derived.old_item_bytes);
+        encode_change(derived.counter, &change, payload);
+        keys.push(key.into());
+    }
+    keys
 }
 
 /// Follows the log and applies what is committed, until the engine stops.

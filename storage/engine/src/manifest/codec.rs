@@ -18,16 +18,17 @@
 //!  8 flushed            partition u64 | log sequence u64 | commit u64 | raft index u64
 //!  9 next segment       counter u64
 //! 10 fenced             partition u64 | reason bytes, UTF-8
+//! 11 index counters     partition u64 | index u16 | 0, 6 bytes | entries u64 | entry bytes u64
 //! ```
 //!
 //! Mirrors are a set of the node's drives, one bit per place in its ordered list. A body may end with bytes that an older version does not know and skips. A kind of 128 or more may be
 //! skipped whole by a version that does not know it; any other unknown kind is refused.
 
 use super::{Edit, ManifestError, SegmentReference};
-use crate::PartitionDescriptor;
 use crate::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId};
 use crate::mutation::KEY_BYTES_MAX;
 use crate::volume::DriveSet;
+use crate::{IndexUsage, PartitionDescriptor};
 
 /// Version of the layout. History: 1, the first.
 const VERSION: u8 = 1;
@@ -98,6 +99,7 @@ fn kind(edit: &Edit) -> u8 {
         Edit::Flushed { .. } => 8,
         Edit::NextSegment(_) => 9,
         Edit::Fenced { .. } => 10,
+        Edit::IndexCounters { .. } => 11,
     }
 }
 
@@ -145,6 +147,13 @@ fn encode_body(edit: &Edit, into: &mut Vec<u8>) {
             put_u64(into, index.0);
         }
         Edit::NextSegment(counter) => put_u64(into, *counter),
+        Edit::IndexCounters { partition, usage } => {
+            put_u64(into, partition.0);
+            into.extend_from_slice(&usage.index.0.to_le_bytes());
+            into.extend_from_slice(&[0; 6]);
+            put_u64(into, usage.item_count);
+            put_u64(into, usage.item_bytes);
+        }
         Edit::Fenced { partition, why } => {
             put_u64(into, partition.0);
             put_bytes(into, why.as_bytes());
@@ -191,6 +200,18 @@ fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Edit, ManifestError> {
             partition: body.partition()?,
             why: body.text()?,
         },
+        11 => {
+            let partition = body.partition()?;
+            let [low, high, ..] = body.array::<8>()?;
+            Edit::IndexCounters {
+                partition,
+                usage: IndexUsage {
+                    index: IndexId(u16::from_le_bytes([low, high])),
+                    item_count: body.u64()?,
+                    item_bytes: body.u64()?,
+                },
+            }
+        }
         _ => return Err(ManifestError::Kind(kind)),
     })
 }
