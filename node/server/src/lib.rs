@@ -5,6 +5,7 @@
 //! - [`catalog`]: which tables and partitions exist;
 //! - [`route`]: how a request reaches the shard that owns its partition;
 //! - [`expiry`]: what deletes items whose time to live is over;
+//! - [`index`]: secondary indexes;
 //! - [`api`]: the DynamoDB operations;
 //! - [`answers`]: what their answers may take in memory;
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
@@ -19,6 +20,8 @@ pub mod node;
 pub mod catalog;
 pub mod expiry;
 pub mod route;
+
+pub mod index;
 
 pub mod answers;
 pub mod api;

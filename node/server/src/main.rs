@@ -15,6 +15,7 @@ use cairn::cli::{CheckOptions, Cli, Command, RebuildOptions, ServeOptions};
 use cairn::config::{Config, ConfigError, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
 use cairn::http::Limits;
+use cairn::index::IndexCheck;
 use cairn::logging::{Level, Logger, write_lines};
 use cairn::node::{Node, NodeConfig};
 use cairn::rebuild::{Teller, outcome};
@@ -323,7 +324,8 @@ fn check(options: CheckOptions) -> Result<(), String> {
     let report = on_one_shard(async move |runtime| {
         let items = check::CheckOptions { items: true };
         let mut progress = |what: &str| eprintln!("checking {what}");
-        check::check(runtime, &config, items, &mut progress)
+        let mut indexes = IndexCheck::default();
+        check::check_with(runtime, &config, items, &mut progress, &mut indexes)
             .await
             .map_err(|error| format!("{error}{without}"))
     })??;

@@ -24,6 +24,7 @@ use crate::answers::Answers;
 use crate::api::{ApiError, Service};
 use crate::catalog::{Catalog, Change, Order, Store, TableDefinition, TableStatus, Usage};
 use crate::expiry::{Expiry, ExpiryStats, sweep};
+use crate::index::Indexes;
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
 
 /// Control messages that may wait for a shard.
@@ -332,6 +333,7 @@ impl Node {
             engines,
             mailboxes,
             expiry: Expiry::default(),
+            indexes: Indexes::default(),
             stopped: false.into(),
         }))
     }
@@ -393,7 +395,7 @@ async fn wait_for(
 
 /// Compares the catalog with this shard's partitions, creates those that were being created, and keeps a copy.
 async fn load<R: Runtime>(
-    router: &Router<R>,
+    router: &Rc<Router<R>>,
     tables: Vec<Arc<TableDefinition>>,
 ) -> Result<Catalog, NodeError> {
     let mut catalog = Catalog::default();
@@ -407,9 +409,12 @@ async fn load<R: Runtime>(
             )));
         }
         router.watch_expiry(&definition);
-        catalog
+        let table = catalog
             .set(definition, &router.deal)
             .map_err(|error| NodeError(error.message))?;
+        if table.definition().status == TableStatus::Active {
+            router.watch(&table);
+        }
     }
     Ok(catalog)
 }
@@ -463,12 +468,16 @@ impl<R: Runtime> ControlLoop<R> {
                 if definition.status == TableStatus::Creating {
                     self.router.create_partitions(&definition).await?;
                 }
-                self.catalog
+                let table = self
+                    .catalog
                     .borrow_mut()
                     .set(Arc::clone(&definition), &self.router.deal)?;
                 self.router.watch_expiry(&definition);
                 if definition.status == TableStatus::Deleting {
+                    self.router.forget(&table);
                     self.router.drop_partitions(&definition).await?;
+                } else {
+                    self.router.watch(&table);
                 }
             }
             Change::Removed(name) => self.catalog.borrow_mut().remove(&name),

@@ -12,7 +12,7 @@ use cairn_item::{Item, ItemBytes};
 use cairn_runtime::Runtime;
 use futures_util::future::join_all;
 
-use super::capacity::{Capacity, ReturnCapacity};
+use super::capacity::{Capacity, Consumed, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text, Unsupported};
 use super::error::check_archive;
@@ -20,9 +20,11 @@ use super::expressions::{Placeholders, Style, check_used, present};
 use super::item::Members;
 use super::legacy::Legacy;
 use super::projection::{Projection, check_projection};
+use super::write::{has_collections, write_collection};
 use super::{ApiError, Service};
 use crate::catalog::{PrimaryKey, Table};
-use crate::route::{Action, Operands, Returns, Write};
+use crate::index::effects::check_keys;
+use crate::route::{Action, Operands, Returns, Write, stored_view};
 
 /// Keys of one BatchGetItem.
 const GETS_MAX: usize = 100;
@@ -336,7 +338,7 @@ fn write_gets(out: &mut Vec<u8>, answers: &[(&Gets, Answer<'_>)], wanted: Return
     let mut members = Members::begin(out);
     let capacities = answers
         .iter()
-        .map(|(gets, answer)| (&*gets.table, answer.capacity));
+        .map(|(gets, answer)| (&*gets.table, Consumed::of_table(answer.capacity)));
     write_capacities(&mut members, capacities, wanted);
     let mut responses = Members::begin(members.member("Responses"));
     for (gets, answer) in answers {
@@ -380,7 +382,7 @@ fn write_list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, mut write: i
 
 fn write_capacities<'a>(
     members: &mut Members<'_>,
-    capacities: impl Iterator<Item = (&'a Table, Capacity)>,
+    capacities: impl Iterator<Item = (&'a Table, Consumed<'a>)>,
     wanted: ReturnCapacity,
 ) {
     if wanted != ReturnCapacity::None {
@@ -570,13 +572,22 @@ pub(super) async fn batch_write_item<R: Runtime>(
                 Wanted::Put(item) => table.key_of_item(item)?,
                 Wanted::Delete(key) => table.key_of_key(key)?,
             };
-            actions.push(action(&wanted)?);
+            let action = action(&wanted)?;
+            if let Action::Put { item, .. } = &action {
+                check_keys(table.definition(), None, stored_view(item))?;
+            }
+            actions.push(action);
             writes.push((wanted, key));
         }
         check_duplicates(writes.iter().map(|(_, key)| key))?;
         batch.push(Writes { table, writes });
     }
 
+    let wants_collections = metrics.as_deref() == Some("SIZE");
+    let returns = Returns {
+        collection: wants_collections,
+        ..Returns::default()
+    };
     let targets = batch
         .iter()
         .flat_map(|part| part.writes.iter().map(|(_, key)| (&part.table, key)));
@@ -584,25 +595,25 @@ pub(super) async fn batch_write_item<R: Runtime>(
         let write = Write {
             action,
             condition: None,
-            returns: Returns::default(),
+            returns,
         };
         service.write(table, key, write)
     });
     let mut done = join_all(running).await.into_iter();
     let mut answers = Vec::with_capacity(batch.len());
     let (mut processed, mut refused) = (0, None);
+    let mut collections = Collections::default();
     for part in &batch {
-        let mut total = Capacity::default();
+        let mut total = Consumed::default();
         let mut unprocessed = Vec::new();
-        for (wanted, _) in &part.writes {
+        for (wanted, key) in &part.writes {
             match done.next().expect("one for each write") {
                 Ok(written) => {
-                    let new_bytes = match wanted {
-                        Wanted::Put(item) => item_bytes(item),
-                        Wanted::Delete(_) => 0,
-                    };
                     processed += 1;
-                    total = total.plus(Capacity::of_write(written.old_item_bytes.unwrap_or(0), new_bytes));
+                    total.merge(Consumed::of_write(part.table.definition(), &written));
+                    if wants_collections && has_collections(&part.table) {
+                        collections.add(part, key, written.collection_bytes_max);
+                    }
                 }
                 Err(error) if error.is_passing() => {
                     unprocessed.push(wanted);
@@ -618,12 +629,15 @@ pub(super) async fn batch_write_item<R: Runtime>(
     }
 
     let mut members = Members::begin(out);
-    let capacities = answers.iter().map(|(part, total, _)| (&*part.table, *total));
+    let capacities = answers
+        .iter()
+        .map(|(part, total, _)| (&*part.table, total.clone()));
     write_capacities(
         &mut members,
         capacities,
         ReturnCapacity::parse(capacity.as_deref()),
     );
+    collections.write(&mut members);
     let mut tables = Members::begin(members.member("UnprocessedItems"));
     for (part, _, unprocessed) in answers
         .iter()
@@ -647,6 +661,39 @@ pub(super) async fn batch_write_item<R: Runtime>(
     tables.end();
     members.end();
     Ok(())
+}
+
+/// The item collections that a batch has written to, by table.
+#[derive(Default)]
+struct Collections<'a>(Vec<(&'a Writes, Vec<Collection<'a>>)>);
+
+/// A key of the collection, and bytes that it takes at most.
+type Collection<'a> = (&'a PrimaryKey, Option<u64>);
+
+impl<'a> Collections<'a> {
+    fn add(&mut self, part: &'a Writes, key: &'a PrimaryKey, bytes_max: Option<u64>) {
+        if self.0.last().is_none_or(|(last, _)| !std::ptr::eq(*last, part)) {
+            self.0.push((part, Vec::new()));
+        }
+        let (_, keys) = self.0.last_mut().expect("just made sure of");
+        if !keys.iter().any(|(other, _)| other.partition == key.partition) {
+            keys.push((key, bytes_max));
+        }
+    }
+
+    fn write(&self, members: &mut Members<'_>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut tables = Members::begin(members.member("ItemCollectionMetrics"));
+        for (part, keys) in &self.0 {
+            let list = tables.member(&part.table.definition().name);
+            write_list(list, keys.iter(), |out, (key, bytes_max)| {
+                write_collection(out, &part.table, key, *bytes_max);
+            });
+        }
+        tables.end();
+    }
 }
 
 fn item_bytes(item: &Item) -> u32 {

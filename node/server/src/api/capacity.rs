@@ -3,7 +3,12 @@
 //! A write costs one unit per started KiB of the larger of the old and the new item; a strongly consistent read one
 //! per started 4 KiB, an eventually consistent one half of that. Whatever it touches, a request costs one at least.
 
+use std::collections::BTreeMap;
+
 use cairn_item::json::write_string;
+
+use crate::catalog::{IndexDefinition, TableDefinition};
+use crate::route::Written;
 
 const WRITE_UNIT_BYTES: u64 = 1024;
 const READ_UNIT_BYTES: u64 = 4096;
@@ -66,6 +71,14 @@ impl Capacity {
         }
     }
 
+    /// Half of it: what an eventually consistent read of the same costs.
+    #[must_use]
+    pub(crate) fn halved(self) -> Capacity {
+        Capacity {
+            halves: self.halves / 2,
+        }
+    }
+
     /// In tenths of a unit, as the native protocol tells it.
     #[must_use]
     pub fn tenths(self) -> u32 {
@@ -77,19 +90,106 @@ impl Capacity {
         out.extend_from_slice(format!("{}.{fraction}", self.halves / 2).as_bytes());
     }
 
-    /// Appends the object that is the value of `ConsumedCapacity`.
+    /// Appends the object that is the value of `ConsumedCapacity`, of a request that was about a table alone.
     pub(crate) fn write_json(self, out: &mut Vec<u8>, table: &str, wanted: ReturnCapacity) {
+        Consumed::of_table(self).write_json(out, table, wanted);
+    }
+}
+
+/// What a request took of a table and of each of its indexes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Consumed<'a> {
+    table: Capacity,
+    local: BTreeMap<&'a str, Capacity>,
+    global: BTreeMap<&'a str, Capacity>,
+}
+
+impl<'a> Consumed<'a> {
+    pub(crate) fn of_table(table: Capacity) -> Consumed<'a> {
+        Consumed {
+            table,
+            ..Consumed::default()
+        }
+    }
+
+    /// Of a write.
+    pub(crate) fn of_write(table: &'a TableDefinition, written: &Written) -> Consumed<'a> {
+        let (old, new) = (written.old_item_bytes, written.new_item_bytes);
+        let mut consumed = Consumed::of_table(Capacity::of_write(old.unwrap_or(0), new.unwrap_or(0)));
+        for (id, capacity) in &written.indexes {
+            // One that has gone in the meantime is not told about.
+            if let Some(index) = table.indexes.iter().find(|index| index.id == *id) {
+                consumed.add(index, *capacity);
+            }
+        }
+        consumed
+    }
+
+    /// Adds what an index took.
+    pub(crate) fn add(&mut self, index: &'a IndexDefinition, capacity: Capacity) {
+        let indexes = match index.global {
+            Some(_) => &mut self.global,
+            None => &mut self.local,
+        };
+        let sum = indexes.entry(&index.name).or_default();
+        *sum = sum.plus(capacity);
+    }
+
+    /// Adds another request on the same table.
+    pub(crate) fn merge(&mut self, other: Consumed<'a>) {
+        self.table = self.table.plus(other.table);
+        for (sums, others) in [(&mut self.local, other.local), (&mut self.global, other.global)] {
+            for (name, capacity) in others {
+                let sum = sums.entry(name).or_default();
+                *sum = sum.plus(capacity);
+            }
+        }
+    }
+
+    /// The sum of all.
+    pub(crate) fn total(&self) -> Capacity {
+        let indexes = self.local.values().chain(self.global.values());
+        indexes.fold(self.table, |sum, capacity| sum.plus(*capacity))
+    }
+
+    /// Appends the object that is the value of `ConsumedCapacity`.
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>, table: &str, wanted: ReturnCapacity) {
         out.extend_from_slice(b"{\"TableName\":");
         write_string(out, table);
         out.extend_from_slice(b",\"CapacityUnits\":");
-        self.write_units(out);
+        self.total().write_units(out);
         if wanted == ReturnCapacity::Indexes {
             out.extend_from_slice(b",\"Table\":{\"CapacityUnits\":");
-            self.write_units(out);
+            self.table.write_units(out);
             out.push(b'}');
+            for (name, indexes) in [
+                ("LocalSecondaryIndexes", &self.local),
+                ("GlobalSecondaryIndexes", &self.global),
+            ] {
+                write_indexes(out, name, indexes);
+            }
         }
         out.push(b'}');
     }
+}
+
+fn write_indexes(out: &mut Vec<u8>, name: &str, indexes: &BTreeMap<&str, Capacity>) {
+    if indexes.is_empty() {
+        return;
+    }
+    out.push(b',');
+    write_string(out, name);
+    out.extend_from_slice(b":{");
+    for (place, (index, capacity)) in indexes.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_string(out, index);
+        out.extend_from_slice(b":{\"CapacityUnits\":");
+        capacity.write_units(out);
+        out.push(b'}');
+    }
+    out.push(b'}');
 }
 
 #[cfg(test)]

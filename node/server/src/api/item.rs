@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_item::json::{write_item_view, write_string};
 use cairn_runtime::Runtime;
 
-use super::capacity::{Capacity, ReturnCapacity};
+use super::capacity::{Capacity, Consumed, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text};
 use super::expressions::{Placeholders, Style, check_used, present};
@@ -60,6 +60,12 @@ impl<'a> Members<'a> {
     pub(super) fn capacity(&mut self, wanted: ReturnCapacity, table: &str, capacity: Capacity) {
         if wanted != ReturnCapacity::None {
             capacity.write_json(self.member("ConsumedCapacity"), table, wanted);
+        }
+    }
+
+    pub(super) fn consumed(&mut self, wanted: ReturnCapacity, table: &str, consumed: &Consumed<'_>) {
+        if wanted != ReturnCapacity::None {
+            consumed.write_json(self.member("ConsumedCapacity"), table, wanted);
         }
     }
 

@@ -168,21 +168,31 @@ pub(super) fn check(conditions: Vec<Written>) -> Result<Vec<Condition>, ApiError
 }
 
 /// The partition key, and the condition on the sort key.
-pub(super) fn resolve(table: &Table, conditions: &[Condition]) -> Result<(KeyValue, KeyCondition), ApiError> {
+///
+/// # Errors
+/// They do not fit the key, or it has several attributes of a kind, which only expressions can name.
+pub(super) fn resolve(
+    partition_key: &[KeyAttribute],
+    sort_key: &[KeyAttribute],
+    conditions: &[Condition],
+) -> Result<(KeyValue, KeyCondition), ApiError> {
     const NOT_SUPPORTED: &str = "Query key condition not supported";
-    let definition = table.definition();
-    if definition.sort_key.is_none() && conditions.len() > 1 {
+    let ([partition_key], [] | [_]) = (partition_key, sort_key) else {
+        return Err(ApiError::validation(NOT_SUPPORTED));
+    };
+    let sort_key = sort_key.first();
+    if sort_key.is_none() && conditions.len() > 1 {
         return Err(ApiError::validation(NOT_SUPPORTED));
     }
-    let Some((operator, mut values)) = take(&definition.partition_key, conditions)? else {
-        return Err(missed(&definition.partition_key));
+    let Some((operator, mut values)) = take(partition_key, conditions)? else {
+        return Err(missed(partition_key));
     };
     if operator != Operator::Equal {
         return Err(ApiError::validation(NOT_SUPPORTED));
     }
     let partition = values.remove(0);
     partition.check_partition_key()?;
-    let Some(sort_key) = &definition.sort_key else {
+    let Some(sort_key) = sort_key else {
         return Ok((partition, KeyCondition::All));
     };
     let Some((operator, values)) = take(sort_key, conditions)? else {

@@ -28,6 +28,7 @@ mod update;
 mod write;
 
 mod batch;
+mod index;
 mod key_condition;
 mod query;
 mod scan;

@@ -8,7 +8,9 @@ use cairn_runtime::Runtime;
 use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
 use super::expressions::{Style, check_used, present};
-use super::projection::check_projection;
+use super::index::{
+    IndexConditions, IndexRead, IndexStart, check_consistency, check_scalars, fetches, index_of,
+};
 use super::scan::{PageParameters, resolve_start};
 use super::{ApiError, Query, Service, key_condition};
 use crate::catalog::{PrimaryKey, Table};
@@ -73,17 +75,51 @@ pub(super) async fn query<R: Runtime>(
     };
 
     let table = service.table(common.table.as_deref().expect("required"))?;
-    let start = query_start(&table, start)?;
-    if let Some(filter) = &filter {
-        filter.bound().check_key_scalar("Key", &table.key_names())?;
+    if let Some(name) = common.index.as_deref() {
+        let index = index_of(&table, name)?;
+        check_consistency(index, common.consistent.unwrap_or(false))?;
+        let start = start.map(|start| IndexStart::of(&table, index, &start, false));
+        let start = start.transpose()?;
+        let conditions = match clauses {
+            Some(clauses) => IndexConditions::of_expression(index, &clauses)?,
+            None => IndexConditions::of_legacy(index, &conditions)?,
+        };
+        if let Some(filter) = &filter {
+            let names: Vec<&str> = index.key_names().collect();
+            check_not_on_key(&names, filter, legacy_filter)?;
+        }
+        check_scalars(&table, Some(index), filter.as_ref(), projection.as_ref())?;
+        let read = IndexRead {
+            start,
+            limit: common.limit(),
+            filter,
+            count_only: common.count_only(),
+            fetch: fetches(
+                table.definition(),
+                index,
+                common.select.as_deref(),
+                projection.as_ref(),
+            )?,
+        };
+        let forward = forward.unwrap_or(true);
+        let page = service
+            .query_index(&table, index, &conditions, forward, read)
+            .await?;
+        common.respond(out, &table, Some(index), &page, projection.as_ref());
+        return Ok(());
     }
-    check_projection(&table, projection.as_ref())?;
+    let start = query_start(&table, start)?;
+    check_scalars(&table, None, filter.as_ref(), projection.as_ref())?;
     let (partition, condition) = match clauses {
         Some(clauses) => key_condition::of_expression(&table, &clauses)?,
-        None => key_condition::resolve(&table, &conditions)?,
+        None => {
+            let definition = table.definition();
+            let partition_key = std::slice::from_ref(&definition.partition_key);
+            key_condition::resolve(partition_key, definition.sort_key.as_slice(), &conditions)?
+        }
     };
     if let Some(filter) = &filter {
-        check_not_on_key(&table, filter, legacy_filter)?;
+        check_not_on_key(&table.key_names(), filter, legacy_filter)?;
     }
     let query = Query {
         partition,
@@ -95,15 +131,15 @@ pub(super) async fn query<R: Runtime>(
         count_only: common.count_only(),
     };
     let page = service.query(&table, query).await?;
-    common.respond(out, &table, &page, projection.as_ref());
+    common.respond(out, &table, None, &page, projection.as_ref());
     Ok(())
 }
 
 /// A filter looks at items after the key has chosen them, so it is not about the key.
-fn check_not_on_key(table: &Table, filter: &Filter, legacy: bool) -> Result<(), ApiError> {
-    let (filter, key) = (filter.bound(), table.key_names());
+fn check_not_on_key(key: &[&str], filter: &Filter, legacy: bool) -> Result<(), ApiError> {
+    let filter = filter.bound();
     if !legacy {
-        return Ok(filter.check_not_on_key(&key)?);
+        return Ok(filter.check_not_on_key(key)?);
     }
     match key
         .iter()

@@ -6,16 +6,19 @@ use cairn_item::json::write_item_view;
 use cairn_item::{Item, ItemError};
 use cairn_runtime::Runtime;
 
-use super::capacity::{Capacity, ReturnCapacity};
+use super::capacity::{Capacity, Consumed, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text};
 use super::expressions::{Placeholders, Style, check_used, envelope, present};
+use super::index::{
+    IndexRead, IndexStart, check_consistency, check_scalars, consumed, fetches, index_of, write_entry_key,
+};
 use super::item::Members;
 use super::legacy::Legacy;
-use super::projection::{Projection, check_projection};
+use super::projection::Projection;
 use super::service::{Page, start_key, write_key_of};
 use super::{ApiError, Scan, Service};
-use crate::catalog::{PrimaryKey, Table};
+use crate::catalog::{IndexDefinition, PrimaryKey, Table};
 use crate::route::{Filter, Operands};
 
 /// Segments that a table may be scanned in.
@@ -32,6 +35,7 @@ const SELECT: [&str; 4] = [
 #[derive(Default)]
 pub(super) struct PageParameters<'a> {
     pub table: Text<'a>,
+    pub index: Text<'a>,
     pub select: Text<'a>,
     pub limit: Option<i64>,
     pub start: CheckedItem,
@@ -53,6 +57,7 @@ impl<'a> PageParameters<'a> {
     ) -> Result<bool, ApiError> {
         match name {
             "TableName" => decode::text(reader, &mut self.table),
+            "IndexName" => decode::text(reader, &mut self.index),
             "Select" => decode::text(reader, &mut self.select),
             "Limit" => decode::integer(reader, &mut self.limit),
             "ExclusiveStartKey" => decode::item(reader, &mut self.start),
@@ -77,7 +82,7 @@ impl<'a> PageParameters<'a> {
         );
     }
 
-    /// Whether `Select` goes with what else is asked for. There are no indexes yet.
+    /// Whether `Select` goes with what else is asked for.
     pub(super) fn check_select_use(&self) -> Result<(), ApiError> {
         let Some(select) = self.select.as_deref() else {
             return Ok(());
@@ -104,7 +109,7 @@ impl<'a> PageParameters<'a> {
                     "Cannot specify the {projected} when choosing to get {select}"
                 )))
             }
-            ("ALL_PROJECTED_ATTRIBUTES", None) => Err(envelope(
+            ("ALL_PROJECTED_ATTRIBUTES", None) if self.index.is_none() => Err(envelope(
                 "ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName",
             )),
             _ => Ok(()),
@@ -155,15 +160,20 @@ impl<'a> PageParameters<'a> {
         &self,
         out: &mut Vec<u8>,
         table: &Table,
+        index: Option<&IndexDefinition>,
         page: &Page,
         projection: Option<&Projection>,
     ) {
         let mut members = Members::begin(out);
-        let bytes = page.scanned_bytes;
-        members.capacity(
+        let consistent = self.consistent.unwrap_or(false);
+        let consumed = match index {
+            Some(index) => consumed(index, page, consistent),
+            None => Consumed::of_table(Capacity::of_read(page.scanned_bytes, consistent)),
+        };
+        members.consumed(
             ReturnCapacity::parse(self.capacity.as_deref()),
             &table.definition().name,
-            Capacity::of_read(bytes, self.consistent.unwrap_or(false)),
+            &consumed,
         );
         members.number("Count", page.count);
         if !self.count_only() {
@@ -182,7 +192,11 @@ impl<'a> PageParameters<'a> {
             list.push(b']');
         }
         if let Some(last) = &page.last {
-            write_key_of(members.member("LastEvaluatedKey"), table, last.view());
+            let key = members.member("LastEvaluatedKey");
+            match index {
+                Some(index) => write_entry_key(key, table, index, last.view()),
+                None => write_key_of(key, table, last.view()),
+            }
         }
         members.number("ScannedCount", page.scanned_count);
         members.end();
@@ -272,11 +286,30 @@ pub(super) async fn scan<R: Runtime>(
     };
 
     let table = service.table(common.table.as_deref().expect("required"))?;
-    let start = resolve_start(&table, start)?;
-    if let Some(filter) = &filter {
-        filter.bound().check_key_scalar("Key", &table.key_names())?;
+    if let Some(name) = common.index.as_deref() {
+        let index = index_of(&table, name)?;
+        check_consistency(index, common.consistent.unwrap_or(false))?;
+        let start = start.map(|start| IndexStart::of(&table, index, &start, true));
+        let start = start.transpose()?;
+        check_scalars(&table, Some(index), filter.as_ref(), projection.as_ref())?;
+        let read = IndexRead {
+            start,
+            limit: common.limit(),
+            filter,
+            count_only: common.count_only(),
+            fetch: fetches(
+                table.definition(),
+                index,
+                common.select.as_deref(),
+                projection.as_ref(),
+            )?,
+        };
+        let page = service.scan_index(&table, index, segment, read).await?;
+        common.respond(out, &table, Some(index), &page, projection.as_ref());
+        return Ok(());
     }
-    check_projection(&table, projection.as_ref())?;
+    let start = resolve_start(&table, start)?;
+    check_scalars(&table, None, filter.as_ref(), projection.as_ref())?;
     let scan = Scan {
         segment,
         start,
@@ -285,7 +318,7 @@ pub(super) async fn scan<R: Runtime>(
         count_only: common.count_only(),
     };
     let page = service.scan(&table, scan).await?;
-    common.respond(out, &table, &page, projection.as_ref());
+    common.respond(out, &table, None, &page, projection.as_ref());
     Ok(())
 }
 

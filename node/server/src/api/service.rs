@@ -11,18 +11,22 @@ use cairn_item::{Item, ItemBytes, ItemView, KeyCondition, KeyValue, Space, Stora
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
 
+use super::capacity::Capacity;
 use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
 use super::{ApiError, batch, item, query, scan, table, update, write};
 use crate::answers::Answers;
 use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableStatus, Usage, hash_of};
+use crate::index::effects::check_keys;
 use crate::node::Control;
-use crate::route::{Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Write, Written};
+use crate::route::{
+    Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Target, Write, Written, stored_view,
+};
 
 /// A page of Query or Scan ends with the item that makes it reach this size.
 pub const PAGE_BYTES_MAX: u64 = 1 << 20;
 /// It ends too with the item that makes its items take this many bytes: twice that still fits a native frame.
-const PAGE_ANSWER_BYTES_MAX: usize = cairn_protocol::frame::BODY_BYTES_MAX / 2;
+pub(super) const PAGE_ANSWER_BYTES_MAX: usize = cairn_protocol::frame::BODY_BYTES_MAX / 2;
 
 const _: () = assert!(
     cairn_engine::mutation::ITEM_ARCHIVE_BYTES_MAX <= PAGE_ANSWER_BYTES_MAX / 2,
@@ -96,8 +100,25 @@ pub struct Page {
     pub scanned_count: u64,
     /// Their DynamoDB sizes summed.
     pub scanned_bytes: u64,
+    /// What the items take in the answer's memory.
+    pub(super) answer_bytes: usize,
+    /// What it took to fetch whole items by a local index, when consistent.
+    pub fetched_capacity: Capacity,
     /// The last item looked at, when a limit ended the page. Its key is where the next page starts.
     pub last: Option<ItemHandle>,
+}
+
+impl Page {
+    /// Adds what another partition gave.
+    pub(super) fn add(&mut self, other: Page) {
+        self.items.extend(other.items);
+        self.count += other.count;
+        self.scanned_count += other.scanned_count;
+        self.scanned_bytes += other.scanned_bytes;
+        self.answer_bytes += other.answer_bytes;
+        self.fetched_capacity = self.fetched_capacity.plus(other.fetched_capacity);
+        self.last = other.last;
+    }
 }
 
 impl<R: Runtime> Service<R> {
@@ -330,6 +351,11 @@ impl<R: Runtime> Service<R> {
     /// # Errors
     /// The condition's; what keeps the partition from being written.
     pub async fn write(&self, table: &Table, key: &PrimaryKey, write: Write) -> Result<Written, ApiError> {
+        if let Action::Put { item, .. } = &write.action
+            && !table.definition().indexes.is_empty()
+        {
+            check_keys(table.definition(), None, stored_view(item))?;
+        }
         let (target, storage_key) = table.locate(key);
         let written = self
             .inner
@@ -354,7 +380,7 @@ impl<R: Runtime> Service<R> {
             if start.partition != query.partition {
                 return Err(ApiError::validation(START_OUTSIDE_QUERY));
             }
-            if !(lower.as_ref(), upper.as_ref()).contains_key(start_key.as_bytes()) {
+            if !contains_key((lower.as_ref(), upper.as_ref()), start_key.as_bytes()) {
                 return Err(ApiError::validation(START_OUTSIDE_PREDICATE));
             }
             let after = Bound::Excluded(start_key.into_bytes());
@@ -376,17 +402,30 @@ impl<R: Runtime> Service<R> {
             answer_bytes_max: PAGE_ANSWER_BYTES_MAX,
             filter: query.filter,
             count_only: query.count_only,
+            local: None,
         };
         if is_empty(&request.range) {
             return Ok(Page::default());
         }
-        let done = self.inner.router.page(table.target(place), request).await;
+        self.page(table, table.target(place), request).await
+    }
+
+    /// A page of one partition.
+    pub(super) async fn page(
+        &self,
+        table: &Table,
+        target: Target,
+        request: PageRequest,
+    ) -> Result<Page, ApiError> {
+        let done = self.inner.router.page(target, request).await;
         let done = done.map_err(|error| self.explain(table, error))?;
         Ok(Page {
             items: done.items,
             count: done.count,
             scanned_count: done.scanned_count,
             scanned_bytes: done.scanned_bytes,
+            answer_bytes: done.answer_bytes,
+            fetched_capacity: done.fetched_capacity,
             last: done.last,
         })
     }
@@ -398,22 +437,17 @@ impl<R: Runtime> Service<R> {
     pub async fn scan(&self, table: &Table, scan: Scan) -> Result<Page, ApiError> {
         let (first, end) = scan.segment.map_or((0, 1 << 64), segment_hashes);
         let mut hash = first;
-        let mut lower = Bound::Included(hash_bound(first));
+        let mut lower = Bound::Included(hash_bound(Space::Base, first));
         if let Some(start) = &scan.start {
             let (_, start_key) = table.locate(start);
             hash = u128::from(hash_of(start_key.as_bytes()));
             if hash < first || hash >= end {
-                let (segment, total) = scan.segment.expect("every hash is in the whole");
-                return Err(ApiError::validation(format!(
-                    "The provided starting key is invalid: Invalid ExclusiveStartKey. Please use \
-                     ExclusiveStartKey with correct Segment. TotalSegments: {total} Segment: {segment}"
-                )));
+                return Err(wrong_segment(scan.segment));
             }
             lower = Bound::Excluded(start_key.into_bytes());
         }
         let places = &table.definition().places;
         let mut page = Page::default();
-        let mut answer_bytes = 0;
         // A segment may be empty when there are more of them than hashes can tell apart.
         let begin = u64::try_from(hash).map_or(places.len(), |hash| table.definition().place_of(hash));
         for (index, place) in places.iter().enumerate().skip(begin) {
@@ -423,23 +457,17 @@ impl<R: Runtime> Service<R> {
             let request = PageRequest {
                 range: Range {
                     lower: lower.clone(),
-                    upper: Bound::Excluded(hash_bound(end)),
+                    upper: Bound::Excluded(hash_bound(Space::Base, end)),
                 },
                 direction: Direction::Forward,
                 items_max: scan.limit.unwrap_or(u64::MAX) - page.scanned_count,
                 bytes_max: PAGE_BYTES_MAX - page.scanned_bytes,
-                answer_bytes_max: PAGE_ANSWER_BYTES_MAX - answer_bytes,
+                answer_bytes_max: PAGE_ANSWER_BYTES_MAX - page.answer_bytes,
                 filter: scan.filter.clone(),
                 count_only: scan.count_only,
+                local: None,
             };
-            let done = self.inner.router.page(table.target(index), request).await;
-            let done = done.map_err(|error| self.explain(table, error))?;
-            page.items.extend(done.items);
-            page.count += done.count;
-            page.scanned_count += done.scanned_count;
-            page.scanned_bytes += done.scanned_bytes;
-            answer_bytes += done.answer_bytes;
-            page.last = done.last;
+            page.add(self.page(table, table.target(index), request).await?);
             if page.last.is_some() {
                 break;
             }
@@ -498,9 +526,7 @@ impl<R: Runtime> Service<R> {
         let mut usage = Usage::default();
         for answer in replies {
             // A shard that is gone takes the node with it; until then its items are not counted.
-            let part = answer.await.unwrap_or_default();
-            usage.item_count += part.item_count;
-            usage.item_bytes += part.item_bytes;
+            usage.add(answer.await.unwrap_or_default());
         }
         usage
     }
@@ -512,41 +538,45 @@ pub(crate) const START_OUTSIDE_PREDICATE: &str =
     "The provided starting key does not match the range key predicate";
 
 /// Hashes of one segment of a table: from the first to before the second, which may be 2^64.
-fn segment_hashes((segment, total): (u32, u32)) -> (u128, u128) {
+pub(super) fn segment_hashes((segment, total): (u32, u32)) -> (u128, u128) {
     let begin = |segment: u32| (u128::from(segment) << 64).div_ceil(u128::from(total));
     (begin(segment), begin(segment + 1))
 }
 
 /// Where a hash begins among storage keys; 2^64 is the end of the space.
-fn hash_bound(hash: u128) -> Vec<u8> {
+pub(super) fn hash_bound(space: Space, hash: u128) -> Vec<u8> {
     match u64::try_from(hash) {
-        Ok(hash) => StorageKey::hash_prefix(Space::Base, hash),
-        Err(_) => vec![Space::Base as u8 + 1],
+        Ok(hash) => StorageKey::hash_prefix(space, hash),
+        Err(_) => vec![space as u8 + 1],
     }
 }
 
-trait ContainsKey {
-    fn contains_key(&self, key: &[u8]) -> bool;
+/// Why a scan cannot start where it is asked to.
+pub(super) fn wrong_segment(segment: Option<(u32, u32)>) -> ApiError {
+    let (segment, total) = segment.expect("every hash is in the whole");
+    ApiError::validation(format!(
+        "The provided starting key is invalid: Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct \
+         Segment. TotalSegments: {total} Segment: {segment}"
+    ))
 }
 
-impl ContainsKey for (Bound<&Vec<u8>>, Bound<&Vec<u8>>) {
-    fn contains_key(&self, key: &[u8]) -> bool {
-        let above = match self.0 {
-            Bound::Included(lower) => key >= lower.as_slice(),
-            Bound::Excluded(lower) => key > lower.as_slice(),
-            Bound::Unbounded => true,
-        };
-        let below = match self.1 {
-            Bound::Included(upper) => key <= upper.as_slice(),
-            Bound::Excluded(upper) => key < upper.as_slice(),
-            Bound::Unbounded => true,
-        };
-        above && below
-    }
+/// Whether a key is in a range.
+pub(super) fn contains_key((lower, upper): (Bound<&Vec<u8>>, Bound<&Vec<u8>>), key: &[u8]) -> bool {
+    let above = match lower {
+        Bound::Included(lower) => key >= lower.as_slice(),
+        Bound::Excluded(lower) => key > lower.as_slice(),
+        Bound::Unbounded => true,
+    };
+    let below = match upper {
+        Bound::Included(upper) => key <= upper.as_slice(),
+        Bound::Excluded(upper) => key < upper.as_slice(),
+        Bound::Unbounded => true,
+    };
+    above && below
 }
 
 /// Whether no key can be in the range. Such ranges arise when a page starts at the end of its query.
-fn is_empty(range: &Range) -> bool {
+pub(super) fn is_empty(range: &Range) -> bool {
     match (&range.lower, &range.upper) {
         (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
         (Bound::Included(lower) | Bound::Excluded(lower), Bound::Excluded(upper))

@@ -116,6 +116,7 @@ pub(super) async fn update_item<R: Runtime>(
         write_attributes(&mut members, &update, item.view(), whole);
     }
     request.respond_capacity(&mut members, &table, &written);
+    request.respond_collection(&mut members, &table, &primary, &written);
     members.end();
     Ok(())
 }
@@ -132,6 +133,10 @@ fn check_update(table: &Table, update: &mut Update, charged: bool) -> Result<(),
         .map(str::to_owned);
     if refused.is_none() {
         bound.check_key_scalar("Key", &names)?;
+        for index in &table.definition().indexes {
+            let names: Vec<&str> = index.key_names().collect();
+            bound.check_key_scalar("IndexKey", &names)?;
+        }
     }
     if charged && bound.request_bytes() > ITEM_BYTES_MAX {
         return Err(ItemError::UpdatedItemTooLarge.into());

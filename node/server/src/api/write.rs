@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use cairn_item::json::write_item_view;
+use cairn_item::json::{write_item_view, write_value};
 use cairn_item::{ItemBytes, ItemError};
 use cairn_runtime::Runtime;
 
-use super::capacity::{Capacity, ReturnCapacity};
+use super::capacity::{Consumed, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text, Unsupported};
 use super::expressions::{Placeholders, Style, check_used, envelope, present};
 use super::item::Members;
 use super::legacy::Legacy;
 use super::{ApiError, Service};
-use crate::catalog::Table;
+use crate::catalog::{PrimaryKey, Table};
 use crate::route::{Action, Condition, Operands, Returns, Write, Written};
 
 /// The parameters of a write of one item.
@@ -151,27 +151,71 @@ impl<'a> WriteItem<'a> {
             old: matches!(self.return_values.as_deref(), Some("ALL_OLD" | "UPDATED_OLD")),
             new: matches!(self.return_values.as_deref(), Some("ALL_NEW" | "UPDATED_NEW")),
             refused: self.on_failure.as_deref() == Some("ALL_OLD"),
+            collection: self.wants_collection(),
         }
     }
 
     /// Ends the answer.
     pub(super) fn respond_capacity(&self, members: &mut Members<'_>, table: &Table, written: &Written) {
-        let (old, new) = (written.old_item_bytes, written.new_item_bytes);
-        let capacity = Capacity::of_write(old.unwrap_or(0), new.unwrap_or(0));
-        members.capacity(
+        let definition = table.definition();
+        members.consumed(
             ReturnCapacity::parse(self.capacity.as_deref()),
-            &table.definition().name,
-            capacity,
+            &definition.name,
+            &Consumed::of_write(definition, written),
         );
+    }
+
+    /// What is asked for about the item collection; tables without local indexes have none.
+    pub(super) fn respond_collection(
+        &self,
+        members: &mut Members<'_>,
+        table: &Table,
+        key: &PrimaryKey,
+        written: &Written,
+    ) {
+        if self.wants_collection() && has_collections(table) {
+            let metrics = members.member("ItemCollectionMetrics");
+            write_collection(metrics, table, key, written.collection_bytes_max);
+        }
+    }
+
+    fn wants_collection(&self) -> bool {
+        self.metrics.as_deref() == Some("SIZE")
     }
 }
 
-/// Checks that a condition does not go into the key of the table.
+/// Whether the items of one partition key are a collection that is accounted for.
+pub(super) fn has_collections(table: &Table) -> bool {
+    let indexes = &table.definition().indexes;
+    indexes.iter().any(|index| index.global.is_none())
+}
+
+/// Writes the metrics of an item collection: bounds of its size. The upper one is what all collections of its partition take.
+pub(super) fn write_collection(out: &mut Vec<u8>, table: &Table, key: &PrimaryKey, bytes_max: Option<u64>) {
+    let mut metrics = Members::begin(out);
+    let name = &table.definition().partition_key.name;
+    let mut collection = Members::begin(metrics.member("ItemCollectionKey"));
+    write_value(collection.member(name), &key.partition.to_value());
+    collection.end();
+    let gigabytes = bytes_max.unwrap_or(0).div_ceil(1 << 30).max(1);
+    let range = format!("[0.0,{gigabytes}.0]");
+    metrics
+        .member("SizeEstimateRangeGB")
+        .extend_from_slice(range.as_bytes());
+    metrics.end();
+}
+
+/// Checks that a condition does not go into the key of the table or of an index.
 pub(super) fn check_condition(table: &Table, condition: Option<&Condition>) -> Result<(), ApiError> {
-    match condition {
-        Some(condition) => Ok(condition.bound().check_key_scalar("Key", &table.key_names())?),
-        None => Ok(()),
+    let Some(condition) = condition else {
+        return Ok(());
+    };
+    condition.bound().check_key_scalar("Key", &table.key_names())?;
+    for index in &table.definition().indexes {
+        let names: Vec<&str> = index.key_names().collect();
+        condition.bound().check_key_scalar("IndexKey", &names)?;
     }
+    Ok(())
 }
 
 /// DynamoDB gives an envelope to these refusals of the values of an item that is put.
@@ -229,7 +273,7 @@ pub(super) async fn put_item<R: Runtime>(
         returns: request.returns(),
     };
     let written = service.write(&table, &key, write).await?;
-    respond(out, &request, &table, &written);
+    respond(out, &request, &table, &key, &written);
     Ok(())
 }
 
@@ -257,15 +301,16 @@ pub(super) async fn delete_item<R: Runtime>(
         returns: request.returns(),
     };
     let written = service.write(&table, &key, write).await?;
-    respond(out, &request, &table, &written);
+    respond(out, &request, &table, &key, &written);
     Ok(())
 }
 
-fn respond(out: &mut Vec<u8>, request: &WriteItem<'_>, table: &Table, written: &Written) {
+fn respond(out: &mut Vec<u8>, request: &WriteItem<'_>, table: &Table, key: &PrimaryKey, written: &Written) {
     let mut members = Members::begin(out);
     if let Some(old) = &written.old {
         write_item_view(members.member("Attributes"), old.view());
     }
     request.respond_capacity(&mut members, table, written);
+    request.respond_collection(&mut members, table, key, written);
     members.end();
 }

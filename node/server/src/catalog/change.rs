@@ -165,6 +165,14 @@ impl TableUpdate {
     }
 
     fn change_billing(&self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
+        if (table.billing, self.billing) == (Billing::OnDemand, Some(BillingMode::Provisioned))
+            && let Some(index) = table.indexes.iter().find(|index| index.global.is_some())
+        {
+            return Err(ApiError::parameters(format!(
+                "ProvisionedThroughput must be specified for index: {}",
+                index.name
+            )));
+        }
         match (table.billing, self.billing, self.units) {
             (Billing::OnDemand, None, Some(_)) => Err(units_on_demand()),
             // No increase: there was nothing to increase.

@@ -10,7 +10,6 @@
 //!                Unique    S   DescribeTable's TableId
 //!                Status    S   CREATING | ACTIVE | DELETING
 //!                Keys      L   [M {Name S, Type S}, ..]: partition key, sort key
-//!                SortFirst BOOL  the sort key was defined before the partition key
 //!                Billing   S   PROVISIONED | PAY_PER_REQUEST
 //!                Read      N   provisioned read capacity units; 0 on demand
 //!                Write     N   provisioned write capacity units; 0 on demand
@@ -20,11 +19,12 @@
 //!                Version   N   the catalog's version when this entry was written
 //! ```
 //!
-//! and what is set about the table beside these: see `settings`.
+//! and what is known of its indexes, and what is set about the table beside these: see `index` and `settings`.
 
-use cairn_engine::ids::{LogId, PartitionId, TableId};
+use cairn_engine::ids::{IndexId, LogId, PartitionId, TableId};
 use cairn_item::{Attribute, Item, ItemView, KeyType, KeyValue, Number, Value, ValueView};
 
+use super::index::{IndexDefinition, attributes_of, attributes_value};
 use super::settings::TableSettings;
 
 /// Version of the entry's format.
@@ -108,8 +108,12 @@ pub struct TableDefinition {
     pub partition_key: KeyAttribute,
     /// Orders the items of one partition key.
     pub sort_key: Option<KeyAttribute>,
-    /// The order of `AttributeDefinitions`, which clients compare.
-    pub sort_key_defined_first: bool,
+    /// `AttributeDefinitions`: the key attributes of the table and its indexes, in the order that clients compare.
+    pub attributes: Vec<KeyAttribute>,
+    /// Its indexes, in the order in which they were created: at creation of the table the local ones first.
+    pub indexes: Vec<IndexDefinition>,
+    /// Id of the next index.
+    pub next_index: u16,
     /// How its throughput is paid for.
     pub billing: Billing,
     /// Milliseconds since the Unix epoch.
@@ -132,7 +136,22 @@ impl TableDefinition {
     /// Partition of `hash`, as an index into `places`.
     #[must_use]
     pub fn place_of(&self, hash: u64) -> usize {
-        self.places.partition_point(|place| place.lower <= hash) - 1
+        place_in(&self.places, hash)
+    }
+
+    /// The index of this name.
+    #[must_use]
+    pub fn index(&self, name: &str) -> Option<&IndexDefinition> {
+        self.indexes.iter().find(|index| index.name == name)
+    }
+
+    /// Places of the table and of its global indexes, each with the index that it belongs to.
+    pub(crate) fn all_places(&self) -> impl Iterator<Item = (IndexId, &[PartitionPlace])> {
+        let global = self.indexes.iter().filter_map(|index| {
+            let global = index.global.as_ref()?;
+            Some((index.id, global.places.as_slice()))
+        });
+        std::iter::once((IndexId(0), self.places.as_slice())).chain(global)
     }
 
     /// The entry as an item of the system table.
@@ -151,13 +170,6 @@ impl TableDefinition {
                 attribute("Type", text(key.kind.name())),
             ])
         };
-        let place = |place: &PartitionPlace| {
-            Value::map(vec![
-                attribute("Id", number(place.id.0)),
-                attribute("Log", number(u64::from(place.log.0))),
-                attribute("Lower", Value::B(place.lower.to_be_bytes().to_vec())),
-            ])
-        };
         let keys = std::iter::once(&self.partition_key).chain(&self.sort_key);
         let mut attributes = vec![
             attribute(ACCOUNT, text(account)),
@@ -167,13 +179,18 @@ impl TableDefinition {
             attribute("Unique", text(&self.unique)),
             attribute("Status", text(self.status.name())),
             attribute("Keys", Value::L(keys.map(key).collect())),
-            attribute("SortFirst", Value::Bool(self.sort_key_defined_first)),
+            attribute("Attributes", attributes_value(&self.attributes)),
+            attribute("NextIndex", number(u64::from(self.next_index))),
+            attribute(
+                "Indexes",
+                Value::L(self.indexes.iter().map(IndexDefinition::to_value).collect()),
+            ),
             attribute("Billing", text(billing)),
             attribute("Read", number(read)),
             attribute("Write", number(write)),
             attribute("Created", number(self.created_ms)),
             attribute("Seed", Value::B(self.seed.to_be_bytes().to_vec())),
-            attribute("Places", Value::L(self.places.iter().map(place).collect())),
+            attribute("Places", Value::L(self.places.iter().map(place_value).collect())),
             attribute("Version", number(self.version)),
         ];
         attributes.extend(self.settings.attributes());
@@ -199,20 +216,20 @@ impl TableDefinition {
                 kind,
             });
         }
-        let mut places = Vec::new();
-        let ValueView::L(list) = get("Places")? else {
+        let places = places_of(get("Places")?)?;
+        if keys.len() > 2 {
+            return None;
+        }
+        let attributes = attributes_of(get("Attributes")?)?;
+        let ValueView::L(list) = get("Indexes")? else {
             return None;
         };
-        for place in list.iter() {
-            let ValueView::M(place) = place else { return None };
-            places.push(PartitionPlace {
-                id: PartitionId(as_u64(place.get("Id")?)?),
-                log: LogId(as_u64(place.get("Log")?)?.try_into().ok()?),
-                lower: as_bytes_u64(place.get("Lower")?)?,
-            });
-        }
-        let ascending = places.is_sorted_by(|left, right| left.lower < right.lower);
-        if !ascending || places.first()?.lower != 0 || keys.len() > 2 {
+        let indexes = list
+            .iter()
+            .map(|index| IndexDefinition::from_view(index, &attributes));
+        let indexes = indexes.collect::<Option<Vec<_>>>()?;
+        let next_index = as_u64(get("NextIndex")?)?.try_into().ok()?;
+        if indexes.iter().any(|index| index.id.0 >= next_index) {
             return None;
         }
         let billing = match as_text(get("Billing")?)? {
@@ -223,9 +240,6 @@ impl TableDefinition {
             },
             _ => return None,
         };
-        let ValueView::Bool(sort_key_defined_first) = get("SortFirst")? else {
-            return None;
-        };
         let mut keys = keys.into_iter();
         Some(TableDefinition {
             id: TableId(as_u64(get("Id")?)?),
@@ -234,7 +248,9 @@ impl TableDefinition {
             status: TableStatus::from_name(as_text(get("Status")?)?)?,
             partition_key: keys.next()?,
             sort_key: keys.next(),
-            sort_key_defined_first,
+            attributes,
+            indexes,
+            next_index,
             billing,
             created_ms: as_u64(get("Created")?)?,
             seed: as_bytes_u64(get("Seed")?)?,
@@ -243,6 +259,35 @@ impl TableDefinition {
             version: as_u64(get("Version")?)?,
         })
     }
+}
+
+pub(super) fn place_value(place: &PartitionPlace) -> Value {
+    Value::map(vec![
+        attribute("Id", number(place.id.0)),
+        attribute("Log", number(u64::from(place.log.0))),
+        attribute("Lower", Value::B(place.lower.to_be_bytes().to_vec())),
+    ])
+}
+
+/// Reads places back: not none, ascending from 0.
+pub(super) fn places_of(value: ValueView<'_>) -> Option<Vec<PartitionPlace>> {
+    let ValueView::L(list) = value else { return None };
+    let mut places = Vec::new();
+    for place in list.iter() {
+        let ValueView::M(place) = place else { return None };
+        places.push(PartitionPlace {
+            id: PartitionId(as_u64(place.get("Id")?)?),
+            log: LogId(as_u64(place.get("Log")?)?.try_into().ok()?),
+            lower: as_bytes_u64(place.get("Lower")?)?,
+        });
+    }
+    let ascending = places.is_sorted_by(|left, right| left.lower < right.lower);
+    (ascending && places.first()?.lower == 0).then_some(places)
+}
+
+/// The place of `hash` among places.
+pub(super) fn place_in(places: &[PartitionPlace], hash: u64) -> usize {
+    places.partition_point(|place| place.lower <= hash) - 1
 }
 
 /// The system table's key of a table's entry.
@@ -287,7 +332,15 @@ fn as_bytes_u64(value: ValueView<'_>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::index::{GlobalIndex, IndexProjection, IndexStatus};
     use super::*;
+
+    fn string(name: &str) -> KeyAttribute {
+        KeyAttribute {
+            name: name.to_owned(),
+            kind: KeyType::S,
+        }
+    }
 
     fn table() -> TableDefinition {
         TableDefinition {
@@ -303,7 +356,39 @@ mod tests {
                 name: "placed".to_owned(),
                 kind: KeyType::N,
             }),
-            sort_key_defined_first: true,
+            attributes: ["placed", "customer", "state"]
+                .map(|name| KeyAttribute {
+                    name: name.to_owned(),
+                    kind: if name == "placed" { KeyType::N } else { KeyType::S },
+                })
+                .to_vec(),
+            indexes: vec![
+                IndexDefinition {
+                    id: IndexId(1),
+                    name: "by-state".to_owned(),
+                    partition_key: vec![string("customer")],
+                    sort_key: vec![string("state")],
+                    projection: IndexProjection::Include(vec!["total".to_owned()]),
+                    global: None,
+                },
+                IndexDefinition {
+                    id: IndexId(3),
+                    name: "all-by-state".to_owned(),
+                    partition_key: vec![string("state"), string("customer")],
+                    sort_key: Vec::new(),
+                    projection: IndexProjection::KeysOnly,
+                    global: Some(GlobalIndex {
+                        status: IndexStatus::Backfilling,
+                        units: (1, 2),
+                        places: vec![PartitionPlace {
+                            id: PartitionId(20),
+                            log: LogId(1),
+                            lower: 0,
+                        }],
+                    }),
+                },
+            ],
+            next_index: 4,
             billing: Billing::Provisioned {
                 read_units: 5,
                 write_units: 1_000_000_000_000,
@@ -329,7 +414,8 @@ mod tests {
     fn an_entry_survives_its_item() {
         let mut hash_only = table();
         hash_only.sort_key = None;
-        hash_only.sort_key_defined_first = false;
+        hash_only.attributes.truncate(2);
+        hash_only.indexes.clear();
         hash_only.billing = Billing::OnDemand;
         hash_only.status = TableStatus::Active;
         for table in [table(), hash_only] {

@@ -13,6 +13,7 @@
 
 mod change;
 mod definition;
+mod index;
 mod settings;
 mod store;
 
@@ -20,13 +21,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_engine::PartitionDescriptor;
 use cairn_engine::ids::{IndexId, PartitionId, TableId};
-use cairn_engine::{Engine, PartitionDescriptor};
 use cairn_item::{Item, ItemError, ItemView, KeyType, KeyValue, Space, StorageKey, Value};
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::ReplySender;
 
 pub use definition::{Billing, KeyAttribute, PartitionPlace, TableDefinition, TableStatus};
+pub use index::{GlobalIndex, IndexDefinition, IndexProjection, IndexStatus};
 pub use settings::{Ceilings, TableClass, TableSettings, ThroughputHistory};
 
 pub(crate) use change::{
@@ -57,6 +59,8 @@ pub struct Table {
     definition: Arc<TableDefinition>,
     /// Where each of the definition's places is served.
     seats: Vec<Seat>,
+    /// The same of its global indexes, in the order of their definitions; nothing of local ones.
+    index_seats: Vec<Vec<Seat>>,
 }
 
 impl Table {
@@ -71,7 +75,16 @@ impl Table {
             })
         };
         let seats = definition.places.iter().map(seat).collect::<Result<_, _>>()?;
-        Ok(Table { definition, seats })
+        let index_seats = definition.indexes.iter().map(|index| {
+            let places = index.global.as_ref().map_or(&[][..], |global| &global.places);
+            places.iter().map(seat).collect::<Result<_, _>>()
+        });
+        let index_seats = index_seats.collect::<Result<_, _>>()?;
+        Ok(Table {
+            definition,
+            seats,
+            index_seats,
+        })
     }
 
     /// What the catalog knows about it.
@@ -94,6 +107,30 @@ impl Table {
             partition: self.definition.places[place].id,
             seat: self.seats[place],
         }
+    }
+
+    /// Partitions of an index, in the order of their hashes: the global index's own, or the table's.
+    pub(crate) fn index_places<'a>(&'a self, index: &'a IndexDefinition) -> &'a [PartitionPlace] {
+        let places = index.global.as_ref().map(|global| &global.places);
+        places.unwrap_or(&self.definition.places)
+    }
+
+    /// One of [`Table::index_places`].
+    pub(crate) fn index_target(&self, index: &IndexDefinition, place: usize) -> Target {
+        let Some(global) = &index.global else {
+            return self.target(place);
+        };
+        let mut indexes = self.definition.indexes.iter();
+        let position = indexes.position(|other| other.id == index.id);
+        Target {
+            partition: global.places[place].id,
+            seat: self.index_seats[position.expect("an index of this table")][place],
+        }
+    }
+
+    /// As [`Table::index_target`], by hash.
+    pub(crate) fn index_target_of(&self, index: &IndexDefinition, hash: u64) -> Target {
+        self.index_target(index, definition::place_in(self.index_places(index), hash))
     }
 
     /// The storage key of a primary key, and the partition that owns it.
@@ -251,12 +288,16 @@ impl Catalog {
             .map(|(name, _)| name.as_str())
     }
 
-    pub(crate) fn set(&mut self, definition: Arc<TableDefinition>, deal: &Deal) -> Result<(), ApiError> {
-        let table = Table::new(definition, deal)?;
+    pub(crate) fn set(
+        &mut self,
+        definition: Arc<TableDefinition>,
+        deal: &Deal,
+    ) -> Result<Rc<Table>, ApiError> {
+        let table = Rc::new(Table::new(definition, deal)?);
         let name = table.definition.name.clone();
         self.names.insert(table.definition.id, name.clone());
-        self.tables.insert(name, Rc::new(table));
-        Ok(())
+        self.tables.insert(name, Rc::clone(&table));
+        Ok(table)
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
@@ -266,11 +307,30 @@ impl Catalog {
     }
 }
 
-/// Items and bytes that a table holds on one shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Items and bytes that a table holds on one shard, or on all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Usage {
     pub item_count: u64,
     pub item_bytes: u64,
+    /// Entries and bytes of its indexes, by id.
+    pub indexes: BTreeMap<IndexId, (u64, u64)>,
+}
+
+impl Usage {
+    fn add_index(&mut self, index: IndexId, (item_count, item_bytes): (u64, u64)) {
+        let usage = self.indexes.entry(index).or_default();
+        usage.0 += item_count;
+        usage.1 += item_bytes;
+    }
+
+    /// Adds what another shard holds.
+    pub(crate) fn add(&mut self, other: Usage) {
+        self.item_count += other.item_count;
+        self.item_bytes += other.item_bytes;
+        for (index, usage) in other.indexes {
+            self.add_index(index, usage);
+        }
+    }
 }
 
 /// What shards ask of the store on shard 0.
@@ -291,42 +351,53 @@ pub(crate) enum Order {
 }
 
 impl<R: Runtime> Router<R> {
-    fn engines_of<'a>(
+    /// The places that this shard serves, with the engine of each.
+    pub(crate) fn engines_of<'a>(
         &'a self,
-        definition: &'a TableDefinition,
-    ) -> impl Iterator<Item = (usize, &'a Engine<R>)> {
-        definition.places.iter().enumerate().filter_map(|(index, place)| {
+        places: &'a [PartitionPlace],
+    ) -> impl Iterator<Item = (usize, usize)> + 'a {
+        places.iter().enumerate().filter_map(|(index, place)| {
             let seat = self
                 .deal
                 .seat(place.log)
                 .filter(|seat| seat.shard == self.shard)?;
-            Some((index, &self.engines[seat.engine]))
+            Some((index, seat.engine))
         })
     }
 
-    /// Creates this shard's partitions of a table; those that exist stay as they are.
+    /// Creates this shard's partitions of a table and its indexes; those that exist stay as they are, and those of indexes
+    /// that are being deleted are not made.
     pub(crate) async fn create_partitions(&self, definition: &TableDefinition) -> Result<(), ApiError> {
-        for (index, engine) in self.engines_of(definition) {
-            let upper = match definition.places.get(index + 1) {
-                Some(next) => StorageKey::hash_prefix(Space::Base, next.lower),
-                None => vec![Space::Base as u8 + 1],
-            };
-            let descriptor = PartitionDescriptor {
-                id: definition.places[index].id,
-                table: definition.id,
-                index: IndexId(0),
-                lower: StorageKey::hash_prefix(Space::Base, definition.places[index].lower),
-                upper: Some(upper),
-            };
-            engine.create_partition(descriptor).await?;
+        for (index, places) in definition.all_places() {
+            if definition
+                .indexes
+                .iter()
+                .any(|other| other.id == index && !other.is_fed())
+            {
+                continue;
+            }
+            for (place, engine) in self.engines_of(places) {
+                let upper = match places.get(place + 1) {
+                    Some(next) => StorageKey::hash_prefix(Space::Base, next.lower),
+                    None => vec![Space::Base as u8 + 1],
+                };
+                let descriptor = PartitionDescriptor {
+                    id: places[place].id,
+                    table: definition.id,
+                    index,
+                    lower: StorageKey::hash_prefix(Space::Base, places[place].lower),
+                    upper: Some(upper),
+                };
+                self.engines[engine].create_partition(descriptor).await?;
+            }
         }
         Ok(())
     }
 
-    /// Drops this shard's partitions of a table.
+    /// Drops this shard's partitions of a table and of its indexes.
     pub(crate) async fn drop_partitions(&self, definition: &TableDefinition) -> Result<(), ApiError> {
-        for (index, engine) in self.engines_of(definition) {
-            engine.drop_partition(definition.places[index].id).await?;
+        for (_, places) in definition.all_places() {
+            self.drop_places(places).await?;
         }
         Ok(())
     }
@@ -338,29 +409,60 @@ impl<R: Runtime> Router<R> {
             TableStatus::Deleting => None,
             TableStatus::Creating | TableStatus::Active => settings.expiry_attribute.as_deref(),
         };
-        for place in &definition.places {
-            if let Some(seat) = self.deal.seat(place.log).filter(|seat| seat.shard == self.shard) {
-                self.expiry
-                    .watch(place.id, seat.engine, attribute, settings.hides_expired());
-            }
+        for (place, engine) in self.engines_of(&definition.places) {
+            let partition = definition.places[place].id;
+            self.expiry
+                .watch(partition, engine, attribute, settings.hides_expired());
         }
     }
 
-    /// The first of this shard's partitions of a table that its engine does not have.
+    /// Drops those of these partitions that this shard has.
+    pub(crate) async fn drop_places(&self, places: &[PartitionPlace]) -> Result<(), ApiError> {
+        for (place, engine) in self.engines_of(places) {
+            self.engines[engine].drop_partition(places[place].id).await?;
+        }
+        Ok(())
+    }
+
+    /// The first of this shard's partitions of a table, or of an index of it that serves, that its engine does not have.
     pub(crate) fn missing_partition(&self, definition: &TableDefinition) -> Option<PartitionPlace> {
-        self.engines_of(definition)
-            .map(|(index, engine)| (definition.places[index], engine))
-            .find(|(place, engine)| engine.partition(place.id).is_none())
-            .map(|(place, _)| place)
+        let exists = |index| {
+            let mut indexes = definition.indexes.iter();
+            let index = indexes.find(|other| other.id == index)?.global.as_ref()?;
+            Some(matches!(
+                index.status,
+                IndexStatus::Backfilling | IndexStatus::Active
+            ))
+        };
+        let mut places = definition
+            .all_places()
+            .filter(|(index, _)| exists(*index).unwrap_or(true));
+        places.find_map(|(_, places)| {
+            let mut engines = self.engines_of(places);
+            let missing = |(place, engine): &(usize, usize)| {
+                self.engines[*engine].partition(places[*place].id).is_none()
+            };
+            engines.find(missing).map(|(place, _)| places[place])
+        })
     }
 
     /// What this shard holds of a table.
     pub(crate) fn usage(&self, definition: &TableDefinition) -> Usage {
         let mut usage = Usage::default();
-        for (index, engine) in self.engines_of(definition) {
-            if let Some(info) = engine.partition(definition.places[index].id) {
+        for (index, places) in definition.all_places() {
+            for (place, engine) in self.engines_of(places) {
+                let Some(info) = self.engines[engine].partition(places[place].id) else {
+                    continue;
+                };
+                if index != IndexId(0) {
+                    usage.add_index(index, (info.item_count, info.item_bytes));
+                    continue;
+                }
                 usage.item_count += info.item_count;
                 usage.item_bytes += info.item_bytes;
+                for local in &info.indexes {
+                    usage.add_index(local.index, (local.item_count, local.item_bytes));
+                }
             }
         }
         usage
@@ -382,7 +484,9 @@ pub(crate) fn system_table() -> TableDefinition {
             name: definition::NAME.to_owned(),
             kind: KeyType::S,
         }),
-        sort_key_defined_first: false,
+        attributes: Vec::new(),
+        indexes: Vec::new(),
+        next_index: 1,
         billing: Billing::OnDemand,
         created_ms: 0,
         seed: 0,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_engine::Range;
-use cairn_engine::ids::{LogId, PartitionId, TableId};
+use cairn_engine::ids::{IndexId, LogId, PartitionId, TableId};
 use cairn_item::{Item, ItemView, KeyValue};
 use cairn_runtime::mailbox::{MailboxSender, reply};
 use cairn_runtime::sync::Mutex;
@@ -23,8 +23,8 @@ use cairn_runtime::{Queue, Runtime};
 use super::change::{TableChange, in_use};
 use super::definition::{ACCOUNT, NAME, as_u64, attribute, entry_key, number, text};
 use super::{
-    Billing, Change, KeyAttribute, PartitionPlace, PrimaryKey, SYSTEM_PARTITION, Table, TableDefinition,
-    TableSettings, TableStatus, system_table,
+    Billing, Change, IndexDefinition, KeyAttribute, PartitionPlace, PrimaryKey, SYSTEM_PARTITION, Table,
+    TableDefinition, TableSettings, TableStatus, system_table,
 };
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE};
@@ -47,7 +47,9 @@ pub(crate) struct TableDraft {
     pub name: String,
     pub partition_key: KeyAttribute,
     pub sort_key: Option<KeyAttribute>,
-    pub sort_key_defined_first: bool,
+    pub attributes: Vec<KeyAttribute>,
+    /// Its indexes: their ids and places are given out when it is created.
+    pub indexes: Vec<IndexDefinition>,
     pub billing: Billing,
     pub settings: TableSettings,
 }
@@ -144,8 +146,8 @@ impl<R: Runtime> Store<R> {
         let counter = self.counter.get();
         for table in self.tables.borrow().values() {
             let partitions = table
-                .places
-                .iter()
+                .all_places()
+                .flat_map(|(_, places)| places)
                 .all(|place| place.id.0 < counter.next_partition);
             if table.id.0 >= counter.next_table || !partitions || table.version > counter.version {
                 return Err(ApiError::internal(format!(
@@ -179,17 +181,22 @@ impl<R: Runtime> Store<R> {
                 ),
             ));
         }
-        let logs = &self.router.deal.logs;
-        let partitions = logs.len().max(PARTITIONS_MIN).next_power_of_two() as u64;
-        let counter = self.advance(1, partitions).await?;
+        let mut indexes = draft.indexes;
+        let partitions = self.partitions();
+        let sets = 1 + indexes.iter().filter(|index| index.global.is_some()).count() as u64;
+        let counter = self.advance(1, sets * partitions).await?;
         let table = TableId(counter.next_table - 1);
-        let first = counter.next_partition - partitions;
-        let places = (0..partitions).map(|index| PartitionPlace {
-            id: PartitionId(first + index),
-            // Tables begin at different logs, so that tables of few partitions do not crowd the first.
-            log: self.deal_log(index + table.0),
-            lower: (u64::MAX / partitions + 1).wrapping_mul(index),
-        });
+        let mut next_partition = counter.next_partition - sets * partitions;
+        // Tables begin at different logs, so that tables of few partitions do not crowd the first.
+        let places = self.places(&mut next_partition, table.0);
+        let mut next_index = 1;
+        for index in &mut indexes {
+            index.id = IndexId(next_index);
+            next_index += 1;
+            if let Some(global) = &mut index.global {
+                global.places = self.places(&mut next_partition, table.0 + u64::from(index.id.0));
+            }
+        }
         let created_ms = self.router.runtime.unix_ms();
         let mut settings = draft.settings;
         if draft.billing == Billing::OnDemand {
@@ -202,12 +209,14 @@ impl<R: Runtime> Store<R> {
             status: TableStatus::Creating,
             partition_key: draft.partition_key,
             sort_key: draft.sort_key,
-            sort_key_defined_first: draft.sort_key_defined_first,
+            attributes: draft.attributes,
+            indexes,
+            next_index,
             billing: draft.billing,
             created_ms,
             seed: self.router.runtime.random_u64(),
             settings,
-            places: places.collect(),
+            places,
             version: counter.version,
         });
         self.put(&definition).await?;
@@ -215,6 +224,26 @@ impl<R: Runtime> Store<R> {
             self.resume_later();
         }
         Ok(definition)
+    }
+
+    /// Partitions that a new table or index begins with.
+    fn partitions(&self) -> u64 {
+        let logs = &self.router.deal.logs;
+        logs.len().max(PARTITIONS_MIN).next_power_of_two() as u64
+    }
+
+    /// Places for a new table or index, the first of them in the log that `first` leads to.
+    fn places(&self, next_partition: &mut u64, first: u64) -> Vec<PartitionPlace> {
+        let partitions = self.partitions();
+        let ids = *next_partition;
+        *next_partition += partitions;
+        (0..partitions)
+            .map(|index| PartitionPlace {
+                id: PartitionId(ids + index),
+                log: self.deal_log(index + first),
+                lower: (u64::MAX / partitions + 1).wrapping_mul(index),
+            })
+            .collect()
     }
 
     fn deal_log(&self, index: u64) -> LogId {

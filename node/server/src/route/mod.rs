@@ -18,7 +18,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cairn_engine::ids::{LogId, PartitionId};
+use cairn_engine::ids::{IndexId, LogId, PartitionId};
 use cairn_engine::{Engine, Range, Stored};
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, Refused, reply};
 use cairn_runtime::sync::{Semaphore, timeout};
@@ -29,11 +29,13 @@ pub use handle::ItemHandle;
 pub use request::{Action, Returns, Write};
 
 pub(crate) use handle::{ItemCopy, stored_view};
-pub(crate) use request::{PageDone, PageRequest, Request, WriteDone};
+pub(crate) use request::{LocalPage, PageDone, PageRequest, Request, WriteDone};
 
-use crate::api::ApiError;
 use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
+use crate::api::{ApiError, Capacity};
 use crate::expiry::{Expiry, Hidden};
+use crate::index::Indexes;
+use crate::index::feed::{self, Feed};
 
 /// Requests that may wait in a shard's mailbox.
 pub(crate) const MAILBOX_CAPACITY: usize = 1024;
@@ -102,6 +104,10 @@ pub struct Written {
     pub old_item_bytes: Option<u32>,
     /// DynamoDB size of the item that is there now.
     pub new_item_bytes: Option<u32>,
+    /// Capacity taken by the indexes that changed.
+    pub indexes: Vec<(IndexId, Capacity)>,
+    /// What the item collection takes at most, in bytes, when it was asked for.
+    pub collection_bytes_max: Option<u64>,
 }
 
 /// One shard's way to every partition.
@@ -115,6 +121,8 @@ pub(crate) struct Router<R: Runtime> {
     pub mailboxes: Vec<MailboxSender<Request>>,
     /// The items of this shard that expire.
     pub expiry: Expiry,
+    /// The partitions of this shard that belong to tables with indexes.
+    pub indexes: Indexes,
     /// Whether the engines have been closed.
     pub stopped: Cell<bool>,
 }
@@ -163,7 +171,21 @@ impl<R: Runtime> Router<R> {
         write: Write,
     ) -> Result<WriteDone, ApiError> {
         let engine = &self.engines[engine];
-        request::write(&self.runtime, engine, &self.expiry, partition, key, write).await
+        match self.indexes.get(partition) {
+            None => request::write(&self.runtime, engine, &self.expiry, partition, key, write).await,
+            // Boxed, so that its state does not make every write's future larger.
+            Some(indexed) => {
+                Box::pin(request::write_indexed(
+                    &self.runtime,
+                    engine,
+                    &self.expiry,
+                    &indexed,
+                    key,
+                    write,
+                ))
+                .await
+            }
+        }
     }
 
     /// Reads an item.
@@ -219,7 +241,29 @@ impl<R: Runtime> Router<R> {
             new: done.new.map(ItemHandle::from_copy),
             old_item_bytes: done.old_item_bytes,
             new_item_bytes: done.new_item_bytes,
+            indexes: done.indexes,
+            collection_bytes_max: done.collection_bytes_max,
         })
+    }
+
+    /// Takes changes to a partition of an index; resolves when they are durable and applied.
+    pub(crate) async fn feed(&self, target: Target, feed: Feed) -> Result<(), ApiError> {
+        if let Some(engine) = self.local(target) {
+            return feed::apply(engine, target.partition, feed).await;
+        }
+        let (sender, answer) = reply();
+        let (engine, partition) = (target.seat.engine, target.partition);
+        self.send(
+            target,
+            Request::Feed {
+                engine,
+                partition,
+                feed,
+                reply: sender,
+            },
+        )
+        .await?;
+        answer.await.map_err(|_| gone())?
     }
 
     /// Reads a stretch of a partition.
@@ -259,6 +303,7 @@ impl<R: Runtime> Router<R> {
             scanned_count: done.scanned_count,
             scanned_bytes: done.scanned_bytes,
             answer_bytes: done.answer_bytes,
+            fetched_capacity: done.fetched_capacity,
             last: done.last.map(ItemHandle::from_copy),
         })
     }
@@ -271,6 +316,7 @@ impl<R: Runtime> Router<R> {
     pub(crate) async fn close(&self) -> Result<(), cairn_engine::EngineError> {
         self.stopped.set(true);
         self.expiry.wake();
+        self.indexes.stop();
         let mut result = Ok(());
         for engine in &self.engines {
             result = result.and(engine.close().await);
@@ -362,6 +408,14 @@ impl<R: Runtime> Router<R> {
                 reply,
             } => {
                 reply.send(self.write_here(engine, partition, &key, write).await);
+            }
+            Request::Feed {
+                engine,
+                partition,
+                feed,
+                reply,
+            } => {
+                reply.send(feed::apply(&self.engines[engine], partition, feed).await);
             }
             Request::Page {
                 engine,

@@ -5,16 +5,21 @@
 
 use std::sync::Arc;
 
-use cairn_engine::ids::PartitionId;
-use cairn_engine::{Change, Direction, Engine, Range, Stored, StoredRef};
-use cairn_item::ItemBytes;
+use cairn_engine::ids::{IndexId, PartitionId};
+use cairn_engine::{
+    Change, Counter, Decision, Direction, Engine, EngineError, Range, Stored, StoredRef, Updated,
+};
+use cairn_item::{ItemBytes, StorageKey};
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::ReplySender;
 
 use super::evaluate::{Condition, Filter, Update, condition_failed};
 use super::handle::{ItemCopy, stored_view};
-use crate::api::ApiError;
+use crate::api::{ApiError, Capacity};
 use crate::expiry::{Expiry, Hidden, has_expired};
+use crate::index::Indexed;
+use crate::index::effects::{Effects, check_keys, effects, image_of};
+use crate::index::feed::Feed;
 
 /// A write of one item.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Returns {
     pub new: bool,
     /// The item of which the condition was false, in the error.
     pub refused: bool,
+    /// How large its item collection is.
+    pub collection: bool,
 }
 
 /// What a write does.
@@ -70,6 +77,8 @@ pub(crate) struct WriteDone {
     pub new_item_bytes: Option<u32>,
     /// Whether anything was written.
     pub changed: bool,
+    pub indexes: Vec<(IndexId, Capacity)>,
+    pub collection_bytes_max: Option<u64>,
 }
 
 /// A stretch of a partition to read.
@@ -87,6 +96,17 @@ pub(crate) struct PageRequest {
     pub filter: Option<Filter>,
     /// Count the items, do not give them out.
     pub count_only: bool,
+    /// What is special about entries of a local index.
+    pub local: Option<LocalPage>,
+}
+
+/// A page of entries of a local index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LocalPage {
+    /// The index: entries of others are passed over.
+    pub index: IndexId,
+    /// Look at the whole items in place of the entries.
+    pub fetch: bool,
 }
 
 /// What was read of it. `T` is the form of an item.
@@ -102,6 +122,8 @@ pub(crate) struct PageDone<T> {
     pub scanned_bytes: u64,
     /// [`answer_bytes`] of `items` summed.
     pub answer_bytes: usize,
+    /// What it took to fetch whole items, when consistent.
+    pub fetched_capacity: Capacity,
     /// The last item looked at, when a limit ended the page; none when the range is exhausted.
     pub last: Option<T>,
 }
@@ -127,6 +149,12 @@ pub(crate) enum Request {
         write: Write,
         reply: ReplySender<Result<WriteDone, ApiError>>,
     },
+    Feed {
+        engine: usize,
+        partition: PartitionId,
+        feed: Feed,
+        reply: ReplySender<Result<(), ApiError>>,
+    },
     Page {
         engine: usize,
         partition: PartitionId,
@@ -144,50 +172,175 @@ pub(crate) async fn write<R: Runtime>(
     key: &[u8],
     write: Write,
 ) -> Result<WriteDone, ApiError> {
-    let expire = match &write.action {
-        Action::Expire { attribute, now } => Some((Arc::clone(attribute), *now)),
-        _ => None,
+    let place = Place {
+        runtime,
+        expiry,
+        partition,
+        key,
     };
+    let decide = |old: Option<StoredRef<'_>>| match place.decide(write, old, |_| Ok(())) {
+        Ok((change, done)) => (change, Ok(done)),
+        Err(error) => (Change::Keep, Err(error)),
+    };
+    let updated = engine.update(partition, key, decide).await;
+    place.finish(engine, updated).await
+}
+
+/// The same where the table has indexes: what the write means for them is part of its step.
+pub(crate) async fn write_indexed<R: Runtime>(
+    runtime: &R,
+    engine: &Engine<R>,
+    expiry: &Expiry,
+    indexed: &Indexed,
+    key: &[u8],
+    write: Write,
+) -> Result<WriteDone, ApiError> {
+    // What expires is deleted however far the indexes are behind: nobody would try it again as a client does.
+    if !matches!(write.action, Action::Expire { .. }) {
+        indexed.admit(runtime).await?;
+    }
+    let partition = indexed.partition;
+    let place = Place {
+        runtime,
+        expiry,
+        partition,
+        key,
+    };
+    let wants_collection = write.returns.collection;
+    let progress = indexed.begin_write();
     let decide = |old: Option<StoredRef<'_>>| {
+        let (change, derived, outcome) = match decide_indexed(&place, indexed, write, old) {
+            Ok((change, done, effects)) => {
+                progress.adds(effects.record_bytes);
+                (change, effects.derived, Ok(done))
+            }
+            Err(error) => (Change::Keep, Vec::new(), Err(error)),
+        };
+        Decision {
+            change,
+            derived,
+            outcome,
+        }
+    };
+    let updated = engine.update_with(partition, key, Counter::Items, decide).await;
+    progress.ended(updated.is_ok());
+    drop(progress);
+    let mut done = place.finish(engine, updated).await?;
+    if wants_collection {
+        let info = engine.partition(partition);
+        done.collection_bytes_max = info.map(|info| {
+            let entries = info.indexes.iter().map(|index| index.item_bytes);
+            info.item_bytes + entries.sum::<u64>()
+        });
+    }
+    Ok(done)
+}
+
+/// As [`Place::decide`], with what follows for the indexes by the definition of this moment.
+fn decide_indexed<R: Runtime>(
+    place: &Place<'_, R>,
+    indexed: &Indexed,
+    write: Write,
+    old: Option<StoredRef<'_>>,
+) -> Result<(Change, (WriteDone, u64), Effects), ApiError> {
+    let table = indexed.table();
+    let definition = table.definition();
+    let updates = matches!(write.action, Action::Update(_));
+    let check = |change: &Change| match change {
+        Change::Put { item, .. } if updates => {
+            let before = old.map(|old| stored_view(old.item));
+            check_keys(definition, Some(before), stored_view(item))
+        }
+        _ => Ok(()),
+    };
+    let (change, (mut done, round)) = place.decide(write, old, check)?;
+    let new = match &change {
+        Change::Put { item, item_bytes } => Some((item.as_slice(), *item_bytes)),
+        Change::Delete => None,
+        Change::Keep => return Ok((change, (done, round), Effects::default())),
+    };
+    let lower = definition.places[indexed.place].lower;
+    let mut effects = effects(definition, lower, old.map(image_of), new);
+    done.indexes = std::mem::take(&mut effects.capacity);
+    Ok((change, (done, round), effects))
+}
+
+/// What was decided, and the round of the expiry in which that was.
+type Decided = Result<(WriteDone, u64), ApiError>;
+
+/// Where a write is carried out.
+struct Place<'a, R: Runtime> {
+    runtime: &'a R,
+    expiry: &'a Expiry,
+    partition: PartitionId,
+    key: &'a [u8],
+}
+
+impl<R: Runtime> Place<'_, R> {
+    /// As [`decide`], for what is seen of the item; what becomes of it is watched, unless `check` refuses it.
+    fn decide(
+        &self,
+        write: Write,
+        old: Option<StoredRef<'_>>,
+        check: impl FnOnce(&Change) -> Result<(), ApiError>,
+    ) -> Result<(Change, (WriteDone, u64)), ApiError> {
+        let Place {
+            runtime,
+            expiry,
+            partition,
+            key,
+        } = *self;
+        let expire = match &write.action {
+            Action::Expire { attribute, now } => Some((Arc::clone(attribute), *now)),
+            _ => None,
+        };
         // What is hidden has expired; only the expiry itself is to see it.
         let hidden = match expire {
             None => expiry.hidden(partition, || runtime.unix_ms()),
             Some(_) => None,
         };
         let seen = old.filter(|old| !hidden.is_some_and(|hidden| hidden.hides(stored_view(old.item))));
-        match decide(write, seen) {
-            Ok((change, done)) => {
-                match (&change, &expire, old) {
-                    (Change::Put { item, .. }, _, _) => {
-                        expiry.observe(partition, key, Some(stored_view(item)))
-                    }
-                    (Change::Delete, _, _) => expiry.observe(partition, key, None),
-                    (Change::Keep, Some((attribute, now)), Some(old)) => {
-                        expiry.kept(partition, key, stored_view(old.item), attribute, *now);
-                    }
-                    (Change::Keep, _, _) => {}
-                }
-                (change, Ok((done, expiry.round())))
+        let (change, done) = decide(write, seen)?;
+        check(&change)?;
+        match (&change, &expire, old) {
+            (Change::Put { item, .. }, _, _) => expiry.observe(partition, key, Some(stored_view(item))),
+            (Change::Delete, _, _) => expiry.observe(partition, key, None),
+            (Change::Keep, Some((attribute, now)), Some(old)) => {
+                expiry.kept(partition, key, stored_view(old.item), attribute, *now);
             }
-            Err(error) => (Change::Keep, Err(error)),
+            (Change::Keep, _, _) => {}
         }
-    };
-    let updated = engine.update(partition, key, decide).await;
-    if updated.is_err() {
-        // What was decided, and observed, may not have come to be.
-        expiry.unsure(partition, key, || runtime.unix_ms());
+        Ok((change, (done, expiry.round())))
     }
-    let updated = updated?;
-    let (mut done, round) = updated.outcome?;
-    // The write is done, whatever comes of this.
-    if round != expiry.round()
-        && let Ok(Some(stored)) = engine.get(partition, key).await
-    {
-        expiry.applied(partition, key, stored_view(&stored));
+
+    /// What was done, once it is applied.
+    async fn finish(
+        &self,
+        engine: &Engine<R>,
+        updated: Result<Updated<Decided>, EngineError>,
+    ) -> Result<WriteDone, ApiError> {
+        let Place {
+            runtime,
+            expiry,
+            partition,
+            key,
+        } = *self;
+        if updated.is_err() {
+            // What was decided, and observed, may not have come to be.
+            expiry.unsure(partition, key, || runtime.unix_ms());
+        }
+        let updated = updated?;
+        let (mut done, round) = updated.outcome?;
+        // The write is done, whatever comes of this.
+        if round != expiry.round()
+            && let Ok(Some(stored)) = engine.get(partition, key).await
+        {
+            expiry.applied(partition, key, stored_view(&stored));
+        }
+        done.old_item_bytes = updated.old_item_bytes;
+        done.changed = updated.commit.is_some();
+        Ok(done)
     }
-    done.old_item_bytes = updated.old_item_bytes;
-    done.changed = updated.commit.is_some();
-    Ok(done)
 }
 
 /// What becomes of an item, given its newest proposed state.
@@ -256,29 +409,47 @@ pub(crate) async fn page<R: Runtime, T>(
         scanned_count: 0,
         scanned_bytes: 0,
         answer_bytes: 0,
+        fetched_capacity: Capacity::default(),
         last: None,
     };
     let filter = page.filter.as_ref().map(Filter::bound);
     // What is hidden counts for nothing but the end of the page, so that a page is no longer than another.
     let (mut hidden_count, mut hidden_bytes) = (0_u64, 0);
     let mut scan = engine.scan(partition, page.range, page.direction);
-    while let Some((_, stored)) = scan.next().await? {
+    while let Some((key, entry)) = scan.next().await? {
+        let mut stored = entry.clone();
+        if let Some(local) = page.local {
+            if StorageKey::local_index(&key) != Some(local.index.0) {
+                continue;
+            }
+            if local.fetch {
+                let key = StorageKey::of_local_index_entry(&key)
+                    .ok_or_else(|| ApiError::internal("an entry of a local index has no item's key"))?;
+                // An item that has gone since the scan passed its entry is not in the index any more.
+                let Some(item) = engine.get(partition, key.as_bytes()).await? else {
+                    continue;
+                };
+                let capacity = Capacity::of_read(u64::from(item.item_bytes()), true);
+                done.fetched_capacity = done.fetched_capacity.plus(capacity);
+                stored = item;
+            }
+        }
         if let Some(hidden) = &hidden
             && hidden.hides(stored_view(&stored))
         {
             hidden_count += 1;
-            hidden_bytes += u64::from(stored.item_bytes());
+            hidden_bytes += u64::from(entry.item_bytes());
             if hidden_count.is_multiple_of(FILTERED_AT_ONCE) {
                 runtime.yield_now().await;
             }
             if done.scanned_bytes + hidden_bytes >= page.bytes_max {
-                done.last = Some(form(stored));
+                done.last = Some(form(entry));
                 break;
             }
             continue;
         }
         done.scanned_count += 1;
-        done.scanned_bytes += u64::from(stored.item_bytes());
+        done.scanned_bytes += u64::from(entry.item_bytes());
         let passes = match &filter {
             Some(filter) => {
                 if done.scanned_count.is_multiple_of(FILTERED_AT_ONCE) {
@@ -299,11 +470,11 @@ pub(crate) async fn page<R: Runtime, T>(
             || done.answer_bytes >= page.answer_bytes_max;
         match (passes && !page.count_only, full) {
             (true, true) => {
-                done.last = Some(form(stored.clone()));
+                done.last = Some(form(entry));
                 done.items.push(form(stored));
             }
             (true, false) => done.items.push(form(stored)),
-            (false, true) => done.last = Some(form(stored)),
+            (false, true) => done.last = Some(form(entry)),
             (false, false) => {}
         }
         if full {

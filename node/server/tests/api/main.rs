@@ -13,6 +13,7 @@ mod expiry;
 mod expressions;
 mod faults;
 mod hot_key;
+mod indexes;
 mod items;
 mod legacy;
 mod pages;
@@ -147,6 +148,11 @@ impl Machine {
             .as_ref()
             .expect("started well")
             .service()
+    }
+
+    /// Shards of the running node.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.borrow().len()
     }
 
     /// Batches that all logs of the node have written since its start.

@@ -331,7 +331,7 @@ fn scan_speaks_json() {
     );
     check(
         r#","IndexName":"by-date""#,
-        expect!["400 ValidationException: The parameter IndexName is not supported"],
+        expect!["400 ValidationException: The table does not have the specified index: by-date"],
     );
     machine.check(
         "Scan",

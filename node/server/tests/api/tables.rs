@@ -76,7 +76,9 @@ fn create_table_refuses_in_order() {
     );
     check(
         &keyed(r#","BillingMode":"PAY_PER_REQUEST","LocalSecondaryIndexes":[]"#),
-        expect!["400 ValidationException: The parameter LocalSecondaryIndexes is not supported"],
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: List of LocalSecondaryIndexes is empty"
+        ],
     );
     check(
         &keyed(r#","BillingMode":"PAY_PER_REQUEST","StreamSpecification":{"StreamEnabled":true}"#),

@@ -230,7 +230,7 @@ def nested(levels):
 
 def test_what_is_not_built_yet_says_so(client):
     create_table(client, "unbuilt")
-    refused("UnknownOperationException", client.list_backups)
+    refused("UnknownOperationException", client.create_backup, TableName="unbuilt", BackupName="none")
     message = refused(
         "ValidationException", client.create_table, TableName="unbuilt2", BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "p", "KeyType": "HASH"}],

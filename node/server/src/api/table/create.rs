@@ -9,6 +9,7 @@ use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::name_required;
 use super::describe::{Shown, describe};
+use super::indexes::{IndexRequest, check_indexes, decode_indexes};
 use super::shape::{
     BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
 };
@@ -26,6 +27,8 @@ struct CreateTable<'a> {
     name: Text<'a>,
     attributes: Option<Vec<Pair>>,
     keys: Option<Vec<Pair>>,
+    local: Option<Vec<IndexRequest>>,
+    global: Option<Vec<IndexRequest>>,
     billing: Text<'a>,
     units: Option<Units>,
     table_class: Text<'a>,
@@ -44,6 +47,8 @@ impl<'a> CreateTable<'a> {
                 decode_pairs(reader, "AttributeType", &mut inner, &mut request.attributes)
             }
             "KeySchema" => decode_pairs(reader, "KeyType", &mut inner, &mut request.keys),
+            "LocalSecondaryIndexes" => decode_indexes(reader, false, &mut inner, &mut request.local),
+            "GlobalSecondaryIndexes" => decode_indexes(reader, true, &mut inner, &mut request.global),
             "BillingMode" => decode::text(reader, &mut request.billing),
             "ProvisionedThroughput" => decode_units(reader, &mut inner, &mut request.units),
             "TableClass" => decode::text(reader, &mut request.table_class),
@@ -98,6 +103,14 @@ impl<'a> CreateTable<'a> {
                     "attributeType",
                     &types,
                 );
+            }
+        }
+        for (indexes, list, global) in [
+            (&self.global, "globalSecondaryIndexes", true),
+            (&self.local, "localSecondaryIndexes", false),
+        ] {
+            for (place, index) in indexes.iter().flatten().enumerate() {
+                index.constraints(&mut constraints, &format!("{list}.{}.member", place + 1), global);
             }
         }
         constraints.one_of(self.table_class.as_deref(), "tableClass", &TABLE_CLASSES);
@@ -160,32 +173,24 @@ impl<'a> CreateTable<'a> {
                 "Invalid KeySchema: The second KeySchemaElement is not a RANGE key type",
             ));
         }
-        if keys.len() != attributes.len() {
-            return Err(ApiError::parameters(
-                "Number of attributes in KeySchema does not exactly match number of attributes defined in \
-                 AttributeDefinitions",
-            ));
-        }
-        for key in &keys {
-            let name = key.name.as_deref().expect("required");
+        let key_attribute = |attribute: &Pair| KeyAttribute {
+            name: attribute.name.clone().expect("required"),
+            kind: attribute
+                .kind
+                .as_deref()
+                .and_then(KeyType::from_name)
+                .expect("one of the types allowed"),
+        };
+        let attributes: Vec<KeyAttribute> = attributes.iter().map(key_attribute).collect();
+        let (local, global) = (self.local.as_deref(), self.global.as_deref());
+        let indexes = check_indexes(local, global, &keys, &attributes, billing)?;
+        for KeyAttribute { name, .. } in &attributes {
             if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX {
                 return Err(ApiError::parameters(format!(
                     "Attribute name is too long or empty, must be 1 to {KEY_NAME_BYTES_MAX} bytes: {name}"
                 )));
             }
         }
-        let key_attribute = |key: &Pair| {
-            let position = definition(key).expect("checked above");
-            let kind = attributes[position].kind.as_deref().and_then(KeyType::from_name);
-            let name = key.name.clone().expect("required");
-            (
-                KeyAttribute {
-                    name,
-                    kind: kind.expect("one of the types allowed"),
-                },
-                position,
-            )
-        };
         let ceiling = self
             .ceilings
             .members()
@@ -207,20 +212,24 @@ impl<'a> CreateTable<'a> {
             settings.tags.extend(check_tags(tags)?);
             check_tag_count(settings.tags.len())?;
         }
-        let (partition_key, partition_position) = key_attribute(&keys[0]);
-        let sort = keys.get(1).map(key_attribute);
+        let key = |place: usize| {
+            let pair: &Pair = keys.get(place)?;
+            let mut attributes = attributes.iter();
+            attributes.find(|attribute| Some(&attribute.name) == pair.name.as_ref())
+        };
         Ok(TableDraft {
             name: self.name.expect("required").into_owned(),
-            partition_key,
-            sort_key_defined_first: sort.as_ref().is_some_and(|(_, sort)| *sort < partition_position),
-            sort_key: sort.map(|(key, _)| key),
+            partition_key: key(0).expect("checked above").clone(),
+            sort_key: key(1).cloned(),
+            attributes,
+            indexes,
             billing,
             settings,
         })
     }
 }
 
-fn dump_keys(keys: &[Pair]) -> String {
+pub(super) fn dump_keys(keys: &[Pair]) -> String {
     let dump = |key: &Pair| {
         let (name, kind) = (
             key.name.as_deref().unwrap_or("null"),

@@ -8,6 +8,7 @@ use super::super::decode;
 use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::{decode_name, no_table};
+use super::indexes::describe_indexes;
 use crate::catalog::{Billing, KeyAttribute, Order, TableDefinition, TableStatus, Usage};
 
 /// Tables that one answer of ListTables names at most.
@@ -113,7 +114,7 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
     let Shown {
         definition,
         status,
-        usage,
+        ref usage,
     } = *shown;
     let settings = &definition.settings;
     let mut members = Members::begin(out);
@@ -121,13 +122,10 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         .chain(&definition.sort_key)
         .collect();
     if definition.status != TableStatus::Deleting {
-        let mut defined = keys.clone();
-        if definition.sort_key_defined_first {
-            defined.reverse();
-        }
         write_pairs(
             members.member("AttributeDefinitions"),
-            defined
+            definition
+                .attributes
                 .iter()
                 .map(|key| (key.name.as_str(), "AttributeType", key.kind.name())),
         );
@@ -186,12 +184,15 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         }
         summary.end();
     }
+    if definition.status != TableStatus::Deleting {
+        describe_indexes(&mut members, service, definition, usage);
+    }
     members.boolean("DeletionProtectionEnabled", settings.deletion_protection);
     members.end();
 }
 
 /// The table's ARN.
-fn arn<R: Runtime>(service: &Service<R>, name: &str) -> String {
+pub(super) fn arn<R: Runtime>(service: &Service<R>, name: &str) -> String {
     format!(
         "arn:aws:dynamodb:{}:{}:table/{name}",
         service.region(),
@@ -231,7 +232,7 @@ fn write_throughput<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, definit
     units.end();
 }
 
-fn write_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
+pub(super) fn write_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
     out.push(b'[');
     for (index, (name, kind_name, kind)) in pairs.enumerate() {
         if index > 0 {

@@ -1,7 +1,7 @@
 //! The operations on tables.
 //!
 //! Read in this order: [`create`], [`describe`] (what every answer shows of a table, DescribeTable, DeleteTable,
-//! ListTables), [`update`] (UpdateTable), [`tags`], [`expiry`] (the time to live), [`facts`] (what is the same for all
+//! ListTables), [`indexes`] (what both say of secondary indexes), [`update`] (UpdateTable), [`tags`], [`expiry`] (the time to live), [`facts`] (what is the same for all
 //! tables, and lists that are always empty here).
 //!
 //! An operation that changes a table sends a [`TableChange`](crate::catalog::TableChange) to the catalog's store, which
@@ -13,6 +13,7 @@ mod shape;
 
 mod create;
 mod describe;
+mod indexes;
 mod update;
 
 mod expiry;

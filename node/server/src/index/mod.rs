@@ -1,0 +1,244 @@
+//! Secondary indexes.
+//!
+//! - [`entry`]: which entry an item has in an index, if any;
+//! - [`effects`]: what a write of an item means for the indexes of its table;
+//! - [`change`]: the records of a partition's change sequence;
+//! - [`feed`]: what takes changes from there to the global indexes;
+//! - [`check`]: whether they equal their table, on a stopped node.
+//!
+//! **Invariants**
+//! 1. An entry of a local index is in the partition of its item and changes in the same step of that partition's chain. So local
+//!    indexes are as consistent as the table, always.
+//! 2. What a write means for global indexes is one record of the partition's change sequence, in the same step as the write,
+//!    under a key that ends with its commit timestamp.
+//! 3. A partition of a global index applies the changes of each partition of the table in order, and notes with them, in one
+//!    step, how far it has come: what reaches it again changes nothing.
+//! 4. Records of the change sequence go when every index has applied them, and not before.
+//!
+//! The shard that owns a partition decides by its own copy of the catalog, at the moment of the decision: an index that all
+//! shards have heard of misses no later write.
+
+pub(crate) mod change;
+mod check;
+pub(crate) mod effects;
+pub(crate) mod entry;
+pub(crate) mod feed;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use check::IndexCheck;
+
+use cairn_engine::ids::PartitionId;
+use cairn_runtime::sync::Notify;
+use cairn_runtime::{Queue, Runtime};
+
+use crate::api::ApiError;
+use crate::api::error::THROUGHPUT_EXCEEDED;
+use crate::catalog::Table;
+use crate::route::Router;
+
+/// Records of a partition's change sequence that may wait for its indexes.
+pub(crate) const BACKLOG_RECORDS_MAX: u64 = 16_384;
+/// Bytes of records of a partition's change sequence that may wait for its indexes.
+pub(crate) const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+/// How long a write is held back when the backlog is nearly full; less below, and not at all below half.
+const BACKLOG_DELAY_MAX: Duration = Duration::from_millis(20);
+
+/// DynamoDB's words for an index that takes less than the table gives it.
+const BACKLOG_FULL: &str = "The level of configured provisioned throughput for one or more global secondary indexes of the \
+     table was exceeded. Consider increasing your provisioning level for the under-provisioned global secondary indexes with \
+     the UpdateTable API";
+
+/// The partitions of this shard that belong to tables with indexes.
+#[derive(Default)]
+pub(crate) struct Indexes {
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Indexed>>>,
+}
+
+/// A partition of a table with indexes.
+pub(crate) struct Indexed {
+    pub(crate) partition: PartitionId,
+    /// Which of the shard's engines has it.
+    pub(crate) engine: usize,
+    /// Which of the table's places it is.
+    pub(crate) place: usize,
+    table: RefCell<Rc<Table>>,
+    /// There are new records in its change sequence, or it is over.
+    pub(crate) changed: Notify,
+    pub(crate) stopped: Cell<bool>,
+    is_fed: Cell<bool>,
+    /// What waits: records and bytes.
+    backlog: Cell<(u64, u64)>,
+    /// Writes in progress.
+    writes: Cell<usize>,
+    /// A write was given up by its client, and nobody knows when it is applied.
+    unsure: Cell<bool>,
+}
+
+/// A write in progress on a partition of a table with indexes.
+pub(crate) struct IndexedWrite<'a> {
+    indexed: &'a Indexed,
+    record_bytes: Cell<usize>,
+    ended: Cell<bool>,
+}
+
+impl IndexedWrite<'_> {
+    /// A record of `bytes` bytes is about to join the change sequence.
+    pub(crate) fn adds(&self, bytes: usize) {
+        if bytes > 0 {
+            self.record_bytes.set(bytes);
+            let (records, waiting) = self.indexed.backlog.get();
+            self.indexed.backlog.set((records + 1, waiting + bytes as u64));
+        }
+    }
+
+    /// The write is applied, or failed and left nothing.
+    pub(crate) fn ended(&self, is_applied: bool) {
+        self.ended.set(true);
+        if !is_applied && self.record_bytes.get() > 0 {
+            self.indexed.removed(1, self.record_bytes.get());
+        }
+    }
+}
+
+impl Drop for IndexedWrite<'_> {
+    fn drop(&mut self) {
+        self.indexed.writes.set(self.indexed.writes.get() - 1);
+        if self.record_bytes.get() > 0 {
+            if !self.ended.get() {
+                self.indexed.unsure.set(true);
+            }
+            self.indexed.changed.notify_one();
+        }
+    }
+}
+
+impl Indexes {
+    /// The partition, when its table has indexes.
+    pub(crate) fn get(&self, partition: PartitionId) -> Option<Rc<Indexed>> {
+        let partitions = self.partitions.borrow();
+        if partitions.is_empty() {
+            return None;
+        }
+        partitions.get(&partition).cloned()
+    }
+
+    /// Lets all feeding end.
+    pub(crate) fn stop(&self) {
+        for indexed in self.partitions.borrow().values() {
+            indexed.stop();
+        }
+    }
+}
+
+impl Indexed {
+    /// The newest definition of its table.
+    pub(crate) fn table(&self) -> Rc<Table> {
+        Rc::clone(&self.table.borrow())
+    }
+
+    fn stop(&self) {
+        self.stopped.set(true);
+        self.changed.notify_all();
+    }
+
+    /// Holds a write back while the indexes are behind; smoothly before it refuses it.
+    pub(crate) async fn admit<R: Runtime>(&self, runtime: &R) -> Result<(), ApiError> {
+        let (records, bytes) = self.backlog.get();
+        let (records, bytes) = (
+            records * 100 / BACKLOG_RECORDS_MAX,
+            bytes * 100 / BACKLOG_BYTES_MAX,
+        );
+        let percent = u32::try_from(records.max(bytes)).unwrap_or(u32::MAX);
+        if percent >= 100 {
+            return Err(ApiError::new(THROUGHPUT_EXCEEDED, BACKLOG_FULL));
+        }
+        if percent > 50 {
+            runtime.sleep(BACKLOG_DELAY_MAX * (percent - 50) / 50).await;
+        }
+        Ok(())
+    }
+
+    /// A write begins.
+    pub(crate) fn begin_write(&self) -> IndexedWrite<'_> {
+        self.writes.set(self.writes.get() + 1);
+        IndexedWrite {
+            indexed: self,
+            record_bytes: Cell::new(0),
+            ended: Cell::new(false),
+        }
+    }
+
+    /// A record of `bytes` bytes was found in the change sequence.
+    pub(crate) fn found(&self, bytes: usize) {
+        let (records, waiting) = self.backlog.get();
+        self.backlog.set((records + 1, waiting + bytes as u64));
+    }
+
+    /// The change sequence was found empty. Answers whether it must be looked at again though nobody may say so.
+    pub(crate) fn found_empty(&self) -> bool {
+        if self.writes.get() == 0 && !self.unsure.get() {
+            self.backlog.set((0, 0));
+        }
+        self.unsure.replace(false)
+    }
+
+    /// Records have left it, or never joined it.
+    pub(crate) fn removed(&self, count: usize, bytes: usize) {
+        let (records, waiting) = self.backlog.get();
+        self.backlog.set((
+            records.saturating_sub(count as u64),
+            waiting.saturating_sub(bytes as u64),
+        ));
+    }
+}
+
+impl<R: Runtime> Router<R> {
+    /// Takes note of a table's newest definition, and begins to feed its global indexes.
+    pub(crate) fn watch(self: &Rc<Self>, table: &Rc<Table>) {
+        let definition = table.definition();
+        for (place, engine) in self.engines_of(&definition.places) {
+            let partition = definition.places[place].id;
+            let mut partitions = self.indexes.partitions.borrow_mut();
+            if definition.indexes.is_empty() && !partitions.contains_key(&partition) {
+                continue;
+            }
+            let indexed = partitions.entry(partition).or_insert_with(|| {
+                Rc::new(Indexed {
+                    partition,
+                    engine,
+                    place,
+                    table: RefCell::new(Rc::clone(table)),
+                    changed: Notify::new(),
+                    stopped: Cell::new(false),
+                    is_fed: Cell::new(false),
+                    backlog: Cell::default(),
+                    writes: Cell::new(0),
+                    unsure: Cell::new(false),
+                })
+            });
+            let indexed = Rc::clone(indexed);
+            drop(partitions);
+            indexed.table.replace(Rc::clone(table));
+            indexed.changed.notify_one();
+            let is_global = definition.indexes.iter().any(|index| index.global.is_some());
+            if is_global && !indexed.is_fed.replace(true) {
+                let feed = feed::run(Rc::clone(self), indexed);
+                self.runtime.spawn(Queue::Foreground, feed);
+            }
+        }
+    }
+
+    /// A table is being deleted: its partitions feed nothing any more.
+    pub(crate) fn forget(&self, table: &Table) {
+        for place in &table.definition().places {
+            let indexed = self.indexes.partitions.borrow_mut().remove(&place.id);
+            if let Some(indexed) = indexed {
+                indexed.stop();
+            }
+        }
+    }
+}
