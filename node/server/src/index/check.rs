@@ -176,3 +176,152 @@ impl Inspector for IndexCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cairn_engine::ids::LogId;
+    use cairn_item::{Attribute, Item, KeyType, Value};
+
+    use super::super::change::{Operation, prefix};
+    use super::*;
+    use crate::catalog::{
+        GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute, SYSTEM_PARTITION,
+        system_table,
+    };
+
+    const TABLE: PartitionId = PartitionId(2);
+    const GLOBAL: PartitionId = PartitionId(3);
+
+    fn key(name: &str) -> KeyAttribute {
+        KeyAttribute {
+            name: name.to_owned(),
+            kind: KeyType::S,
+        }
+    }
+
+    fn place(id: PartitionId) -> Vec<PartitionPlace> {
+        vec![PartitionPlace {
+            id,
+            log: LogId(0),
+            lower: 0,
+        }]
+    }
+
+    fn table() -> TableDefinition {
+        let index = |id, partition: &str, sort: Option<&str>, global| IndexDefinition {
+            id: IndexId(id),
+            name: format!("index-{id}"),
+            partition_key: vec![key(partition)],
+            sort_key: sort.map(key).into_iter().collect(),
+            projection: IndexProjection::KeysOnly,
+            global,
+        };
+        let global = GlobalIndex {
+            status: IndexStatus::Active,
+            units: (0, 0),
+            places: place(GLOBAL),
+        };
+        TableDefinition {
+            id: TableId(1),
+            name: "checked".to_owned(),
+            partition_key: key("id"),
+            sort_key: Some(key("n")),
+            attributes: vec![key("id"), key("n"), key("color")],
+            indexes: vec![
+                index(1, "id", Some("color"), None),
+                index(2, "color", None, Some(global)),
+            ],
+            next_index: 3,
+            places: place(TABLE),
+            ..system_table()
+        }
+    }
+
+    fn item(color: &str) -> Vec<u8> {
+        let members = [("id", "i"), ("n", "1"), ("color", color), ("more", "m")];
+        let item: Item = members
+            .iter()
+            .map(|(name, text)| Attribute {
+                name: (*name).to_owned(),
+                value: Value::S((*text).to_owned()),
+            })
+            .collect();
+        cairn_item::archive(&item)
+    }
+
+    /// What is said of a table with one red item, when its indexes hold entries of items of these colours.
+    fn said(local: Option<&str>, global: Option<&str>, waiting: bool) -> (Vec<String>, Vec<String>) {
+        let table = table();
+        let mut check = IndexCheck::default();
+        let begin = |check: &mut IndexCheck, id, table, index| {
+            check.partition(&PartitionDescriptor {
+                id,
+                table,
+                index: IndexId(index),
+                lower: vec![1; 9],
+                upper: None,
+            });
+        };
+        begin(&mut check, SYSTEM_PARTITION, SYSTEM_TABLE, 0);
+        check.entry(&[1; 9], &cairn_item::archive(&table.to_item("a")), 0);
+        let entry_of = |place: usize, item: &[u8]| {
+            let view = ItemView::validate(item).unwrap();
+            let entry = entry(&table, &table.indexes[place], view, 9).unwrap();
+            (entry.key, entry.item.into_owned())
+        };
+        begin(&mut check, TABLE, table.id, 0);
+        check.entry(&[1; 9], &item("red"), 9);
+        if let Some(color) = local {
+            let (key, entry) = entry_of(0, &item(color));
+            check.entry(&key, &entry, 9);
+        }
+        if waiting {
+            let (key, _) = entry_of(1, &item("red"));
+            let change = Change {
+                images: Vec::new(),
+                operations: vec![Operation {
+                    index: IndexId(2),
+                    key: &key,
+                    image: None,
+                    old_item_bytes: None,
+                    is_unsure: false,
+                }],
+            };
+            let mut record_key = prefix(0);
+            record_key.extend_from_slice(&7_u64.to_be_bytes());
+            check.entry(&record_key, &change.encode(), 0);
+        }
+        begin(&mut check, GLOBAL, table.id, 2);
+        if let Some(color) = global {
+            let (key, entry) = entry_of(1, &item(color));
+            check.entry(&key, &entry, 9);
+        }
+        let (mut lost, mut notes) = (Vec::new(), Vec::new());
+        check.finish(&mut lost, &mut notes);
+        (lost, notes)
+    }
+
+    #[test]
+    fn an_index_that_does_not_equal_its_table_is_named() {
+        let red = Some("red");
+        assert_eq!(said(red, red, false), (Vec::new(), Vec::new()));
+        for (local, global, index) in [
+            (None, red, 1),
+            (Some("blue"), red, 1),
+            (red, None, 2),
+            (red, Some("blue"), 2),
+        ] {
+            let (lost, notes) = said(local, global, false);
+            assert_eq!((lost.len(), notes.len()), (1, 0), "{lost:?}");
+            assert!(lost[0].starts_with(&format!(
+                "index index-{index} of table checked: it does not equal"
+            )));
+        }
+        let (lost, notes) = said(red, None, true);
+        assert_eq!(lost, Vec::<String>::new());
+        assert_eq!(
+            notes,
+            ["index index-2 of table checked: not compared, as 1 changes wait for it"]
+        );
+    }
+}
