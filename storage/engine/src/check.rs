@@ -117,7 +117,8 @@ impl fmt::Display for Report {
             (true, true) => writeln!(formatter, "everything verifies"),
             (true, false) => writeln!(
                 formatter,
-                "nothing is lost; reads and the next start repair the damage"
+                "nothing is lost: damaged blocks are repaired when they are read, batches of the log at the next start, \
+                 drives that are missing, unreadable or out of sync by `cairn rebuild`"
             ),
             (false, _) => writeln!(formatter, "data is lost: restore it from a peer or a backup"),
         }
@@ -177,8 +178,18 @@ pub async fn check_with<R: Runtime>(
     let places = config.drives.iter().map(|path| (path, MemberKind::Drive));
     let mut found = 0;
     let witness = Some(&config.state).filter(|path| !path.as_os_str().is_empty());
-    for (path, kind) in places.chain(witness.map(|path| (path, MemberKind::Witness))) {
+    for (path, kind) in places {
         found += check_superblock(&runtime, path, kind, &mut report).await;
+    }
+    let mut found_witness = 0;
+    if let Some(path) = witness {
+        found_witness = check_superblock(&runtime, path, MemberKind::Witness, &mut report).await;
+        found += found_witness;
+    }
+    let mut config = config.clone();
+    if found_witness == 0 {
+        // To open it would be to make one.
+        config.state = PathBuf::new();
     }
     if witness.is_none() {
         let note = "the witness was not looked at: nobody said where it is";
@@ -191,7 +202,15 @@ pub async fn check_with<R: Runtime>(
             why: "there is no node in any of the directories".to_owned(),
         });
     }
-    let keeper = Keeper::open(runtime.clone(), config.clone()).await?;
+    let keeper = Keeper::open(runtime.clone(), config).await?;
+    let status = keeper.handle().status().await?;
+    for drive in status.drives.iter().filter(|drive| !drive.in_sync) {
+        let path = drive.path.as_ref().map(|path| path.display().to_string());
+        let path = path.unwrap_or_else(|| format!("drive {}", drive.id));
+        report
+            .damage
+            .push(format!("{path} is out of sync: {}", drive.why));
+    }
     let volume = keeper.handle().attach(runtime.clone()).await?;
     let in_sync = volume.in_sync();
     report

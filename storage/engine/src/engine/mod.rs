@@ -324,6 +324,12 @@ impl<R: Runtime> Engine<R> {
         &self.inner.recovery
     }
 
+    /// Why nothing is written any more, if it is so.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Rc<str>> {
+        self.inner.stopped.borrow().clone()
+    }
+
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> EngineStats {

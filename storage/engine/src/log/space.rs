@@ -12,7 +12,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Queue, Runtime};
+use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Queue, Runtime, is_exhaustion};
 
 use super::LogError;
 use super::anchor::{self, Anchor};
@@ -145,6 +145,10 @@ impl<R: Runtime> Inner<R> {
                     .await
                 {
                     Ok(file) => mirrors.push((index, file)),
+                    // That does not blame the drive: it is tried again as a full one is.
+                    Err(error) if is_exhaustion(&error) => {
+                        return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
+                    }
                     Err(error) => {
                         context
                             .volume
@@ -251,7 +255,7 @@ impl<R: Runtime> Inner<R> {
             };
             match create_filled(&context.runtime, drive, name, plan.bytes).await {
                 Ok(()) => created = created.with(index),
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull || is_exhaustion(&error) => {
                     return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
                 }
                 Err(error) => {
@@ -355,6 +359,9 @@ impl<R: Runtime> Inner<R> {
             match anchor::create(&context.runtime, drive, context.log).await {
                 Ok(file) => {
                     self.anchors.borrow_mut().insert(index, file);
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
                 }
                 Err(error) => {
                     context

@@ -141,9 +141,10 @@ fn check_config(config: &VolumeConfig) -> Result<(), VolumeError> {
                 second: path.clone(),
             });
         }
-        if *path == config.state {
+        if config.state.starts_with(path) {
             return Err(VolumeError::Config(format!(
-                "{} is both a drive and the state directory: the witness must be off the drives",
+                "the state directory {} is on the drive {}: the witness must be off the drives",
+                config.state.display(),
                 path.display()
             )));
         }
@@ -408,6 +409,17 @@ impl<'a, R: Runtime> Census<'a, R> {
                 return Err(VolumeError::NotMember(path.clone()));
             }
             seen.push((path, record.drive));
+        }
+        let counted = highest.counted().count();
+        if drives.len() < counted {
+            // A forgotten drive would leave the mirrors by this start alone.
+            return Err(VolumeError::Config(format!(
+                "the node has {counted} drives and {} named: name the directory of every one, also of one that is lost",
+                match drives.len() {
+                    1 => "1 is".to_owned(),
+                    more => format!("{more} are"),
+                }
+            )));
         }
         if drives.len() > highest.drives.len() {
             let blank = drives
@@ -708,6 +720,10 @@ async fn resume<R: Runtime>(
             };
             match made {
                 Ok((member, drive)) => {
+                    warnings.push(format!(
+                        "{} held no witness of this node: it has been written anew, from what the drives say",
+                        config.state.display()
+                    ));
                     copies_witness = Some(member);
                     opened.push(drive);
                 }

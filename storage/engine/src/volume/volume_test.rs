@@ -165,6 +165,44 @@ fn a_missing_drive_leaves_the_set_before_anything_is_served() {
 }
 
 #[test]
+fn a_drive_that_nobody_named_is_missed_by_name() {
+    let sim = world(2);
+    drop(open(&sim, config(3)).expect("empty directories"));
+    restart(&sim);
+    let refused = open(&sim, config(2)).err().map(|error| error.to_string());
+    let refused = refused.expect("a drive is forgotten");
+    assert!(refused.contains("3 drives and 2 are named"), "{refused}");
+    restart(&sim);
+    let keeper = open(&sim, config(3)).expect("nothing has changed");
+    assert_eq!(status(&sim, &keeper).in_sync.epoch, Epoch(1));
+}
+
+#[test]
+fn a_witness_is_on_no_drive_and_a_new_one_is_told_of() {
+    let sim = world(2);
+    let on_drive = VolumeConfig {
+        state: PathBuf::from("/drive-1/state"),
+        ..config(2)
+    };
+    let refused = open(&sim, on_drive).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|refused| refused.contains("off the drives")));
+    drop(open(&sim, config(2)).expect("empty directories"));
+    restart(&sim);
+    let elsewhere = VolumeConfig {
+        state: PathBuf::from("/other"),
+        ..config(2)
+    };
+    let keeper = open(&sim, elsewhere).expect("the drives are a majority");
+    let warnings = status(&sim, &keeper).warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.contains("/other held no witness")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn a_stale_mirror_alone_is_never_believed() {
     let sim = world(3);
     let keeper = open(&sim, config(2)).expect("empty directories");
