@@ -59,7 +59,7 @@ pub(crate) struct Common {
     /// Seed of keys and operation order: the same seed asks for the same operations, with new values.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Access key id; with it requests are signed (HTTP) or the handshake proves the secret (native).
+    /// Access key id; with it requests are signed (HTTP) or the handshake proves the secret (native, when the node asks).
     #[arg(long, env = "AWS_ACCESS_KEY_ID")]
     pub(crate) access_key: Option<String>,
     /// Secret of the access key.

@@ -66,8 +66,10 @@ impl Native {
         )
         .await?;
         let welcome = Welcome::decode(&body).map_err(|error| invalid(error.to_string()))?;
-        // Whatever the node says it requires: an impostor would say that it requires nothing.
+        // Keys lie about in the environment, and a node that asks nobody for a key cannot prove that it knows one. What it
+        // gets from us is no secret.
         if let Some(secret) = secret
+            && challenge.proof_required
             && !proofs_match(&transcript.node_proof(secret), &welcome.proof)
         {
             return Err(invalid("the node does not know the secret"));
