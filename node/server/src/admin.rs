@@ -12,6 +12,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_engine::EngineStats;
@@ -107,6 +109,8 @@ pub struct Admin<R, F> {
     runtime: R,
     collector: Collector,
     readiness: Rc<Cell<Readiness>>,
+    /// Whether an engine has stopped.
+    failed: Arc<AtomicBool>,
     facts: F,
     /// Who may read metrics; None: everybody who can connect.
     guards: Option<Credentials>,
@@ -118,6 +122,7 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
         runtime: R,
         collector: Collector,
         readiness: Rc<Cell<Readiness>>,
+        failed: Arc<AtomicBool>,
         facts: F,
         guards: Option<Credentials>,
     ) -> Admin<R, F> {
@@ -125,6 +130,7 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
             runtime,
             collector,
             readiness,
+            failed,
             facts,
             guards,
         }
@@ -226,6 +232,11 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             let (status, content, headers, text) = match endpoint {
                 Endpoint::Live => ((200, "OK"), TEXT, "", "live\n".to_owned()),
                 Endpoint::Ready => match self.readiness.get() {
+                    Readiness::Ready if self.failed.load(Ordering::Relaxed) => {
+                        let text =
+                            "an engine has stopped: writes are refused until the node is started again\n";
+                        (UNAVAILABLE, TEXT, "", text.to_owned())
+                    }
                     Readiness::Ready => ((200, "OK"), TEXT, "", "ready\n".to_owned()),
                     Readiness::Recovering => (UNAVAILABLE, TEXT, "", "recovering\n".to_owned()),
                     Readiness::Draining => (UNAVAILABLE, TEXT, "", "draining\n".to_owned()),

@@ -10,7 +10,7 @@
 //! - [`answers`]: what their answers may take in memory;
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
 //! - [`native`]: the native protocol;
-//! - [`admin`], [`metrics`], [`logging`]: what an operator sees;
+//! - [`admin`], [`metrics`], [`logging`], `notices`: what an operator sees;
 //! - [`cli`], [`config`]: what an operator says;
 //! - [`serve`]: all of it together;
 //! - [`rebuild`]: what makes a drive of a stopped node a mirror again.
@@ -34,6 +34,7 @@ pub mod sigv4;
 pub mod admin;
 pub mod logging;
 pub mod metrics;
+mod notices;
 
 pub mod calendar;
 pub mod cli;

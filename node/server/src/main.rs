@@ -5,11 +5,12 @@
 )]
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use cairn::cli::{CheckOptions, Cli, Command, RebuildOptions, ServeOptions};
 use cairn::config::{Config, ConfigError, File, Machine, Size, find_state};
@@ -117,9 +118,13 @@ fn existing_state(drives: &[PathBuf]) -> Option<PathBuf> {
 const DESCRIPTORS_PER_SHARD: u64 = OPEN_FILES_MAX as u64 + 192;
 /// The least to be left for connections.
 const DESCRIPTORS_FOR_CONNECTIONS: u64 = 128;
+/// Of them, what the admin endpoints need, and connections that are being turned away.
+const DESCRIPTORS_FOR_ADMIN: u64 = 96;
 
-/// Allows the process as many open files as it may have: the usual soft limit, 1,024, is for those who use `select`.
-fn raise_descriptor_limit(shards: usize) -> Result<(), String> {
+/// Allows the process as many open files as it may have: the usual soft limit, 1,024, is for those who use `select`. Answers
+/// how many connections of each protocol a shard can have, so that there is a descriptor for each, and one to turn others
+/// away with.
+fn raise_descriptor_limit(shards: usize) -> Result<usize, String> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -133,19 +138,41 @@ fn raise_descriptor_limit(shards: usize) -> Result<(), String> {
             "the process may open {now} files, and {shards} shards need {needed}: raise its limit (ulimit -Hn, \
              LimitNOFILE=)"
         )),
-        _ => Ok(()),
+        Some(now) => {
+            let connections = now - DESCRIPTORS_PER_SHARD * shards as u64 - DESCRIPTORS_FOR_ADMIN;
+            let each = connections / (2 * shards as u64);
+            Ok(usize::try_from(each.max(1)).unwrap_or(usize::MAX))
+        }
+        None => Ok(usize::MAX),
+    }
+}
+
+/// How long an address may still be held by a node that was killed: the kernel ends its rings first.
+const ADDRESS_WAIT_MAX: Duration = Duration::from_secs(2);
+
+fn is_free(address: SocketAddr) -> std::io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < ADDRESS_WAIT_MAX =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound.map(drop),
+        }
     }
 }
 
 fn serve(config: &Config, credentials: Option<Credentials>) -> Result<(), String> {
-    raise_descriptor_limit(config.shards)?;
+    let connections_max = raise_descriptor_limit(config.shards)?;
     for address in [config.http, config.native, config.admin] {
         // The shards share their port, and would with another node too; this bind does not share.
-        TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        is_free(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     }
     let (logger, lines) = Logger::new(config.log_level, config.log_format);
     let writer = std::thread::spawn(move || write_lines(&lines));
-    let result = run(config, credentials, &logger);
+    let result = run(config, credentials, connections_max, &logger);
     if let Err(error) = &result {
         logger.log(Level::Error, unix_ms(), "the node failed", &[("error", error)]);
     }
@@ -154,7 +181,12 @@ fn serve(config: &Config, credentials: Option<Credentials>) -> Result<(), String
     result
 }
 
-fn run(config: &Config, credentials: Option<Credentials>, logger: &Logger) -> Result<(), String> {
+fn run(
+    config: &Config,
+    credentials: Option<Credentials>,
+    connections_max: usize,
+    logger: &Logger,
+) -> Result<(), String> {
     let node = Node::new(
         NodeConfig {
             drives: config.drives.clone(),
@@ -183,6 +215,7 @@ fn run(config: &Config, credentials: Option<Credentials>, logger: &Logger) -> Re
             large_bodies_bytes: usize::try_from(body_budget)
                 .unwrap_or(usize::MAX)
                 .max(Limits::LARGE_MIN),
+            connections: connections_max.min(Limits::default().connections),
             ..Limits::default()
         },
         logger: logger.clone(),
@@ -273,10 +306,10 @@ fn announce(config: &Config, addresses: Addresses, status: &VolumeStatus, logger
         status.in_sync.epoch.0
     );
     for drive in &status.drives {
-        let path = drive
-            .path
-            .as_ref()
-            .map_or("(not configured)".to_owned(), |path| path.display().to_string());
+        let path = drive.path.as_ref().map_or_else(
+            || format!("drive {}", drive.id),
+            |path| path.display().to_string(),
+        );
         let state = if drive.in_sync {
             "in sync".to_owned()
         } else {

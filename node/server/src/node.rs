@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use cairn_engine::ids::{LogId, PartitionId};
 use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle};
 use cairn_engine::{Engine, EngineConfig, EngineStats};
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
@@ -554,6 +555,29 @@ impl<R: Runtime> Shard<R> {
     #[must_use]
     pub fn expiry_stats(&self) -> ExpiryStats {
         self.router.expiry.stats()
+    }
+
+    /// Logs of this shard that take no writes any more, and why.
+    pub(crate) fn stopped(&self) -> Vec<(LogId, Rc<str>)> {
+        let logs = self.router.deal.logs_of(self.router.shard);
+        let engines = logs.zip(&self.router.engines);
+        engines
+            .filter_map(|(log, engine)| Some((log, engine.stopped()?)))
+            .collect()
+    }
+
+    /// Partitions of this shard that serve nothing, with the name of their table, and why.
+    pub(crate) fn fenced(&self) -> Vec<(PartitionId, String, Rc<str>)> {
+        let tables = self.service.tables();
+        let name = |id| {
+            let table = tables.iter().find(|table| table.definition().id == id);
+            table.map_or_else(|| format!("#{id}"), |table| table.definition().name.clone())
+        };
+        let engines = self.router.engines.iter();
+        engines
+            .flat_map(Engine::partitions)
+            .filter_map(|info| Some((info.id, name(info.table), info.fenced?)))
+            .collect()
     }
 
     /// Closes the shard, whose clients have been drained. It goes on serving the other shards until all of them have

@@ -14,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use cairn_engine::volume::{VolumeHandle, VolumeStatus};
@@ -30,6 +31,7 @@ use crate::logging::{Level, Logger};
 use crate::metrics::{Metrics, Snapshot};
 use crate::native;
 use crate::node::{Node, NodeError, Shard};
+use crate::notices::{self, Notices};
 use crate::sigv4::Authority;
 
 /// Where a node listens.
@@ -78,6 +80,8 @@ struct Shared {
     parts: Mutex<Vec<Option<Part>>>,
     addresses: Vec<MailboxSender<Addresses>>,
     stopper: Stopper,
+    /// Whether an engine has stopped.
+    failed: Arc<AtomicBool>,
 }
 
 /// What each shard takes when it starts.
@@ -148,6 +152,7 @@ impl Fronts {
             parts: Mutex::new(parts),
             addresses,
             stopper: stopper.clone(),
+            failed: Arc::default(),
         };
         (
             Fronts {
@@ -196,6 +201,10 @@ impl Fronts {
         };
         let shard = Rc::new(plan.node.start_shard(runtime.clone()).await?);
         let handle = volume.get_or_init(|| shard.volume());
+        let mut notices = Notices::new(plan.logger.clone(), Arc::clone(&self.shared.failed));
+        notices.look(&shard, runtime.unix_ms());
+        let watch = notices::watch(runtime.clone(), notices, Rc::downgrade(&shard), is_first);
+        runtime.spawn(Queue::Background, watch);
         let servers = Rc::new(self.start_servers(&runtime, &shard, part.inbox));
         let served = if let Some((_, admin)) = &admin {
             let ready = || readiness.set(Readiness::Ready);
@@ -279,6 +288,7 @@ impl Fronts {
             runtime.clone(),
             self.shared.collector.clone(),
             readiness,
+            Arc::clone(&self.shared.failed),
             facts,
             guards,
         );
@@ -318,7 +328,7 @@ impl Fronts {
             plan.credentials.clone(),
             Rc::clone(&metrics),
             plan.logger.clone(),
-            plan.limits.large_bodies_bytes,
+            &plan.limits,
         );
         let (counted_http, counted_native) = (http.clone(), native.clone());
         // The inbox outlives the shard by as long as the collector does; it must not keep the shard.

@@ -39,7 +39,8 @@ pub struct Limits {
     pub send: Duration,
     /// How long a connection that is being closed may go on sending.
     pub linger: Duration,
-    /// How long draining waits for requests that are being executed.
+    /// How long draining waits for requests that are being executed; for those that are still arriving as long as
+    /// [`Limits::linger`].
     pub drain: Duration,
 }
 
@@ -274,7 +275,13 @@ impl<R: Runtime, A: Application> Server<R, A> {
         let shared = &self.shared;
         let left = std::pin::pin!(shared.gate.close());
         shared.shut_down(|place| place.doing.get() == Doing::Idle);
-        let patience = std::pin::pin!(shared.runtime.sleep(shared.limits.drain));
+        let patience = std::pin::pin!(shared.runtime.sleep(shared.limits.linger));
+        let Either::Right(((), left)) = select(left, patience).await else {
+            return;
+        };
+        shared.shut_down(|place| matches!(place.doing.get(), Doing::Idle | Doing::Receiving));
+        let patience = shared.limits.drain.saturating_sub(shared.limits.linger);
+        let patience = std::pin::pin!(shared.runtime.sleep(patience));
         if let Either::Right(((), left)) = select(left, patience).await {
             shared.shut_down(|_| true);
             let patience = std::pin::pin!(shared.runtime.sleep(shared.limits.linger));

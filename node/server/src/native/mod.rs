@@ -30,6 +30,7 @@ use futures_util::future::{Either, select};
 use crate::answers::TIGHT_SEND_MAX;
 use crate::api::Service;
 use crate::credentials::Credentials;
+use crate::http::Limits;
 use crate::http::server::ServerStats;
 use crate::logging::{Level, Logger};
 use crate::metrics::Metrics;
@@ -43,8 +44,6 @@ const OUTPUT_BYTES_MAX: usize = 1 << 20;
 const TIGHT_WINDOW: u32 = 16;
 /// Requests of one connection that may answer with pages, and are carried out at once.
 const PAGES_AT_ONCE_MAX: usize = 16;
-/// Open connections of one shard.
-const CONNECTIONS_MAX: usize = 10_000;
 /// A handshake takes no longer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Largest frame of a handshake; the longest part of one is the access key's id.
@@ -85,6 +84,7 @@ struct Shared<R: Runtime> {
     logger: Logger,
     /// Bytes for bodies.
     bodies: Semaphore,
+    connections_max: usize,
     /// Open connections; closed when the server drains.
     gate: Gate,
     sessions: RefCell<BTreeMap<u64, Rc<Session<R>>>>,
@@ -101,15 +101,15 @@ impl<R: Runtime> Shared<R> {
 }
 
 impl<R: Runtime> Server<R> {
-    /// A server that listens nowhere yet. `bodies_bytes` is what bodies may take beyond what each connection has of its own; one
-    /// of the largest always fits.
+    /// A server that listens nowhere yet. Of `limits` those of connections and large bodies count; what bodies may take is
+    /// beyond what each connection has of its own, and one of the largest always fits.
     pub fn new(
         runtime: R,
         service: Service<R>,
         credentials: Option<Credentials>,
         metrics: Rc<Metrics>,
         logger: Logger,
-        bodies_bytes: usize,
+        limits: &Limits,
     ) -> Server<R> {
         let shared = Shared {
             runtime,
@@ -117,7 +117,8 @@ impl<R: Runtime> Server<R> {
             credentials,
             metrics,
             logger,
-            bodies: Semaphore::new(bodies_bytes.max(HEAD_BYTES + BODY_BYTES_MAX)),
+            bodies: Semaphore::new(limits.large_bodies_bytes.max(HEAD_BYTES + BODY_BYTES_MAX)),
+            connections_max: limits.connections,
             gate: Gate::new(),
             sessions: RefCell::default(),
             next: Cell::new(0),
@@ -156,7 +157,7 @@ impl<R: Runtime> Server<R> {
     pub fn take(&self, connection: R::Connection) {
         let shared = &self.shared;
         let Ok(pass) = shared.gate.enter() else { return };
-        if shared.sessions.borrow().len() >= CONNECTIONS_MAX {
+        if shared.sessions.borrow().len() >= shared.connections_max {
             shared.count(|stats| stats.refused += 1);
             return;
         }

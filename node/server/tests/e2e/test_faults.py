@@ -113,6 +113,7 @@ def test_bits_flipped_on_one_mirror(node, which):
     metrics = node.metrics()
     repaired = [line for line in metrics.splitlines() if "repair" in line and not line.startswith("#")]
     assert any(float(line.rsplit(" ", 1)[1]) > 0 for line in repaired), repaired
+    eventually(lambda: "have been written again from another" in "".join(node.output))
 
 
 def test_a_drive_of_another_node_is_refused(node, make_node):

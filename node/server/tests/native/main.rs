@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn::credentials::Credentials;
+use cairn::http::Limits;
 use cairn::logging::{Format, Level, Logger};
 use cairn::metrics::Metrics;
 use cairn::native::Server;
@@ -86,7 +87,10 @@ pub(crate) fn with_node(credentials: Option<&str>, scenario: impl AsyncFnOnce(Wo
             keys,
             Rc::clone(&metrics),
             logger,
-            BODIES_BYTES,
+            &Limits {
+                large_bodies_bytes: BODIES_BYTES,
+                ..Limits::default()
+            },
         );
         let listener = runtime.listen(handle.socket_address(NODE, PORT)).unwrap();
         let running = server.clone();

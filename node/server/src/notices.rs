@@ -1,0 +1,173 @@
+//! What an operator is told without having asked: repairs, fences and lost drives, as lines of the log.
+//!
+//! Every shard compares what its engines have counted with what they had [`PERIOD`] ago, the first time at the start, and says
+//! what has come to pass. `/metrics` has the same numbers.
+
+use std::collections::BTreeSet;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cairn_engine::EngineStats;
+use cairn_engine::ids::{LogId, PartitionId};
+use cairn_engine::volume::VolumeStatus;
+use cairn_runtime::Runtime;
+
+use crate::logging::{Field, Level, Logger};
+use crate::node::Shard;
+
+/// Time between two looks.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// A count, and what it means when it has grown.
+type Rising = (Level, fn(&EngineStats) -> u64, &'static str);
+
+const RISING: [Rising; 8] = [
+    (
+        Level::Warn,
+        |stats| stats.log_repaired,
+        "batches of the log were damaged or missing on one mirror and have been written again from another",
+    ),
+    (
+        Level::Info,
+        |stats| stats.log_dropped,
+        "torn batches at the end of the log, which nobody had been told of, were dropped",
+    ),
+    (
+        Level::Warn,
+        |stats| stats.restored,
+        "segment files were missing on one mirror and have been copied from another",
+    ),
+    (
+        Level::Warn,
+        |stats| stats.segments.repairs,
+        "blocks of segments were damaged on one mirror and have been written again from another",
+    ),
+    (
+        Level::Warn,
+        |stats| stats.segments.repair_failures,
+        "damaged blocks of segments could not be written again",
+    ),
+    (
+        Level::Warn,
+        |stats| stats.segments.read_errors,
+        "reads of segments failed on a drive",
+    ),
+    (
+        Level::Warn,
+        |stats| stats.background_failures,
+        "flushes or compactions failed and are tried again",
+    ),
+    (
+        Level::Warn,
+        |stats| stats.clock_refused,
+        "the clock was too far ahead to be followed",
+    ),
+];
+
+/// What one shard has told so far.
+pub(crate) struct Notices {
+    logger: Logger,
+    /// By log.
+    told: Vec<(LogId, EngineStats)>,
+    fenced: BTreeSet<PartitionId>,
+    stopped: BTreeSet<LogId>,
+    /// Told to everybody who asks whether the node is ready.
+    failed: Arc<AtomicBool>,
+    /// Drives out of sync that were told of.
+    out_of_sync: Option<BTreeSet<usize>>,
+}
+
+impl Notices {
+    pub(crate) fn new(logger: Logger, failed: Arc<AtomicBool>) -> Notices {
+        Notices {
+            logger,
+            told: Vec::new(),
+            fenced: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            failed,
+            out_of_sync: None,
+        }
+    }
+
+    /// Tells what is new on a shard.
+    pub(crate) fn look<R: Runtime>(&mut self, shard: &Shard<R>, unix_ms: u64) {
+        let now = shard.engine_stats();
+        for (log, stats) in &now {
+            let before = self.told.iter().find(|(other, _)| other == log);
+            for (level, count, message) in RISING {
+                let new = count(stats) - before.map_or(0, |(_, before)| count(before));
+                if new > 0 {
+                    let fields: [Field<'_>; 2] = [("log", log), ("count", &new)];
+                    self.logger.log(level, unix_ms, message, &fields);
+                }
+            }
+        }
+        self.told = now;
+        for (log, why) in shard.stopped() {
+            if self.stopped.insert(log) {
+                self.failed.store(true, Ordering::Relaxed);
+                let fields: [Field<'_>; 2] = [("log", &log), ("why", &why)];
+                let message =
+                    "an engine has stopped: its partitions refuse writes until the node is started again";
+                self.logger.log(Level::Error, unix_ms, message, &fields);
+            }
+        }
+        for (partition, table, why) in shard.fenced() {
+            if self.fenced.insert(partition) {
+                let fields: [Field<'_>; 3] = [("partition", &partition), ("table", &table), ("why", &why)];
+                let message = "a partition lost acknowledged data and serves nothing";
+                self.logger.log(Level::Error, unix_ms, message, &fields);
+            }
+        }
+    }
+
+    /// Tells which drives have left or come back. What was so at the start is told when the node says that it is ready.
+    pub(crate) fn look_at_drives(&mut self, status: &VolumeStatus, unix_ms: u64) {
+        let drives = || status.drives.iter().enumerate();
+        let now: BTreeSet<usize> = drives()
+            .filter(|(_, drive)| !drive.in_sync)
+            .map(|(place, _)| place)
+            .collect();
+        let Some(before) = self.out_of_sync.replace(now.clone()) else {
+            return;
+        };
+        for (place, drive) in drives().filter(|(place, _)| before.contains(place) != now.contains(place)) {
+            let (level, message) = if now.contains(&place) {
+                (
+                    Level::Error,
+                    "a drive has left the mirrors: `cairn rebuild` makes it one again",
+                )
+            } else {
+                (Level::Info, "a drive is a mirror again")
+            };
+            let path = drive.path.as_ref().map(|path| path.display().to_string());
+            let path = path.unwrap_or_else(|| drive.id.to_string());
+            let fields: [Field<'_>; 2] = [("drive", &path), ("why", &drive.why)];
+            self.logger.log(level, unix_ms, message, &fields);
+        }
+    }
+}
+
+/// Looks at a shard until it is gone; at the drives as well when `with_drives`.
+pub(crate) async fn watch<R: Runtime>(
+    runtime: R,
+    mut notices: Notices,
+    shard: Weak<Shard<R>>,
+    with_drives: bool,
+) {
+    // Never held across an await: who closes the shard must be the last to hold it.
+    let volume = |shard: &Weak<Shard<R>>| shard.upgrade().map(|shard: Rc<Shard<R>>| shard.volume());
+    loop {
+        if with_drives {
+            let Some(volume) = volume(&shard) else { return };
+            if let Ok(status) = volume.status().await {
+                notices.look_at_drives(&status, runtime.unix_ms());
+            }
+        }
+        runtime.sleep(PERIOD).await;
+        let Some(shard) = shard.upgrade() else { return };
+        notices.look(&shard, runtime.unix_ms());
+    }
+}
