@@ -44,6 +44,24 @@ impl Condition {
         })
     }
 
+    /// A condition that was parsed from a statement.
+    pub(crate) fn new(parameter: Parameter, tree: Tree, root: NodeId) -> Condition {
+        Condition {
+            parameter,
+            tree,
+            root,
+            legacy: false,
+        }
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) fn root(&self) -> NodeId {
+        self.root
+    }
+
     /// A condition that is not an expression, and is not held to the rules for them.
     pub(crate) fn from_legacy(parameter: Parameter, tree: Tree, root: NodeId) -> Condition {
         Condition {

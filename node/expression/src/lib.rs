@@ -1,4 +1,4 @@
-//! DynamoDB's expressions: read, checked, evaluated on archived items, and printed back.
+//! DynamoDB's expressions and PartiQL statements: read, checked, evaluated on archived items, and printed back.
 //!
 //! - An expression is **parsed** from its text alone, so that the parsed form can be kept and used for every request that sends
 //!   the same text. It is **bound** to a request's [`Names`] and [`Values`], which is where everything that needs them is
@@ -16,6 +16,7 @@ mod error;
 pub mod key_condition;
 pub mod legacy;
 mod parser;
+pub mod partiql;
 mod paths;
 mod placeholder;
 mod projection;

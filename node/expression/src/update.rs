@@ -100,7 +100,7 @@ impl Update {
         Ok(Update::new(parser.finish()?, actions, false))
     }
 
-    fn new(tree: Tree, actions: Vec<Action>, legacy: bool) -> Update {
+    pub(crate) fn new(tree: Tree, actions: Vec<Action>, legacy: bool) -> Update {
         let paths = actions.iter().map(|action| action.path).collect();
         Update {
             tree,
@@ -108,6 +108,14 @@ impl Update {
             paths,
             legacy,
         }
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) fn actions(&self) -> &[Action] {
+        &self.actions
     }
 
     /// An update that is not an expression, and is not held to the rules for them.
