@@ -57,8 +57,8 @@ impl Answers {
     /// Waits for room for what `operation`, a name of DynamoDB's, may answer; none is needed for one item.
     pub(crate) async fn room_for(&self, operation: &str) -> Option<Charge> {
         let bytes = match operation {
-            "Query" | "Scan" => PAGE_ROOM,
-            "BatchGetItem" => BATCH_ROOM,
+            "Query" | "Scan" | "ExecuteStatement" => PAGE_ROOM,
+            "BatchGetItem" | "BatchExecuteStatement" => BATCH_ROOM,
             _ => return None,
         };
         Some(self.room(bytes).await)

@@ -70,8 +70,9 @@ macro_rules! operations {
 
 operations! {
     GetItem, PutItem, DeleteItem, UpdateItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems,
-    TransactWriteItems, CreateTable, DescribeTable, ListTables, DeleteTable, UpdateTable, UpdateTimeToLive,
-    DescribeTimeToLive, TagResource, UntagResource, ListTagsOfResource, DescribeContinuousBackups, Other,
+    TransactWriteItems, ExecuteStatement, BatchExecuteStatement, CreateTable, DescribeTable, ListTables, DeleteTable,
+    UpdateTable, UpdateTimeToLive, DescribeTimeToLive, TagResource, UntagResource, ListTagsOfResource,
+    DescribeContinuousBackups, Other,
 }
 
 const OPERATIONS: usize = Operation::ALL.len();

@@ -32,6 +32,8 @@ pub const POLICY_NOT_FOUND: &str = dynamodb!("PolicyNotFoundException");
 pub const ACCESS_DENIED: &str = "com.amazon.coral.service#AccessDeniedException";
 /// A condition was false.
 pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
+/// An INSERT of an item that exists.
+pub const DUPLICATE_ITEM: &str = dynamodb!("DuplicateItemException");
 /// Slow down; SDKs retry with back-off.
 pub const THROUGHPUT_EXCEEDED: &str = dynamodb!("ProvisionedThroughputExceededException");
 /// Too many control-plane requests at once.

@@ -164,6 +164,15 @@ impl IndexConditions {
         })
     }
 
+    /// Of an index whose keys have one attribute each.
+    pub(super) fn of_read(partition: KeyValue, last: KeyCondition) -> IndexConditions {
+        IndexConditions {
+            partition: vec![partition],
+            equal: Vec::new(),
+            last,
+        }
+    }
+
     fn is_on_sort_key(&self) -> bool {
         !self.equal.is_empty() || self.last != KeyCondition::All
     }

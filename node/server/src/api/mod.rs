@@ -30,6 +30,9 @@ mod write;
 mod batch;
 mod index;
 mod key_condition;
+mod partiql;
+mod partiql_batch;
+mod partiql_select;
 mod query;
 mod scan;
 

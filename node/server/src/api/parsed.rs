@@ -1,4 +1,4 @@
-//! Parsed expressions, kept for the requests that send the same text again.
+//! Parsed expressions and statements, kept for the requests that send the same text again.
 //!
 //! What is kept depends on the text alone; names and values belong to a request. Each shard has its own, bounded in number and
 //! in length of text: an application sends few different expressions, and a shelf that has filled up with other
@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cairn_expression::partiql::{Statement, StatementError};
 use cairn_expression::{Condition, ExpressionError, KeyCondition, Parameter, Projection, Update};
 
 /// Expressions of one kind that are kept.
@@ -25,11 +26,7 @@ impl<T> Default for Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    fn get(
-        &self,
-        text: &str,
-        parse: impl FnOnce(&str) -> Result<T, ExpressionError>,
-    ) -> Result<Arc<T>, ExpressionError> {
+    fn get<E>(&self, text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Arc<T>, E> {
         if let Some(kept) = self.0.borrow().get(text) {
             return Ok(Arc::clone(kept));
         }
@@ -53,6 +50,7 @@ pub(super) struct Parsed {
     key_conditions: Shelf<KeyCondition>,
     projections: Shelf<Projection>,
     updates: Shelf<Update>,
+    statements: Shelf<Statement>,
 }
 
 impl Parsed {
@@ -76,6 +74,10 @@ impl Parsed {
 
     pub(super) fn update(&self, text: &str) -> Result<Arc<Update>, ExpressionError> {
         self.updates.get(text, Update::parse)
+    }
+
+    pub(super) fn statement(&self, text: &str) -> Result<Arc<Statement>, StatementError> {
+        self.statements.get(text, Statement::parse)
     }
 }
 

@@ -14,7 +14,7 @@ use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
 use super::capacity::Capacity;
 use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
-use super::{ApiError, batch, item, query, scan, table, update, write};
+use super::{ApiError, batch, item, partiql, partiql_batch, query, scan, table, update, write};
 use crate::answers::Answers;
 use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableStatus, Usage, hash_of};
 use crate::index::effects::check_keys;
@@ -162,6 +162,10 @@ impl<R: Runtime> Service<R> {
             "BatchWriteItem" => Box::pin(batch::batch_write_item(self, body, out)).await,
             "Query" => Box::pin(query::query(self, body, out)).await,
             "Scan" => Box::pin(scan::scan(self, body, out)).await,
+            "ExecuteStatement" => Box::pin(partiql::execute_statement(self, body, out)).await,
+            "BatchExecuteStatement" => {
+                Box::pin(partiql_batch::batch_execute_statement(self, body, out)).await
+            }
             "CreateTable" => Box::pin(table::create_table(self, body, out)).await,
             "DescribeTable" => Box::pin(table::describe_table(self, body, out)).await,
             "DeleteTable" => Box::pin(table::delete_table(self, body, out)).await,

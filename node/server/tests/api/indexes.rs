@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Machine;
 
 /// A table with an index of every kind. `local` and `global` are sparse: not every item has their keys.
-fn create(machine: &Machine, table: &str) {
+pub(crate) fn create(machine: &Machine, table: &str) {
     let key = |names: &[(&str, &str)]| -> Value {
         let pairs = names.iter();
         pairs

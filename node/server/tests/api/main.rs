@@ -17,6 +17,7 @@ mod indexes;
 mod items;
 mod legacy;
 mod pages;
+mod partiql;
 mod restart;
 mod settings;
 mod tables;
