@@ -78,7 +78,8 @@ pub struct Model {
     commit_max: CommitTimestamp,
 }
 
-/// The item's bytes that operation `operation` writes: its number, then bytes that depend on it.
+/// The item's bytes that operation `operation` writes: its number, then bytes that depend on it, random for one
+/// operation in three and such as a codec packs well for the others.
 pub fn item_of(operation: OperationId, bytes: usize) -> Vec<u8> {
     let mut item = operation.to_le_bytes().to_vec();
     let mut state = operation.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -86,6 +87,9 @@ pub fn item_of(operation: OperationId, bytes: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
+        if !operation.is_multiple_of(3) {
+            item.extend_from_slice(b"name of the attribute: ");
+        }
         item.extend_from_slice(&state.to_le_bytes());
     }
     item.truncate(bytes.max(8));

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use cairn_engine::EngineConfig;
 use cairn_engine::config::Canary;
+use cairn_engine::{Compression, EngineConfig};
 use cairn_runtime::sim::{ClockConfig, Config, DriveConfig, FaultConfig, Random};
 
 /// How a round ends.
@@ -105,6 +105,10 @@ impl Scenario {
         };
         engine.log.first_file_bytes = 64 << 10;
         engine.log.batch_bytes = [8 << 10, 32 << 10][random.index(2)];
+        // From a stream of its own, so that what the seed stood for before stays as it was.
+        let mut random_storage = Random::new(seed ^ 0x57a6_e000_0000_0000);
+        engine.compression =
+            [Compression::None, Compression::Lz4, Compression::Zstd][random_storage.index(3)];
         Scenario {
             seed,
             rounds,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cairn_engine::Compression;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Size;
@@ -88,6 +89,11 @@ pub struct ServeOptions {
     /// Memory budget of the node, such as 512MiB or 4GiB [default: half of the memory]
     #[arg(long, env = "CAIRN_MEMORY", value_name = "SIZE")]
     pub memory: Option<Size>,
+
+    /// What data is packed with when it is written: none, lz4, or zstd, which packs what is old better and takes more
+    /// of the processor; what is stored already stays readable [default: lz4]
+    #[arg(long, env = "CAIRN_COMPRESSION", value_name = "CODEC")]
+    pub compression: Option<Compression>,
 
     /// Directory of the witness, on none of the drives [default: ./cairn-data/state]
     #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]

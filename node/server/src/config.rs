@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use cairn_engine::Compression;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::cli::{RebuildOptions, ServeOptions};
@@ -114,6 +115,9 @@ pub struct File {
     pub shards: Option<usize>,
     /// Memory budget.
     pub memory: Option<Size>,
+    /// `none`, `lz4` or `zstd`.
+    #[serde(default, deserialize_with = "from_text")]
+    pub compression: Option<Compression>,
     /// Credentials file.
     pub credentials: Option<PathBuf>,
     /// Plain text on addresses other than loopback.
@@ -232,6 +236,8 @@ pub struct Config {
     pub shards: usize,
     /// Memory budget of the node in bytes.
     pub memory_bytes: u64,
+    /// What new segments are packed with.
+    pub compression: Compression,
     /// Credentials file.
     pub credentials: Option<PathBuf>,
     /// The operator's word that this in-sync epoch is the newest.
@@ -279,6 +285,7 @@ impl Config {
             admin: options.admin.or(file.admin).unwrap_or(ADMIN),
             shards,
             memory_bytes: memory.0,
+            compression: options.compression.or(file.compression).unwrap_or_default(),
             credentials: options.credentials.or(file.credentials),
             accept_epoch: options.accept_epoch,
             log_format: options.log_format.or(file.log_format).unwrap_or(Format::Human),

@@ -30,7 +30,7 @@ fn check(flags: &str, file: &str, expected: Expect) {
                 .map(|drive| drive.display().to_string())
                 .collect();
             format!(
-                "{} x{} {} | {} {} {} | {} shards {} | {:?} {:?} | {} {}",
+                "{} x{} {} | {} {} {} | {} shards {} {} | {:?} {:?} | {} {}",
                 drives.join(","),
                 config.mirrors,
                 config.state.display(),
@@ -39,6 +39,7 @@ fn check(flags: &str, file: &str, expected: Expect) {
                 config.admin,
                 config.shards,
                 Size(config.memory_bytes),
+                config.compression.name(),
                 config.credentials,
                 config.accept_epoch,
                 config.log_level.name(),
@@ -83,36 +84,36 @@ fn flags_over_file_over_defaults() {
         "",
         "",
         expect![
-            "./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"
+            "./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB lz4 | None None | info human"
         ],
     );
     let file = "drives = ['/a', '/b', '/c']\nmirrors = 3\nstate = '/s'\nhttp = '127.0.0.1:1'\nnative = '[::1]:2'\n\
-                admin = '127.0.0.1:3'\nshards = 2\nmemory = '1GiB'\nlog_format = 'json'\nlog_level = 'debug'";
+                admin = '127.0.0.1:3'\nshards = 2\nmemory = '1GiB'\nlog_format = 'json'\nlog_level = 'debug'\ncompression = 'zstd'";
     check(
         "",
         file,
-        expect!["/a,/b,/c x3 /s | 127.0.0.1:1 [::1]:2 127.0.0.1:3 | 2 shards 1GiB | None None | debug json"],
+        expect!["/a,/b,/c x3 /s | 127.0.0.1:1 [::1]:2 127.0.0.1:3 | 2 shards 1GiB zstd | None None | debug json"],
     );
     check(
         "--drive /x --drive /y --mirrors 1 --state /z --http 127.0.0.1:0 --native 127.0.0.1:0 --admin 127.0.0.1:0 \
-         --shards 1 --memory 100MB --log-format human --log-level warn --accept-epoch 7",
+         --shards 1 --memory 100MB --log-format human --log-level warn --accept-epoch 7 --compression none",
         file,
         expect![
-            "/x,/y x1 /z | 127.0.0.1:0 127.0.0.1:0 127.0.0.1:0 | 1 shards 95.4MiB | None Some(7) | warn human"
+            "/x,/y x1 /z | 127.0.0.1:0 127.0.0.1:0 127.0.0.1:0 | 1 shards 95.4MiB none | None Some(7) | warn human"
         ],
     );
     check(
         "--drive /only",
         "",
         expect![
-            "/only x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"
+            "/only x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB lz4 | None None | info human"
         ],
     );
     check(
         "--drive /a,/b",
         "mirrors = 1",
         expect![
-            "/a,/b x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | None None | info human"
+            "/a,/b x1 ./cairn-data/state | 127.0.0.1:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB lz4 | None None | info human"
         ],
     );
 }
@@ -144,14 +145,14 @@ fn exposure_needs_credentials_and_a_word() {
         "--http [::]:8000 --credentials k --insecure",
         "",
         expect![[
-            r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | [::]:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | Some("k") None | info human"#
+            r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | [::]:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB lz4 | Some("k") None | info human"#
         ]],
     );
     check(
         "--http 0.0.0.0:8000",
         "credentials = 'k'\ninsecure = true",
         expect![[
-            r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 0.0.0.0:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB | Some("k") None | info human"#
+            r#"./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 0.0.0.0:8000 127.0.0.1:7600 127.0.0.1:8080 | 4 shards 4GiB lz4 | Some("k") None | info human"#
         ]],
     );
     check(
@@ -215,7 +216,7 @@ fn what_cannot_be_meant() {
         "--native 127.0.0.2:8000 --admin [::1]:8000",
         "",
         expect![
-            "./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.2:8000 [::1]:8000 | 4 shards 4GiB | None None | info human"
+            "./cairn-data/drive-a,./cairn-data/drive-b x2 ./cairn-data/state | 127.0.0.1:8000 127.0.0.2:8000 [::1]:8000 | 4 shards 4GiB lz4 | None None | info human"
         ],
     );
     check(
@@ -231,7 +232,7 @@ fn what_cannot_be_meant() {
           |
         1 | drive = ['/a']
           | ^^^^^
-        unknown field `drive`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `credentials`, `insecure`, `log_format`, `log_level`
+        unknown field `drive`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `compression`, `credentials`, `insecure`, `log_format`, `log_level`
     "#]],
     );
     check(
@@ -264,7 +265,7 @@ fn what_cannot_be_meant() {
           |
         1 | accept_epoch = 3
           | ^^^^^^^^^^^^
-        unknown field `accept_epoch`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `credentials`, `insecure`, `log_format`, `log_level`
+        unknown field `accept_epoch`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `compression`, `credentials`, `insecure`, `log_format`, `log_level`
     "#]],
     );
 }

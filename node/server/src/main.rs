@@ -24,7 +24,7 @@ use cairn::serve::{Addresses, Fronts, Plan, Stopper};
 use cairn_engine::config::OPEN_FILES_MAX;
 use cairn_engine::rebuild::Progress;
 use cairn_engine::volume::{VolumeConfig, VolumeStatus};
-use cairn_engine::{check, dump, rebuild as engine_rebuild};
+use cairn_engine::{EngineConfig, check, dump, rebuild as engine_rebuild};
 use cairn_runtime::Runtime;
 use cairn_runtime::real;
 use clap::Parser;
@@ -194,6 +194,10 @@ fn run(
             mirrors: config.mirrors,
             accept_epoch: config.accept_epoch,
             memory_bytes: config.memory_bytes,
+            engine: EngineConfig {
+                compression: config.compression,
+                ..EngineConfig::default()
+            },
             ..NodeConfig::default()
         },
         config.shards,

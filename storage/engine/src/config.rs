@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::log::LogConfig;
 use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
-use crate::tree::{CompactionConfig, TreeConfig};
+use crate::tree::{CompactionConfig, Compression, TreeConfig};
 
 /// Segment files that an engine keeps open: 8 GiB of data in two mirrors of 32 MiB each.
 pub const OPEN_FILES_MAX: usize = 512;
@@ -32,6 +32,8 @@ pub struct EngineConfig {
     pub open_files_max: usize,
     /// Size at which a segment file is closed and the next begun, in bytes.
     pub segment_bytes: u64,
+    /// What new segments are packed with.
+    pub compression: Compression,
     /// Other limits of the log; its sizes above win.
     pub log: LogConfig,
     /// A bug to put in, for tests of the checker.
@@ -66,6 +68,7 @@ impl Default for EngineConfig {
             item_bytes_max: ITEM_ARCHIVE_BYTES_MAX,
             open_files_max: OPEN_FILES_MAX,
             segment_bytes: 32 << 20,
+            compression: Compression::default(),
             log: LogConfig::default(),
             canary: Canary::None,
         }
@@ -79,6 +82,7 @@ impl EngineConfig {
         let compaction = CompactionConfig {
             segment_bytes: self.segment_bytes,
             level1_bytes_min: default.level1_bytes_min.min(self.segment_bytes.saturating_mul(2)),
+            compression: self.compression,
             ..default
         };
         TreeConfig {

@@ -40,3 +40,4 @@ pub use engine::{
 pub use error::{EngineError, ErrorKind};
 pub use group::Counter;
 pub use stats::EngineStats;
+pub use tree::Compression;

@@ -17,12 +17,35 @@
 //! directions alike, keys and items borrowed from the block. The offsets stand in front, so that header, offsets and
 //! prefix of a block with few items are one cache line.
 //!
+//! A data block may be **packed** by a codec; header and checksum are then of what is stored:
+//!
+//! ```text
+//! 13 | codec u8, not 0
+//! 24 | bytes of the block unpacked, from 0 to the end of its entries, u32
+//! 28 | packed: what follows the header of the block unpacked
+//! ```
+//!
+//! In memory, and so in the cache, every block is unpacked.
+//!
 //! A block that has been verified and validated once is never checked again: [`BlockView`] trusts it.
 
+use std::rc::Rc;
+
+use super::codec::{Codec, Codecs};
 use crate::checksum::checksum;
+use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
 
 /// Bytes before the prefix.
 pub(crate) const BLOCK_HEADER_BYTES: usize = 24;
+
+/// Bytes before what is packed.
+const PACKED_HEADER_BYTES: usize = 28;
+
+/// Most bytes, unpacked, of a block with several entries that was packed. A point read unpacks all of it.
+pub(crate) const UNPACKED_BYTES_MAX: usize = 32 << 10;
+
+/// Most bytes, unpacked, of a block with one entry: the largest item, its key, its stamp, and what surrounds them.
+const UNPACKED_ALONE_BYTES_MAX: usize = ITEM_ARCHIVE_BYTES_MAX + KEY_BYTES_MAX + 128;
 
 /// What a block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +99,7 @@ impl BlockBuilder {
     }
 
     pub(crate) fn last_key(&self) -> &[u8] {
-        let start = self
-            .ends
-            .len()
-            .checked_sub(2)
-            .map_or(0, |before| self.ends[before].1);
-        self.ends
-            .last()
-            .map_or(&[], |(key_end, _)| &self.bytes[start..*key_end])
+        self.len().checked_sub(1).map_or(&[], |last| self.key(last))
     }
 
     /// Used bytes of the block as it is.
@@ -116,8 +132,7 @@ impl BlockBuilder {
         if self.is_empty() {
             return key.len();
         }
-        let shared = self.first_key()[..self.prefix].iter().zip(key);
-        shared.take_while(|(one, other)| one == other).count()
+        shared(&self.first_key()[..self.prefix], key)
     }
 
     /// Adds an entry; its key is not below the last one's.
@@ -131,44 +146,82 @@ impl BlockBuilder {
         self.ends.push((key_end, self.bytes.len()));
     }
 
-    /// Appends the block to `into` and starts afresh. Its checksum is still missing: see [`seal`].
-    pub(crate) fn finish(&mut self, kind: BlockKind, into: &mut Vec<u8>) {
+    /// Appends a block of the first `count` entries to `into`, and keeps them. Its checksum is still missing: see
+    /// [`seal`].
+    pub(crate) fn lay_out(&self, count: usize, kind: BlockKind, into: &mut Vec<u8>) {
         let start = into.len();
-        let used = self.used();
+        let ends = &self.ends[..count];
+        let prefix = shared(self.first_key(), self.key(count - 1));
+        let mut at = 0;
+        let mut key_bytes = 0;
+        for (key_end, end) in ends {
+            key_bytes += key_end - at;
+            at = *end;
+        }
+        let used = used(count, prefix, key_bytes, at - key_bytes);
         let narrow = |bytes: usize| u16::try_from(bytes).expect("keys and counts are short");
         into.reserve(used);
         into.extend_from_slice(&[0; 8]);
         into.extend_from_slice(&u32::try_from(used).expect("blocks are small").to_le_bytes());
-        into.extend_from_slice(&[kind as u8, 0]);
-        into.extend_from_slice(&narrow(self.len()).to_le_bytes());
-        into.extend_from_slice(&narrow(self.prefix).to_le_bytes());
+        into.extend_from_slice(&[kind as u8, Codec::None as u8]);
+        into.extend_from_slice(&narrow(count).to_le_bytes());
+        into.extend_from_slice(&narrow(prefix).to_le_bytes());
         into.extend_from_slice(&[0; 6]);
-        let mut offset = BLOCK_HEADER_BYTES + offset_bytes(used) * self.len() + self.prefix;
+        let mut offset = BLOCK_HEADER_BYTES + offset_bytes(used) * count + prefix;
         let mut at = 0;
-        for (_, end) in &self.ends {
+        for (_, end) in ends {
             if used > NARROW_BYTES_MAX {
                 into.extend_from_slice(&u32::try_from(offset).expect("blocks are small").to_le_bytes());
             } else {
                 into.extend_from_slice(&narrow(offset).to_le_bytes());
             }
-            offset += 2 + (end - at) - self.prefix;
+            offset += 2 + (end - at) - prefix;
             at = *end;
         }
-        into.extend_from_slice(&self.first_key()[..self.prefix]);
+        into.extend_from_slice(&self.first_key()[..prefix]);
         let mut at = 0;
-        for (key_end, end) in &self.ends {
-            let suffix = &self.bytes[at + self.prefix..*key_end];
+        for (key_end, end) in ends {
+            let suffix = &self.bytes[at + prefix..*key_end];
             into.extend_from_slice(&narrow(suffix.len()).to_le_bytes());
             into.extend_from_slice(suffix);
             into.extend_from_slice(&self.bytes[*key_end..*end]);
             at = *end;
         }
         assert_eq!(into.len() - start, used, "the size of a block is foreseen");
-        self.bytes.clear();
-        self.ends.clear();
-        self.prefix = 0;
-        self.key_bytes = 0;
     }
+
+    /// Takes the first `count` entries away.
+    pub(crate) fn take(&mut self, count: usize) {
+        let end = self.ends[count - 1].1;
+        self.bytes.drain(..end);
+        self.ends.drain(..count);
+        let mut at = 0;
+        self.key_bytes = 0;
+        for (key_end, payload_end) in &mut self.ends {
+            *key_end -= end;
+            *payload_end -= end;
+            self.key_bytes += *key_end - at;
+            at = *payload_end;
+        }
+        self.prefix = shared(self.first_key(), self.last_key());
+    }
+
+    /// Appends the block of all entries to `into` and starts afresh.
+    pub(crate) fn finish(&mut self, kind: BlockKind, into: &mut Vec<u8>) {
+        self.lay_out(self.len(), kind, into);
+        self.take(self.len());
+    }
+
+    /// Key of an entry.
+    pub(crate) fn key(&self, entry: usize) -> &[u8] {
+        let start = entry.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        &self.bytes[start..self.ends[entry].0]
+    }
+}
+
+/// Bytes that two keys begin with alike: in order, all keys between them do as well.
+fn shared(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 fn used(entries: usize, prefix: usize, key_bytes: usize, payload_bytes: usize) -> usize {
@@ -181,6 +234,17 @@ fn used(entries: usize, prefix: usize, key_bytes: usize, payload_bytes: usize) -
     }
 }
 
+/// Appends the packed form of a data block to `into`, when `codec` packs at all.
+pub(crate) fn pack(block: &[u8], codec: Codec, codecs: &Codecs, into: &mut Vec<u8>) {
+    let start = into.len();
+    into.extend_from_slice(&block[..BLOCK_HEADER_BYTES]);
+    into.extend_from_slice(&u32::try_from(block.len()).expect("blocks are small").to_le_bytes());
+    codecs.pack(codec, &block[BLOCK_HEADER_BYTES..], into);
+    let stored = u32::try_from(into.len() - start).expect("blocks are small");
+    into[start + 8..start + 12].copy_from_slice(&stored.to_le_bytes());
+    into[start + 13] = codec as u8;
+}
+
 /// Completes a block, exactly its used bytes, with the checksum of its place.
 pub(crate) fn seal(block: &mut [u8], seed: u64) -> u64 {
     let sum = checksum(seed, &block[8..]);
@@ -188,11 +252,18 @@ pub(crate) fn seal(block: &mut [u8], seed: u64) -> u64 {
     sum
 }
 
-/// Checks what was read against its place and the index, and validates its structure. Returns the used bytes.
+/// Checks what was read against its place and the index, unpacks it, and validates its structure. Returns the used
+/// bytes of the block unpacked.
 ///
 /// # Errors
 /// Names what does not hold.
-pub(crate) fn verify(bytes: &[u8], seed: u64, expected: u64, kind: BlockKind) -> Result<&[u8], &'static str> {
+pub(crate) fn verify(
+    bytes: &[u8],
+    seed: u64,
+    expected: u64,
+    kind: BlockKind,
+    codecs: &Codecs,
+) -> Result<Rc<[u8]>, &'static str> {
     let used = used_bytes(bytes)?;
     if u64::from_le_bytes(array(used, 0)) != expected {
         return Err("the block is not the one that the index names");
@@ -206,8 +277,45 @@ pub(crate) fn verify(bytes: &[u8], seed: u64, expected: u64, kind: BlockKind) ->
     if used[12] != kind as u8 {
         return Err("the block is of another kind");
     }
-    validate(used)?;
-    Ok(used)
+    match Codec::from_byte(used[13]) {
+        Some(Codec::None) => {
+            validate(used)?;
+            Ok(used.into())
+        }
+        Some(codec) if kind == BlockKind::Data => {
+            let block = unpack(used, codec, codecs)?;
+            validate(&block)?;
+            Ok(block)
+        }
+        Some(_) => Err("a block of the index is packed"),
+        None => Err("the block's codec is unknown"),
+    }
+}
+
+/// The block that `stored` is packed from. Its checksum field still is what `stored` says.
+fn unpack(stored: &[u8], codec: Codec, codecs: &Codecs) -> Result<Rc<[u8]>, &'static str> {
+    if stored.len() < PACKED_HEADER_BYTES {
+        return Err("the block is too short");
+    }
+    let bytes = u32::from_le_bytes(array(stored, BLOCK_HEADER_BYTES));
+    let entries = u16::from_le_bytes(array(stored, 14));
+    let bytes_max = if entries == 1 {
+        UNPACKED_ALONE_BYTES_MAX
+    } else {
+        UNPACKED_BYTES_MAX
+    };
+    // Before anything is allocated. Nothing is packed that does not shrink by it.
+    let length = bytes as usize;
+    if length <= stored.len() || length > bytes_max {
+        return Err("the block's unpacked length is impossible");
+    }
+    let mut block: Rc<[u8]> = std::iter::repeat_n(0, length).collect();
+    let into = Rc::get_mut(&mut block).expect("nobody else has it yet");
+    into[..BLOCK_HEADER_BYTES].copy_from_slice(&stored[..BLOCK_HEADER_BYTES]);
+    into[8..12].copy_from_slice(&bytes.to_le_bytes());
+    into[13] = Codec::None as u8;
+    codecs.unpack(codec, &stored[PACKED_HEADER_BYTES..], &mut into[BLOCK_HEADER_BYTES..])?;
+    Ok(block)
 }
 
 /// The used part of a block, with nothing checked but its length.
@@ -225,9 +333,6 @@ pub(crate) fn used_bytes(bytes: &[u8]) -> Result<&[u8], &'static str> {
 /// Walks the structure so that [`BlockView`] cannot go astray.
 fn validate(used: &[u8]) -> Result<(), &'static str> {
     let impossible = Err("the block's structure is impossible");
-    if used[13] != 0 {
-        return Err("the block's codec is unknown");
-    }
     let count = usize::from(u16::from_le_bytes(array(used, 14)));
     let prefix = usize::from(u16::from_le_bytes(array(used, 16)));
     let mut at = BLOCK_HEADER_BYTES + offset_bytes(used.len()) * count + prefix;

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use cairn_runtime::Runtime;
 
 use super::Tree;
+use super::codec::Compression;
 use super::flush::Rewrite;
 use super::memtable::Memtable;
 use super::merge::{LevelCursor, Merge, Source};
@@ -41,6 +42,8 @@ pub struct CompactionConfig {
     pub level1_bytes_min: u64,
     /// Target of a level relative to the one above.
     pub level_ratio: u64,
+    /// What new segments are written with.
+    pub compression: Compression,
 }
 
 impl Default for CompactionConfig {
@@ -50,6 +53,7 @@ impl Default for CompactionConfig {
             level0_segments: 4,
             level1_bytes_min: 4 << 20,
             level_ratio: 10,
+            compression: Compression::default(),
         }
     }
 }

@@ -260,11 +260,13 @@ impl<R: Runtime> Tree<R> {
 
     pub(super) fn facts(&self, level: usize) -> SegmentFacts {
         assert!(level < LEVELS_MAX, "the last level has no next");
+        let level = u8::try_from(level).expect("few levels");
         SegmentFacts {
             table: self.descriptor.table,
             partition: self.descriptor.id,
             index: self.descriptor.index,
-            level: u8::try_from(level).expect("few levels"),
+            level,
+            codec: self.context.config.compression.at(level),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order:
 //! - [`version`]: what a reader gets; [`memtable`]: what is not yet in a segment;
-//! - [`block`], [`filter`], [`segment`]: the files, written and read;
+//! - [`codec`], [`block`], [`filter`], [`segment`]: the files, written and read;
 //! - [`store`] and [`cache`]: what the trees of one engine share;
 //! - [`view`], [`merge`], [`scan`]: many sources as one;
 //! - [`compaction`]: what keeps the cost of reading bounded.
@@ -18,6 +18,7 @@
 
 mod block;
 mod cache;
+mod codec;
 mod compaction;
 mod filter;
 mod flush;
@@ -39,6 +40,7 @@ use std::rc::Rc;
 use cairn_runtime::Runtime;
 
 pub use cache::BlockCache;
+pub use codec::{Codec, Compression};
 pub use compaction::{CompactionConfig, Prepared};
 pub use memtable::Memtable;
 pub use scan::Cursor;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a data block is 1 to 4 units, or as many as its one item needs: it is read by one device read;
+//! - a data block is stored in 1 to 4 units, or as many as its one item needs: it is read by one device read;
 //! - every byte is covered by a checksum that something else holds: data blocks' by the leaves, leaves' by
 //!   the top, the top's, the filter's and the header's by the footer, the footer's by the manifest; and each is
 //!   seeded with the file's salt and its offset, so lost, stale and misdirected writes do not verify;
@@ -18,6 +18,7 @@ mod cursor;
 mod entry;
 mod layout;
 mod mirrors;
+mod packing;
 mod reader;
 mod scrub;
 mod walk;
@@ -28,6 +29,8 @@ pub use layout::{SegmentFooter, SegmentHeader};
 pub(crate) use reader::Found;
 pub use reader::Segment;
 pub use scrub::{Damage, reference_of_file};
+#[doc(hidden)]
+pub use walk::read_data_block;
 pub use walk::{Piece, walk};
 pub use writer::{SegmentFacts, SegmentWriter};
 

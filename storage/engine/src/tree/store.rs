@@ -17,6 +17,7 @@ use cairn_runtime::sync::{OneshotReceiver, spawn};
 use cairn_runtime::{Drive, Open, Queue, Runtime, is_exhaustion};
 
 use super::cache::BlockCache;
+use super::codec::Codecs;
 use super::open_files::OpenFiles;
 use super::segment::{Segment, segment_file_name};
 use crate::ids::{NodeId, PartitionId, SegmentId};
@@ -85,6 +86,10 @@ pub struct StoreStats {
     pub flushed_bytes: u64,
     /// Bytes of segments written by compactions, per mirror.
     pub compacted_bytes: u64,
+    /// Bytes of data blocks written by either, per mirror, before they were packed.
+    pub blocks_bytes: u64,
+    /// Bytes that they took on a drive.
+    pub blocks_stored_bytes: u64,
     /// Segments open.
     pub segments_open: u64,
     /// Segment files open for reading.
@@ -197,6 +202,7 @@ pub struct SegmentStore<R: Runtime> {
     drives: Vec<Rc<DriveSlot<R::Drive>>>,
     watch: Box<dyn DriveWatch>,
     pub(crate) cache: BlockCache,
+    pub(crate) codecs: Codecs,
     files: OpenFiles<<R::Drive as Drive>::File>,
     stats: RefCell<StoreStats>,
     open: RefCell<BTreeMap<SegmentId, Weak<Segment<R>>>>,
@@ -226,6 +232,7 @@ impl<R: Runtime> SegmentStore<R> {
             drives: drives.iter().map(slot).collect(),
             watch: Box::new(watch),
             cache: BlockCache::new(config.cache_bytes),
+            codecs: Codecs::default(),
             files: OpenFiles::new(config.open_files_max),
             stats: RefCell::default(),
             open: RefCell::default(),

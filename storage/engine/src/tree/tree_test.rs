@@ -56,6 +56,7 @@ const SMALL: CompactionConfig = CompactionConfig {
     level0_segments: 3,
     level1_bytes_min: 128 << 10,
     level_ratio: 4,
+    compression: Compression::Lz4,
 };
 
 fn descriptor() -> PartitionDescriptor {
@@ -238,6 +239,19 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     cairn_runtime::sim::Random::new(seed).fill(&mut bytes);
     bytes
+}
+
+/// Bytes as items have them, which pack well, and can be told from each other.
+fn text(seed: u64, length: usize) -> Vec<u8> {
+    let random = bytes(seed, length);
+    let mut text = Vec::new();
+    for piece in random.chunks(6) {
+        text.extend_from_slice(b"name, ");
+        text.extend_from_slice(piece);
+        text.extend_from_slice(b" of the item; ");
+    }
+    text.truncate(length);
+    text
 }
 
 /// A key as the engine's: space, hash, partition key, sort key.

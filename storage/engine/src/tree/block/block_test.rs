@@ -1,5 +1,9 @@
 use super::*;
 
+/// Sums of what the codecs make of a small block.
+const LZ4_SUM: u64 = 0;
+const ZSTD_SUM: u64 = 0;
+
 fn build(keys: &[&[u8]], payload_bytes: usize) -> Vec<u8> {
     let mut builder = BlockBuilder::default();
     for (number, key) in keys.iter().enumerate() {
@@ -98,33 +102,35 @@ fn large_blocks_have_wide_offsets() {
         assert_eq!([view.lower_bound(b"a"), view.lower_bound(b"b")], [0, 1]);
         assert_eq!(view.payload(1).len(), payload_bytes / 2);
         let (block, sum) = padded(block, 1);
-        verify(&block, 1, sum, BlockKind::Data).unwrap();
+        verify(&block, 1, sum, BlockKind::Data, &Codecs::default()).unwrap();
     }
 }
 
 #[test]
 fn any_changed_byte_and_any_other_place_is_refused() {
     let (block, sum) = padded(build(&[b"key-1", b"key-2", b"key-3"], 100), 9);
-    verify(&block, 9, sum, BlockKind::Data).unwrap();
-    assert!(verify(&block, 8, sum, BlockKind::Data).is_err(), "another place");
+    let codecs = Codecs::default();
+    verify(&block, 9, sum, BlockKind::Data, &codecs).unwrap();
+    assert!(verify(&block, 8, sum, BlockKind::Data, &codecs).is_err(), "another place");
     assert!(
-        verify(&block, 9, sum ^ 1, BlockKind::Data).is_err(),
+        verify(&block, 9, sum ^ 1, BlockKind::Data, &codecs).is_err(),
         "an older block of this place"
     );
-    assert!(verify(&block, 9, sum, BlockKind::Leaf).is_err(), "another kind");
-    assert!(verify(&vec![0; 4096], 9, sum, BlockKind::Data).is_err());
-    assert!(verify(&[], 9, sum, BlockKind::Data).is_err());
+    assert!(verify(&block, 9, sum, BlockKind::Leaf, &codecs).is_err(), "another kind");
+    assert!(verify(&vec![0; 4096], 9, sum, BlockKind::Data, &codecs).is_err());
+    assert!(verify(&[], 9, sum, BlockKind::Data, &codecs).is_err());
     for at in 0..block.len() {
         for change in [1, 0x80, 0xff] {
             let mut bad = block.clone();
             bad[at] ^= change;
-            assert!(verify(&bad, 9, sum, BlockKind::Data).is_err(), "byte {at}");
+            assert!(verify(&bad, 9, sum, BlockKind::Data, &codecs).is_err(), "byte {at}");
         }
     }
 }
 
 #[test]
 fn a_hostile_block_with_a_good_checksum_is_safe() {
+    let codecs = Codecs::default();
     let good = build(&[b"key-1", b"key-22", b"key-333"], 4);
     for at in 8..good.len() {
         for byte in 0..=255 {
@@ -132,10 +138,10 @@ fn a_hostile_block_with_a_good_checksum_is_safe() {
             bad[at] = byte;
             let sum = seal(&mut bad, 3);
             // Its length may lie; then the checksum is of something else.
-            let Ok(used) = verify(&bad, 3, sum, BlockKind::Data) else {
+            let Ok(used) = verify(&bad, 3, sum, BlockKind::Data, &codecs) else {
                 continue;
             };
-            let view = BlockView::new(used);
+            let view = BlockView::new(&used);
             let mut key = Vec::new();
             for entry in 0..view.len() {
                 view.key_into(entry, &mut key);
@@ -146,5 +152,141 @@ fn a_hostile_block_with_a_good_checksum_is_safe() {
                 );
             }
         }
+    }
+}
+
+/// A block that packs well.
+fn text_block(entries: usize) -> Vec<u8> {
+    let mut builder = BlockBuilder::default();
+    for number in 0..entries {
+        let key = format!("user#{number:05}");
+        builder.push(key.as_bytes(), |into| {
+            into.extend_from_slice(format!("{{name: {number}, kind: customer}} ").repeat(4).as_bytes());
+        });
+    }
+    let mut block = Vec::new();
+    builder.finish(BlockKind::Data, &mut block);
+    block
+}
+
+fn packed(block: &[u8], codec: Codec, codecs: &Codecs) -> Vec<u8> {
+    let mut packed = Vec::new();
+    pack(block, codec, codecs, &mut packed);
+    packed
+}
+
+#[test]
+fn a_part_of_the_entries_is_a_block_and_the_rest_another() {
+    let keys: Vec<String> = (0..40).map(|number| format!("key-{}-{number:02}", number / 20)).collect();
+    let whole = |keys: &[String]| build(&keys.iter().map(|key| key.as_bytes()).collect::<Vec<_>>(), 5);
+    for count in [1, 7, 20, 39, 40] {
+        let mut builder = BlockBuilder::default();
+        for key in &keys {
+            builder.push(key.as_bytes(), |into| into.extend_from_slice(&[0; 5]));
+        }
+        let mut first = Vec::new();
+        builder.lay_out(count, BlockKind::Data, &mut first);
+        builder.take(count);
+        let zeroed = |keys: &[String]| {
+            let mut builder = BlockBuilder::default();
+            for key in keys {
+                builder.push(key.as_bytes(), |into| into.extend_from_slice(&[0; 5]));
+            }
+            let mut block = Vec::new();
+            builder.finish(BlockKind::Data, &mut block);
+            block
+        };
+        assert_eq!(first, zeroed(&keys[..count]));
+        assert_eq!(first.len(), whole(&keys[..count]).len());
+        assert_eq!(builder.len(), keys.len() - count);
+        if count < keys.len() {
+            assert_eq!(builder.key(0), keys[count].as_bytes());
+            assert_eq!(builder.last_key(), keys[39].as_bytes());
+            let mut rest = Vec::new();
+            let used = builder.used();
+            builder.finish(BlockKind::Data, &mut rest);
+            assert_eq!((rest.len(), &rest), (used, &zeroed(&keys[count..])));
+        }
+    }
+}
+
+#[test]
+fn the_packed_layout_is_frozen() {
+    let codecs = Codecs::default();
+    let block = build(&[b"ab", b"acd"], 30);
+    for (codec, byte, sum_of_packed) in [
+        (Codec::Lz4, 1, LZ4_SUM),
+        (Codec::Zstd, 2, ZSTD_SUM),
+    ] {
+        let packed = packed(&block, codec, &codecs);
+        let length = u32::try_from(packed.len()).unwrap().to_le_bytes();
+        assert_eq!(packed[..8], [0; 8]);
+        assert_eq!(packed[8..12], length);
+        assert_eq!(packed[12..24], [1, byte, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(packed[24..28], u32::try_from(block.len()).unwrap().to_le_bytes());
+        // The formats of the codecs are frozen; what their encoders choose is not, but does not change unnoticed.
+        assert_eq!(checksum(0, &packed[28..]), sum_of_packed, "{codec:?}");
+    }
+}
+
+#[test]
+fn a_packed_block_is_what_it_was_packed_from_and_damage_is_found() {
+    let codecs = Codecs::default();
+    let block = text_block(60);
+    for codec in [Codec::Lz4, Codec::Zstd] {
+        let (stored, sum) = padded(packed(&block, codec, &codecs), 9);
+        assert!(stored.len() < block.len() / 2, "{codec:?}: {}", stored.len());
+        let unpacked = verify(&stored, 9, sum, BlockKind::Data, &codecs).unwrap();
+        // All but the checksum, which is of what is stored.
+        assert_eq!(unpacked[8..], block[8..]);
+        assert!(verify(&stored, 8, sum, BlockKind::Data, &codecs).is_err(), "another place");
+        for at in 0..stored.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut bad = stored.clone();
+                bad[at] ^= change;
+                assert!(verify(&bad, 9, sum, BlockKind::Data, &codecs).is_err(), "byte {at}");
+            }
+        }
+        let mut index = packed(&block, codec, &codecs);
+        index[12] = BlockKind::Leaf as u8;
+        let (index, sum) = padded(index, 9);
+        assert!(verify(&index, 9, sum, BlockKind::Leaf, &codecs).is_err(), "an index is never packed");
+    }
+}
+
+#[test]
+fn a_hostile_packed_block_with_a_good_checksum_is_safe_and_allocates_little() {
+    let codecs = Codecs::default();
+    for (entries, codec) in [(1, Codec::Lz4), (20, Codec::Lz4), (1, Codec::Zstd), (20, Codec::Zstd)] {
+        let good = packed(&text_block(entries), codec, &codecs);
+        for at in 8..good.len() {
+            for byte in [0, 1, 2, 3, 0x0f, 0x7f, 0x80, 0xf0, 0xff] {
+                let mut bad = good.clone();
+                bad[at] = byte;
+                let sum = seal(&mut bad, 3);
+                let Ok(used) = verify(&bad, 3, sum, BlockKind::Data, &codecs) else {
+                    continue;
+                };
+                assert!(used.len() <= UNPACKED_ALONE_BYTES_MAX);
+                let view = BlockView::new(&used);
+                let mut key = Vec::new();
+                for entry in 0..view.len() {
+                    view.key_into(entry, &mut key);
+                    let _ = (view.payload(entry), view.lower_bound(&key));
+                }
+            }
+        }
+        // A length that nobody would pack: more than an item, more than a block of many, or no shrinking.
+        for length in [0, 23, 28, good.len(), UNPACKED_ALONE_BYTES_MAX + 1, usize::from(u16::MAX) << 16] {
+            let mut bad = good.clone();
+            bad[24..28].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+            let sum = seal(&mut bad, 3);
+            let refused = verify(&bad, 3, sum, BlockKind::Data, &codecs);
+            assert_eq!(refused.err(), Some("the block's unpacked length is impossible"), "{length}");
+        }
+        let mut cut = good[..26].to_vec();
+        cut[8..12].copy_from_slice(&26_u32.to_le_bytes());
+        let sum = seal(&mut cut, 3);
+        assert!(verify(&cut, 3, sum, BlockKind::Data, &codecs).is_err());
     }
 }

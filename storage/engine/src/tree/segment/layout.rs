@@ -5,6 +5,7 @@ use super::entry::Place;
 use crate::checksum::{self, checksum};
 use crate::ids::{CommitTimestamp, IndexId, NodeId, PartitionId, SegmentId, TableId};
 use crate::mutation::KEY_BYTES_MAX;
+use crate::tree::codec::Codec;
 use crate::volume::DriveSet;
 
 const HEADER_MAGIC: [u8; 8] = *b"CAIRNSEG";
@@ -33,6 +34,8 @@ pub struct SegmentHeader {
     pub mirrors: DriveSet,
     /// See [`SALT_BYTES`].
     pub salt: [u8; SALT_BYTES],
+    /// What the writer was told to pack with; each block names its own.
+    pub codec: Codec,
     /// Key that seals it; 0 is none.
     pub key_id: u32,
 }
@@ -74,8 +77,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.partition.0.to_le_bytes());
         bytes.extend_from_slice(&self.node.0.to_le_bytes());
         bytes.extend_from_slice(&self.salt);
-        // The codec: each block names its own, this is the one that the writer was told to use.
-        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&[self.codec as u8, 0, 0, 0]);
         bytes.extend_from_slice(&self.mirrors.bits().to_le_bytes());
         bytes.resize(UNIT_BYTES, 0);
         // The header holds the salt, so its own sum is seeded with the id alone.
@@ -112,8 +114,9 @@ impl SegmentHeader {
         let salt = fields.array();
         let [codec, ..] = fields.array::<4>();
         let mirrors = DriveSet::from_bits(u32::from_le_bytes(fields.array()));
-        if codec != 0 || key_id != 0 {
-            return Err("the segment is compressed or sealed in a way that this program does not know");
+        let codec = Codec::from_byte(codec).ok_or("the segment's codec is one that this program does not know")?;
+        if key_id != 0 {
+            return Err("the segment is sealed in a way that this program does not know");
         }
         if mirrors.is_empty() {
             return Err("the header's mirror set is impossible");
@@ -126,6 +129,7 @@ impl SegmentHeader {
             index,
             mirrors,
             salt,
+            codec,
             key_id,
         })
     }
@@ -334,6 +338,7 @@ mod tests {
             index: IndexId(6),
             mirrors: DriveSet::from_bits(0b11),
             salt: [7; SALT_BYTES],
+            codec: Codec::None,
             key_id: 0,
         }
     }
@@ -372,6 +377,10 @@ mod tests {
         let bytes = header().encode();
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header()));
         assert_eq!(checksum(0, &bytes), 12_956_192_643_156_786_529);
+        let codec = Codec::Lz4;
+        let packed = SegmentHeader { codec, ..header() };
+        assert_eq!(packed.encode()[96], 1);
+        assert_eq!(SegmentHeader::decode(&packed.encode()), Ok(packed));
         for key_bytes in [1, 100, 2_000, KEY_BYTES_MAX] {
             let (bytes, sum) = footer(key_bytes).encode(header().seed(), 6);
             let units = SegmentFooter::units(&bytes[bytes.len() - UNIT_BYTES..]).unwrap();

@@ -18,6 +18,7 @@ use crate::ids::{CommitTimestamp, PartitionId, SegmentId};
 use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockKind, BlockView, verify};
 use crate::tree::cache::CacheKey;
+use crate::tree::codec::Codecs;
 use crate::tree::filter::{Filter, KeyHash};
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 use crate::tree::version::Version;
@@ -114,7 +115,7 @@ impl<R: Runtime> Segment<R> {
         });
         let filter = filter.await?;
         let top = files.read(footer.top.unit, footer.top.units, |bytes| {
-            check_block(bytes, seed, footer.top, BlockKind::Top, &footer)
+            check_block(bytes, seed, footer.top, BlockKind::Top, &footer, &store.codecs)
         });
         let top = top.await?;
         let segment = Segment {
@@ -276,14 +277,14 @@ impl<R: Runtime> Segment<R> {
         read.ok()
     }
 
-    /// Verifies a block and copies it out of its buffer.
+    /// Verifies a block and copies it, unpacked, out of its buffer.
     pub(crate) fn check(
         &self,
         bytes: &[u8],
         place: Place,
         kind: BlockKind,
     ) -> Result<Rc<[u8]>, &'static str> {
-        check_block(bytes, self.seed, place, kind, &self.footer)
+        check_block(bytes, self.seed, place, kind, &self.footer, &self.store.codecs)
     }
 
     pub(super) fn files(&self) -> Files<'_, R> {
@@ -310,12 +311,13 @@ pub(super) fn check_block(
     place: Place,
     kind: BlockKind,
     footer: &SegmentFooter,
+    codecs: &Codecs,
 ) -> Result<Rc<[u8]>, &'static str> {
-    let used = verify(bytes, seed.at(place.unit), place.checksum, kind)?;
+    let block = verify(bytes, seed.at(place.unit), place.checksum, kind, codecs)?;
     match kind {
-        BlockKind::Data => entry::check_versions(used)?,
-        BlockKind::Leaf => entry::check_places(used, footer.data_end)?,
-        BlockKind::Top => entry::check_places(used, footer.leaves_end)?,
+        BlockKind::Data => entry::check_versions(&block)?,
+        BlockKind::Leaf => entry::check_places(&block, footer.data_end)?,
+        BlockKind::Top => entry::check_places(&block, footer.leaves_end)?,
     }
-    Ok(used.into())
+    Ok(block)
 }

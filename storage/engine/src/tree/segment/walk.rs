@@ -7,6 +7,7 @@ use super::entry::{self, Place};
 use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
 use crate::checksum::checksum;
 use crate::tree::block::{BlockKind, BlockView};
+use crate::tree::codec::Codecs;
 use crate::tree::filter::Filter;
 use crate::tree::segment::reader::check_block;
 use crate::tree::version::Version;
@@ -39,7 +40,10 @@ pub enum Piece<'a> {
 /// # Errors
 /// The first thing that does not verify, in words with its place; any bytes are safe.
 pub fn walk(bytes: &[u8], see: &mut dyn FnMut(Piece<'_>)) -> Result<(), String> {
-    let file = Bytes(bytes);
+    let file = Bytes {
+        bytes,
+        codecs: Codecs::default(),
+    };
     let units = u32::try_from(bytes.len() / UNIT_BYTES).map_err(|_| "the file is too long".to_owned())?;
     if units < 2 || !bytes.len().is_multiple_of(UNIT_BYTES) {
         return Err(format!("{} bytes are no segment", bytes.len()));
@@ -88,17 +92,39 @@ pub fn walk(bytes: &[u8], see: &mut dyn FnMut(Piece<'_>)) -> Result<(), String> 
     Ok(())
 }
 
+/// For fuzzing: reads `bytes` as a data block whose checksum is right, whatever they are; how many versions it has.
+#[doc(hidden)]
+pub fn read_data_block(bytes: &[u8]) -> Result<usize, &'static str> {
+    let mut block = bytes.to_vec();
+    let used = crate::tree::block::used_bytes(&block)?.len();
+    let sum = crate::tree::block::seal(&mut block[..used], 1);
+    let codecs = Codecs::default();
+    let block = crate::tree::block::verify(&block, 1, sum, BlockKind::Data, &codecs)?;
+    entry::check_versions(&block)?;
+    let view = BlockView::new(&block);
+    let mut key = Vec::new();
+    for entry in 0..view.len() {
+        view.key_into(entry, &mut key);
+        let version = entry::version_of(&block, view, entry);
+        assert!(version.item.len() <= block.len() && key.len() <= block.len());
+    }
+    Ok(view.len())
+}
+
 fn places(block: &[u8]) -> impl Iterator<Item = Place> {
     let view = BlockView::new(block);
     (0..view.len()).map(move |at| Place::decode(view.payload(at)))
 }
 
-struct Bytes<'a>(&'a [u8]);
+struct Bytes<'a> {
+    bytes: &'a [u8],
+    codecs: Codecs,
+}
 
 impl<'a> Bytes<'a> {
     fn units(&self, unit: u32, units: u32) -> Result<&'a [u8], String> {
         let start = unit as usize * UNIT_BYTES;
-        let found = self.0.get(start..start + units as usize * UNIT_BYTES);
+        let found = self.bytes.get(start..start + units as usize * UNIT_BYTES);
         found.ok_or_else(|| format!("unit {unit} lies beyond the end of the file"))
     }
 
@@ -109,7 +135,8 @@ impl<'a> Bytes<'a> {
         seed: FileSeed,
         footer: &SegmentFooter,
     ) -> Result<Rc<[u8]>, String> {
-        let checked = check_block(self.units(place.unit, place.units)?, seed, place, kind, footer);
+        let bytes = self.units(place.unit, place.units)?;
+        let checked = check_block(bytes, seed, place, kind, footer, &self.codecs);
         checked.map_err(|why| format!("unit {}: {why}", place.unit))
     }
 }

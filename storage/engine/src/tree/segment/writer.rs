@@ -6,6 +6,8 @@
 //! 3. Every file is synced, then every directory. Only then may the manifest refer to the segment.
 //!
 //! An error of any mirror ends the work: the caller takes the drive out of the in-sync set and begins again.
+//!
+//! How blocks are filled when a codec packs them: [`super::packing`].
 
 use std::rc::Rc;
 
@@ -14,24 +16,19 @@ use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime};
 
 use super::entry::{self, Place};
 use super::layout::{FileSeed, SALT_BYTES, SegmentFooter, SegmentHeader, fields_checksum};
+use super::packing::Packing;
 use super::{UNIT_BYTES, segment_file_name};
 use crate::checksum::checksum;
 use crate::ids::{CommitTimestamp, IndexId, PartitionId, SegmentId, TableId};
 use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockBuilder, BlockKind, seal};
+use crate::tree::codec::Codec;
 use crate::tree::filter::{FilterBuilder, KeyHash};
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 use crate::tree::version::Version;
 
 /// Length of a write. 2.1 GB/s were measured with 256 KiB at queue depth 8; one larger write per mirror comes close.
 const CHUNK_BYTES: usize = 512 << 10;
-
-/// A block that holds several items has at most this many units.
-const BLOCK_UNITS_MAX: usize = 4;
-
-/// A block is closed when it is at least this full, in percent; below, it grows by a unit instead. Items of
-/// 1,100 bytes fill a unit to 82 % and stay one unit; items of 2,500 bytes would waste 38 % and share two.
-const BLOCK_FILL_PERCENT_MIN: usize = 75;
 
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(UNIT_BYTES));
 
@@ -46,6 +43,8 @@ pub struct SegmentFacts {
     pub index: IndexId,
     /// Level of the reference that [`SegmentWriter::finish`] returns.
     pub level: u8,
+    /// What its data blocks are packed with, where that saves device space.
+    pub codec: Codec,
 }
 
 struct MirrorFile<R: Runtime> {
@@ -68,11 +67,10 @@ pub struct SegmentWriter<R: Runtime> {
     units_submitted: u32,
     in_flight: Vec<(usize, OneshotReceiver<std::io::Result<()>>)>,
     data: BlockBuilder,
-    data_units: usize,
+    packing: Packing,
     leaf: BlockBuilder,
     leaves: Vec<(Vec<u8>, Vec<u8>)>,
     filter: FilterBuilder,
-    scratch: Vec<u8>,
     last_key: Vec<u8>,
     last_commit: CommitTimestamp,
     facts: Counted,
@@ -127,6 +125,7 @@ impl<R: Runtime> SegmentWriter<R> {
             index: facts.index,
             mirrors: mirrors.iter().map(|mirror| mirror.slot.index).collect(),
             salt: [0; SALT_BYTES],
+            codec: facts.codec,
             key_id: 0,
         };
         store.runtime.random_secret(&mut header.salt);
@@ -144,11 +143,10 @@ impl<R: Runtime> SegmentWriter<R> {
             units_submitted: 0,
             in_flight: Vec::new(),
             data: BlockBuilder::default(),
-            data_units: 1,
+            packing: Packing::new(facts.codec),
             leaf: BlockBuilder::default(),
             leaves: Vec::new(),
             filter: FilterBuilder::default(),
-            scratch: Vec::new(),
             last_key: Vec::new(),
             last_commit: CommitTimestamp(0),
             facts: Counted::default(),
@@ -172,12 +170,9 @@ impl<R: Runtime> SegmentWriter<R> {
             self.last_key.as_slice() < key
         };
         assert!(ordered, "versions are written in order");
-        if !self.fits(key, entry::version_bytes(version)) {
+        let payload_bytes = entry::version_bytes(version);
+        while !self.packing.takes(&self.data, key, payload_bytes) {
             self.close_block(Some(key)).await?;
-        }
-        if self.data.is_empty() {
-            let bytes = self.data.used_with(key, entry::version_bytes(version));
-            self.data_units = bytes.div_ceil(UNIT_BYTES);
         }
         self.data.push(key, |into| entry::put_version(version, into));
         if !same {
@@ -223,7 +218,9 @@ impl<R: Runtime> SegmentWriter<R> {
     /// # Panics
     /// When nothing was pushed.
     pub async fn finish(&mut self) -> Result<SegmentReference, TreeError> {
-        self.close_block(None).await?;
+        while !self.data.is_empty() {
+            self.close_block(None).await?;
+        }
         let data_end = self.unit();
         let filter = std::mem::take(&mut self.filter);
         let mut filter = filter.build();
@@ -295,38 +292,25 @@ impl<R: Runtime> SegmentWriter<R> {
         self.store.remove_files(self.id).await;
     }
 
-    /// Whether the open block takes the entry, perhaps by growing.
-    fn fits(&mut self, key: &[u8], payload_bytes: usize) -> bool {
-        if self.data.is_empty() {
-            return true;
-        }
-        let used = self.data.used_with(key, payload_bytes);
-        if used <= self.data_units * UNIT_BYTES {
-            return !self.data.is_full();
-        }
-        let sparse = self.data.used() * 100 < self.data_units * UNIT_BYTES * BLOCK_FILL_PERCENT_MIN;
-        let units = used.div_ceil(UNIT_BYTES);
-        if !sparse || units > BLOCK_UNITS_MAX {
-            return false;
-        }
-        self.data_units = units;
-        true
-    }
-
+    /// Writes a block of the open entries, or of the first of them. `next_key` follows them all.
     async fn close_block(&mut self, next_key: Option<&[u8]>) -> Result<(), TreeError> {
-        if self.data.is_empty() {
-            return Ok(());
-        }
-        let mut block = std::mem::take(&mut self.scratch);
-        block.clear();
-        let last_key = self.data.last_key().to_vec();
-        self.data.finish(BlockKind::Data, &mut block);
+        let closed = self.packing.close(&self.data, &self.store.codecs);
+        let (count, mut block) = (closed.entries, closed.block);
         let place = self.seal(&mut block);
         self.emit(&block).await?;
-        self.scratch = block;
+        self.packing.reuse(block);
+        self.store.count(|stats| {
+            stats.blocks_bytes += closed.unpacked_bytes as u64;
+            stats.blocks_stored_bytes += u64::from(place.units) * UNIT_BYTES as u64;
+        });
         self.facts.blocks += 1;
+        let next_key = (count < self.data.len())
+            .then(|| self.data.key(count))
+            .or(next_key);
+        let last_key = self.data.key(count - 1);
+        let separator = next_key.map_or_else(|| last_key.to_vec(), |next| separator(last_key, next));
         let last = next_key.is_none();
-        let separator = next_key.map_or_else(|| last_key.clone(), |next| separator(&last_key, next));
+        self.data.take(count);
         self.index(&separator, place, last);
         Ok(())
     }

@@ -53,7 +53,8 @@ fn some_item(random: &mut Random) -> Vec<u8> {
         6..=12 => 900 + random.index(400),
         _ => random.index(80),
     };
-    bytes(random.next_u64(), length)
+    let item = if random.one_in(3) { bytes } else { text };
+    item(random.next_u64(), length)
 }
 
 fn some_bound(random: &mut Random) -> Bound<Vec<u8>> {
@@ -168,7 +169,9 @@ fn the_tree_is_a_map_of_versions() {
     for seed in 0..24 {
         // A cache that holds everything, and one that holds nearly nothing.
         let cache_bytes = if seed % 2 == 0 { 8 << 20 } else { 16 << 10 };
-        simulate(seed, cache_bytes, SMALL, async move |bench, _, _| {
+        let compression = [Compression::Lz4, Compression::Zstd, Compression::None][seed as usize / 2 % 3];
+        let config = CompactionConfig { compression, ..SMALL };
+        simulate(seed, cache_bytes, config, async move |bench, _, _| {
             run(bench, seed).await
         });
     }

@@ -52,6 +52,71 @@ fn a_point_read_is_one_device_read_and_a_miss_none() {
     });
 }
 
+/// Files of 2,000 items in one level: their bytes, and those of the items.
+async fn stored(bench: &mut Bench, item: fn(u64, usize) -> Vec<u8>, length: usize) -> f64 {
+    for number in 0..2_000 {
+        bench.put(&key(number), &item(number, length));
+    }
+    bench.flush().await.unwrap();
+    bench.reopen().await.unwrap();
+    let (mut reads, mut cold) = (0, 0);
+    for number in 0..2_000 {
+        let before = bench.stats().device_reads;
+        if bench.tree.get_cached(&key(number)).is_none() {
+            cold += 1;
+        }
+        assert_eq!(bench.item(&key(number)).await, Some(item(number, length)));
+        reads += bench.stats().device_reads - before;
+    }
+    let leaves = 30;
+    assert!(reads <= cold + leaves, "{reads} reads for {cold} cold items");
+    let manifest = bench.manifest.borrow();
+    let files = manifest.partitions[&PARTITION].segments.values();
+    let bytes: u64 = files.map(|segment| segment.bytes).sum();
+    bytes as f64 / (2_000 * length) as f64
+}
+
+#[test]
+fn what_packs_is_packed_and_still_one_device_read() {
+    for (compression, text_max) in [
+        (Compression::None, 1.35),
+        (Compression::Lz4, 0.60),
+        (Compression::Zstd, 0.60),
+    ] {
+        let config = CompactionConfig { compression, ..SMALL };
+        for length in [100, 1_000, 3_000, 20_000] {
+            simulate(21, 256 << 10, config, async move |mut bench, _, _| {
+                let shrunk = stored(&mut bench, text, length).await;
+                // Small items have their keys, stamps and filters beside them.
+                let beside = if length == 100 { 0.75 } else { 0.1 };
+                assert!(
+                    shrunk < text_max + beside,
+                    "{compression:?}, {length} bytes of text: {shrunk}"
+                );
+            });
+            simulate(22, 256 << 10, config, async move |mut bench, _, _| {
+                let plain = stored(&mut bench, bytes, length).await;
+                assert!(plain < 1.8, "{compression:?}, {length} random bytes: {plain}");
+            });
+        }
+    }
+}
+
+#[test]
+fn what_does_not_pack_costs_nothing_on_the_drive() {
+    let lengths = |compression: Compression| {
+        let config = CompactionConfig { compression, ..SMALL };
+        simulate(23, 1 << 20, config, async move |bench, _, _| {
+            for number in 0..1_500 {
+                bench.put(&key(number), &bytes(number, 700));
+            }
+            bench.flush().await.unwrap();
+            bench.stats().blocks_stored_bytes
+        })
+    };
+    assert_eq!(lengths(Compression::Lz4), lengths(Compression::None));
+}
+
 #[test]
 fn cached_items_are_served_in_place() {
     simulate(2, 1 << 20, SMALL, async |mut bench, _, _| {
