@@ -326,13 +326,25 @@ impl<R: Runtime> Tree<R> {
                     range.clone(),
                 ))
             };
-            sources.extend(view.meeting(0, &range).map(|placed| level(vec![placed])));
+            let group = range.group();
+            let mut skipped = 0;
+            let mut holds = |placed: &Placed<R>| {
+                let holds = group.is_none_or(|group| placed.segment.may_contain_group(group));
+                skipped += u64::from(!holds);
+                holds
+            };
+            sources.extend(
+                view.meeting(0, &range)
+                    .filter(&mut holds)
+                    .map(|placed| level(vec![placed])),
+            );
             for number in 1..LEVELS_MAX {
-                let segments: Vec<_> = view.meeting(number, &range).collect();
+                let segments: Vec<_> = view.meeting(number, &range).filter(&mut holds).collect();
                 if !segments.is_empty() {
                     sources.push(level(segments));
                 }
             }
+            self.context.store.count(|stats| stats.segments_skipped += skipped);
         }
         Cursor::new(Merge::new(sources, direction), direction, as_of)
     }

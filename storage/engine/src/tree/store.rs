@@ -72,6 +72,8 @@ pub struct StoreStats {
     pub filter_false_positives: u64,
     /// Segments searched by point reads: those whose filter said "perhaps".
     pub segments_searched: u64,
+    /// Segments that ranges within one partition key did not look into, because their filters said "no".
+    pub segments_skipped: u64,
     /// Blocks whose content did not verify.
     pub mismatches: u64,
     /// Reads that a drive failed.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
-use super::filter::KeyHash;
+use super::filter::{GroupHash, KeyHash};
 use super::memtable::{Memtable, is_empty_range};
 use super::segment::{Access, Segment, SegmentCursor};
 use crate::Direction;
@@ -35,6 +35,17 @@ impl KeyRange {
     pub(crate) fn is_empty(&self) -> bool {
         let (lower, upper) = self.as_ref();
         is_empty_range(lower, upper)
+    }
+
+    /// The group that every key of the range is in, if there is one: of a Query, its partition key's.
+    pub(crate) fn group(&self) -> Option<GroupHash> {
+        match (&self.lower, &self.upper) {
+            (
+                Bound::Included(lower) | Bound::Excluded(lower),
+                Bound::Included(upper) | Bound::Excluded(upper),
+            ) => GroupHash::of_range(lower, upper),
+            _ => None,
+        }
     }
 
     pub(crate) fn as_ref(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
@@ -66,7 +77,7 @@ impl<R: Runtime> Placed<R> {
     }
 
     pub(crate) fn may_contain(&self, key: &[u8], hash: KeyHash) -> bool {
-        self.reference.covers(key) && self.segment.may_contain(hash)
+        self.reference.covers(key) && self.segment.may_contain(key, hash)
     }
 
     /// A cursor over what both the range and the reference let through.

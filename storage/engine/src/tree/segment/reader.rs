@@ -19,7 +19,7 @@ use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockKind, BlockView, verify};
 use crate::tree::cache::CacheKey;
 use crate::tree::codec::Codecs;
-use crate::tree::filter::{Filter, KeyHash};
+use crate::tree::filter::{Filter, GroupHash, KeyHash};
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 use crate::tree::version::Version;
 
@@ -169,8 +169,13 @@ impl<R: Runtime> Segment<R> {
     }
 
     /// Whether the key may be here; false is certain.
-    pub(crate) fn may_contain(&self, hash: KeyHash) -> bool {
-        self.filter.may_contain(hash)
+    pub(crate) fn may_contain(&self, key: &[u8], hash: KeyHash) -> bool {
+        self.filter.may_contain(key, hash)
+    }
+
+    /// Whether any key of the group may be here; false is certain.
+    pub(crate) fn may_contain_group(&self, group: GroupHash) -> bool {
+        self.filter.may_contain_group(group)
     }
 
     /// A block or leaf that is in the cache.

@@ -23,7 +23,7 @@ use crate::ids::{CommitTimestamp, IndexId, PartitionId, SegmentId, TableId};
 use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockBuilder, BlockKind, seal};
 use crate::tree::codec::Codec;
-use crate::tree::filter::{FilterBuilder, KeyHash};
+use crate::tree::filter::FilterBuilder;
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 use crate::tree::version::Version;
 
@@ -176,7 +176,7 @@ impl<R: Runtime> SegmentWriter<R> {
         }
         self.data.push(key, |into| entry::put_version(version, into));
         if !same {
-            self.filter.push(KeyHash::of(key));
+            self.filter.push(key);
             self.last_key.clear();
             self.last_key.extend_from_slice(key);
             self.facts.keys += 1;
