@@ -230,6 +230,40 @@ impl Model {
         }
     }
 
+    /// Checks a read of `key` in a snapshot at `at` that shows operation `item`, or nothing: it must be the newest version
+    /// up to `at`, as far as timestamps are known by now.
+    pub fn read_at(&self, key: &[u8], at: CommitTimestamp, item: Option<&[u8]>) -> Result<(), String> {
+        let Some(chain) = self.chains.get(key) else {
+            return match item {
+                None => Ok(()),
+                Some(_) => Err("the snapshot shows an unknown key".to_owned()),
+            };
+        };
+        let known = |version: &&Version| version.commit.is_some_and(|commit| commit <= at);
+        let newest = chain.versions.iter().rposition(|version| known(&version));
+        let Some(item) = item else {
+            // The least that can be said: an absent version that is not older than the newest one known.
+            let from = newest.unwrap_or(0);
+            let absent = chain.versions[from..].iter().find(|version| {
+                version.item_bytes.is_none() && version.commit.is_none_or(|commit| commit <= at)
+            });
+            return absent.map(|_| ()).ok_or_else(|| "the snapshot misses an item".to_owned());
+        };
+        let operation = operation_of(item)?;
+        let shown = chain.versions.iter().position(|version| version.operation == operation);
+        let shown = shown.ok_or_else(|| format!("the snapshot shows operation {operation}, which is not there"))?;
+        if chain.versions[shown].commit.is_some_and(|commit| commit > at) {
+            return Err(format!("the snapshot shows operation {operation}, which is newer"));
+        }
+        match newest {
+            Some(newest) if newest > shown => Err(format!(
+                "the snapshot shows operation {operation} instead of {}",
+                chain.versions[newest].operation
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// First read after a crash: as [`Model::read`], and what lies behind it in the chain is gone for good.
     pub fn recovered(&mut self, key: &[u8], item: Option<&[u8]>, size: u32) -> Result<(), String> {
         let place = self.locate(key, self.floor(key), item, size)?;

@@ -249,7 +249,8 @@ impl Context {
             let goes_on = match random.below(100) {
                 0..55 => self.write(engine, partition, &key, &mut random).await,
                 55..65 => self.write_unchanged(engine, partition, &key).await,
-                65..92 => self.read(engine, partition, &key).await,
+                65..89 => self.read(engine, partition, &key).await,
+                89..92 => self.snapshot(engine, runtime, partition, &mut random).await,
                 _ => self.scan(engine, partition, &mut random).await,
             };
             if !goes_on {
@@ -391,6 +392,79 @@ impl Context {
                 self.scenario.damage.is_some()
             }
         }
+    }
+
+    /// Holds a snapshot for a while: what it shows is what was there, by gets and by scans, and stays so.
+    async fn snapshot<R: Runtime>(
+        &self,
+        engine: &Engine<R>,
+        runtime: &R,
+        at: usize,
+        random: &mut Random,
+    ) -> bool {
+        let snapshot = match engine.snapshot(None).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return self.refused(at, b"", None, &error),
+        };
+        self.note(|| format!("snapshot of {at} at {}", snapshot.at()));
+        let mut shown: Option<Vec<(Vec<u8>, Vec<u8>)>> = None;
+        for turn in 0..3 {
+            let direction = if turn == 1 {
+                Direction::Backward
+            } else {
+                Direction::Forward
+            };
+            let range = Range {
+                lower: Bound::Unbounded,
+                upper: Bound::Unbounded,
+            };
+            let mut scan = snapshot.scan(partition_id(at), range, direction);
+            let mut items = Vec::new();
+            loop {
+                match scan.next().await {
+                    Ok(Some((key, stored))) => items.push((key, stored.item().to_vec())),
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.unserved(at, format!("scanning a snapshot: {error}"));
+                        return self.scenario.damage.is_some();
+                    }
+                }
+            }
+            if turn == 1 {
+                items.reverse();
+            }
+            for number in 0..self.scenario.keys {
+                let key = key_of(number);
+                let item = items.iter().find(|(found, _)| *found == key).map(|(_, item)| &**item);
+                let result = self.model(at, |model| model.read_at(&key, snapshot.at(), item));
+                self.check(at, &key, "looking at a snapshot", result);
+            }
+            let key = key_of(random.below(self.scenario.keys));
+            match snapshot.get(partition_id(at), &key).await {
+                Ok(stored) => {
+                    let scanned = items.iter().find(|(found, _)| *found == key).map(|(_, item)| &**item);
+                    if stored.as_ref().map(|stored| stored.item()) != scanned {
+                        let why = Err("get and scan of one snapshot differ".to_owned());
+                        self.check(at, &key, "looking at a snapshot", why);
+                    }
+                }
+                Err(error) => {
+                    self.unserved(at, format!("reading a snapshot: {error}"));
+                    return self.scenario.damage.is_some();
+                }
+            }
+            if shown.as_ref().is_some_and(|shown| *shown != items) {
+                let why = Err("it has changed".to_owned());
+                self.check(at, b"", "looking at a snapshot again", why);
+            }
+            shown = Some(items);
+            runtime
+                .sleep(std::time::Duration::from_micros(random.below(20_000)))
+                .await;
+        }
+        snapshot.release();
+        add(&self.answered);
+        true
     }
 
     /// Every key of the range is a read that may have happened at any time during the scan.

@@ -37,6 +37,10 @@ pub enum EngineError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A snapshot cannot be had at that timestamp.
+    SnapshotRefused(Rc<str>),
+    /// So many snapshots are open already.
+    TooManySnapshots(usize),
     /// Bytes on every mirror fail their checksum or contradict each other.
     Corrupt(Rc<str>),
     /// The write may or may not have been made durable: the log failed while it was in flight.
@@ -70,11 +74,14 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             EngineError::Throttled => ErrorKind::Throttle,
-            EngineError::OutOfSpace | EngineError::Exhausted(_) => ErrorKind::Retry,
+            EngineError::OutOfSpace | EngineError::Exhausted(_) | EngineError::TooManySnapshots(_) => {
+                ErrorKind::Retry
+            }
             EngineError::Fenced { .. } | EngineError::Corrupt(_) => ErrorKind::Fenced,
             EngineError::NoSuchPartition(_) => ErrorKind::NotFound,
             EngineError::KeyOutOfRange(_)
             | EngineError::PartitionConflict(_)
+            | EngineError::SnapshotRefused(_)
             | EngineError::TooLarge { .. } => ErrorKind::Invalid,
             EngineError::Unknown(_) => ErrorKind::Unknown,
             EngineError::Stopped(_) => ErrorKind::Stopped,
@@ -111,6 +118,10 @@ impl fmt::Display for EngineError {
             }
             EngineError::TooLarge { bytes, bytes_max } => {
                 write!(formatter, "{bytes} bytes are more than the limit of {bytes_max}")
+            }
+            EngineError::SnapshotRefused(why) => write!(formatter, "no snapshot: {why}"),
+            EngineError::TooManySnapshots(open) => {
+                write!(formatter, "{open} snapshots are open; try again when one has been released")
             }
             EngineError::Corrupt(what) => write!(formatter, "corrupt beyond repair: {what}"),
             EngineError::Unknown(why) => write!(formatter, "the outcome of the write is unknown: {why}"),

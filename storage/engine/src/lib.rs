@@ -35,7 +35,7 @@ pub mod volume;
 pub use config::EngineConfig;
 pub use engine::{
     Change, Decision, Derived, Direction, Engine, IndexUsage, PartitionDescriptor, PartitionInfo, Range,
-    Scan, Stored, StoredRef, Updated,
+    Scan, Snapshot, Stored, StoredRef, Updated,
 };
 pub use error::{EngineError, ErrorKind};
 pub use group::Counter;

@@ -42,6 +42,8 @@ pub struct EngineStats {
     pub partitions: u64,
     /// Partitions fenced.
     pub partitions_fenced: u64,
+    /// Snapshots that are open for readers.
+    pub snapshots_open: u64,
     /// Bytes in memtables, active and being flushed.
     pub memtable_bytes: u64,
     /// Their budget.

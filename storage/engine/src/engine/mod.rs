@@ -1,7 +1,7 @@
 //! The engine: one log, the trees of its partitions, and what moves data between them.
 //!
 //! Read in this order: [`types`] (what callers see), `write` (propose, commit, apply), `partition`, `edits`
-//! (changes of the manifest), `maintain` (flush, release, compaction), `replay` and `recovery` (start).
+//! (changes of the manifest), `maintain` (flush, release, compaction), `snapshot`, `replay` and `recovery` (start).
 //!
 //! **Invariants**
 //! 1. Everything durable is in the log before it is applied, and stays there until it is in segments whose
@@ -22,6 +22,7 @@ mod pressure;
 mod recovery;
 pub(crate) mod replay;
 mod scan;
+pub mod snapshot;
 mod timestamps;
 pub mod types;
 mod write;
@@ -43,10 +44,11 @@ use crate::ids::{LogId, LogSequence, PartitionId, SegmentId, Term};
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState};
 use crate::stats::{Counts, EngineStats};
-use crate::tree::{Tree, TreeContext, TreeError, Version};
+use crate::tree::{NEWEST, Tree, TreeContext, TreeError, Version};
 use crate::volume::Volume;
 
 pub use scan::Scan;
+pub use snapshot::Snapshot;
 pub use types::{
     Change, Decision, Derived, Direction, IndexUsage, PartitionDescriptor, PartitionInfo, Range, Stored,
     StoredRef, Updated,
@@ -197,7 +199,11 @@ impl<R: Runtime> Engine<R> {
             let mut partitions = inner.partitions.borrow_mut();
             partitions.entry(id).or_insert_with(|| {
                 let tree = Tree::new(&inner.trees, &descriptor);
-                Rc::new(Partition::new(descriptor, tree, Applied::default()))
+                let partition = Partition::new(descriptor, tree, Applied::default());
+                // What is open may be ahead of the clock.
+                let floor = inner.trees.newest_snapshot().unwrap_or_default();
+                partition.proposed_commit.set(floor);
+                Rc::new(partition)
             });
         }
         Ok(())
@@ -315,7 +321,7 @@ impl<R: Runtime> Engine<R> {
     /// The applied items of `range`, in order. Each key is as it is at some moment between this call and
     /// the moment the scan passes it.
     pub fn scan(&self, partition: PartitionId, range: Range, direction: Direction) -> Scan<R> {
-        Scan::new(Rc::clone(&self.inner), partition, range, direction)
+        Scan::new(Rc::clone(&self.inner), partition, range, direction, NEWEST)
     }
 
     /// What recovery found in the log.
@@ -505,6 +511,7 @@ impl<R: Runtime> Inner<R> {
             clock_refused: self.clock.borrow().refused(),
             partitions: partitions.len() as u64,
             partitions_fenced: partitions.values().filter(fenced).count() as u64,
+            snapshots_open: self.trees.snapshots() as u64,
             memtable_bytes: self.memory.get() as u64,
             memtable_bytes_max: self.config.memtable_bytes as u64,
             log: self.log.stats(),

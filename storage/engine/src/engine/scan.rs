@@ -8,7 +8,7 @@ use super::Inner;
 use super::partition::Partition;
 use super::types::{Direction, Range, Stored};
 use crate::error::EngineError;
-use crate::ids::PartitionId;
+use crate::ids::{CommitTimestamp, PartitionId};
 use crate::tree::Cursor;
 
 /// A scan in progress.
@@ -18,9 +18,18 @@ pub struct Scan<R: Runtime> {
 }
 
 impl<R: Runtime> Scan<R> {
-    pub(super) fn new(inner: Rc<Inner<R>>, id: PartitionId, range: Range, direction: Direction) -> Scan<R> {
+    /// A scan of what is not above `as_of`.
+    pub(super) fn new(
+        inner: Rc<Inner<R>>,
+        id: PartitionId,
+        range: Range,
+        direction: Direction,
+        as_of: CommitTimestamp,
+    ) -> Scan<R> {
         let state = inner.serving(id).map(|partition| {
-            let cursor = partition.tree.scan(range.lower, range.upper, direction);
+            let cursor = partition
+                .tree
+                .scan_as_of(range.lower, range.upper, direction, as_of);
             (partition, cursor)
         });
         Scan { inner, state }

@@ -115,10 +115,34 @@ impl<R: Runtime> TreeContext<R> {
         &self.store
     }
 
-    /// Sets the snapshots that are open; versions that none of them needs die at insert, flush and compaction.
-    pub fn set_snapshots(&self, mut snapshots: Vec<CommitTimestamp>) {
-        snapshots.sort_unstable();
-        *self.snapshots.borrow_mut() = snapshots;
+    /// A snapshot is open from now on: at insert, flush and compaction, the versions that it reads stay. One timestamp
+    /// may be opened several times.
+    pub fn open_snapshot(&self, at: CommitTimestamp) {
+        let mut snapshots = self.snapshots.borrow_mut();
+        let place = snapshots.partition_point(|other| *other < at);
+        snapshots.insert(place, at);
+    }
+
+    /// It is open once less.
+    ///
+    /// # Panics
+    /// When it is not open.
+    pub fn close_snapshot(&self, at: CommitTimestamp) {
+        let mut snapshots = self.snapshots.borrow_mut();
+        let place = snapshots.binary_search(&at).expect("what is closed was opened");
+        snapshots.remove(place);
+    }
+
+    /// Snapshots that are open.
+    #[must_use]
+    pub fn snapshots(&self) -> usize {
+        self.snapshots.borrow().len()
+    }
+
+    /// The newest snapshot that is open.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<CommitTimestamp> {
+        self.snapshots.borrow().last().copied()
     }
 }
 

@@ -134,18 +134,20 @@ async fn run(mut bench: Bench, seed: u64) {
             90..95 => drop(bench.compact().await.unwrap()),
             95 | 96 => {
                 if model.snapshots.len() < 3 {
-                    model.snapshots.push(bench.commit.get());
+                    let snapshot = bench.commit.get();
+                    model.snapshots.push(snapshot);
+                    bench.context.open_snapshot(CommitTimestamp(snapshot));
                 } else {
-                    model.snapshots.remove(random.index(3));
+                    let snapshot = model.snapshots.remove(random.index(3));
+                    bench.context.close_snapshot(CommitTimestamp(snapshot));
                 }
-                let snapshots = model.snapshots.iter().copied().map(CommitTimestamp).collect();
-                bench.context.set_snapshots(snapshots);
             }
             97 => {
                 bench.flush().await.unwrap();
                 bench.reopen().await.unwrap();
-                let snapshots = model.snapshots.iter().copied().map(CommitTimestamp).collect();
-                bench.context.set_snapshots(snapshots);
+                for snapshot in &model.snapshots {
+                    bench.context.open_snapshot(CommitTimestamp(*snapshot));
+                }
             }
             _ => bench.tree.freeze(),
         }
