@@ -379,6 +379,18 @@ pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
         (counter("cairn_segments_missing_mirrors_total", "Mirrors of segments that could not be opened."), stats.segments.mirrors_missing),
         (counter("cairn_flushed_bytes_total", "Bytes of segments written by flushes, per mirror."), stats.segments.flushed_bytes),
         (counter("cairn_compacted_bytes_total", "Bytes of segments written by compactions, per mirror."), stats.segments.compacted_bytes),
+        (counter("cairn_blocks_bytes_total", "Bytes of data blocks written, per mirror, before they were packed."), stats.segments.blocks_bytes),
+        (counter("cairn_blocks_stored_bytes_total", "Bytes that they took on a drive."), stats.segments.blocks_stored_bytes),
+        (counter("cairn_log_record_bytes_total", "Bytes of the records in the log: what write amplification is reckoned against."), stats.log.record_bytes),
+        (counter("cairn_segments_searched_total", "Segments that point reads searched."), stats.segments.segments_searched),
+        (counter("cairn_segments_skipped_total", "Segments that queries left out because their filters said no."), stats.segments.segments_skipped),
+        (gauge("cairn_items", "Items of all tables and indexes."), stats.item_count),
+        (gauge("cairn_item_bytes", "Their DynamoDB sizes summed."), stats.item_bytes),
+        (gauge("cairn_segment_bytes", "Bytes of segments, per mirror."), stats.segment_bytes),
+        (gauge("cairn_segment_versions", "Versions in segments, obsolete ones and tombstones included."), stats.segment_versions),
+        (gauge("cairn_compaction_debt_bytes", "Bytes that compaction has to move before every tree is in shape."), stats.compaction_debt_bytes),
+        (gauge("cairn_compaction_rate_bytes", "Bytes per second that compaction may merge at present, all shards together."), stats.compaction_rate),
+        (gauge("cairn_snapshots_open", "Snapshots that are open for readers."), stats.snapshots_open),
         (gauge("cairn_segments", "Segments open."), stats.segments.segments_open),
     ];
     for (family, value) in values {

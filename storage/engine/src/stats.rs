@@ -42,6 +42,21 @@ pub struct EngineStats {
     pub partitions: u64,
     /// Partitions fenced.
     pub partitions_fenced: u64,
+    /// Items of all partitions.
+    pub item_count: u64,
+    /// Their DynamoDB sizes summed, in bytes.
+    pub item_bytes: u64,
+    /// Bytes of segments, per mirror.
+    pub segment_bytes: u64,
+    /// Versions in them, tombstones and what newer ones have made obsolete included: against `item_count` it says how
+    /// much space is taken in vain.
+    pub segment_versions: u64,
+    /// Segments in the longest level 0 of a partition.
+    pub level0_segments_max: u64,
+    /// Bytes that compaction has to move before every tree is in shape.
+    pub compaction_debt_bytes: u64,
+    /// Bytes per second that compaction may merge at present.
+    pub compaction_rate: u64,
     /// Snapshots that are open for readers.
     pub snapshots_open: u64,
     /// Bytes in memtables, active and being flushed.

@@ -7,6 +7,10 @@
 //! their budget, the tree with the greatest product of bytes and age, so that neither a large young nor a small
 //! old one stays for ever.
 //!
+//! **Which tree is compacted.** Those whose level 0 has grown to [`LEVEL0_URGENT`] segments first, the longest of them, as
+//! their writers are about to be delayed and their readers ask most; else the one with the most bytes to move. How fast:
+//! [`crate::tree::pace`], fed with what requests wait for.
+//!
 //! **Whose fault it is.** A failure that is one partition's own lets that one rest and the next have its turn; bytes of
 //! the tree that no mirror has fence it. What is everybody's, as a full drive, makes all wait.
 //!
@@ -26,7 +30,7 @@ use cairn_runtime::sync::timeout;
 
 use super::Inner;
 use super::partition::{Partition, Rest};
-use super::pressure::flush_above;
+use super::pressure::{LEVEL0_URGENT, flush_above};
 use crate::error::EngineError;
 use crate::ids::{LogSequence, SegmentId};
 use crate::manifest::Edit;
@@ -38,9 +42,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 fn is_of_one_partition(error: &EngineError) -> bool {
     matches!(error, EngineError::Fenced { .. })
 }
-
-/// Debt from which a tree is compacted; below it the read cost is bounded anyway.
-const DEBT_MIN: u64 = 1;
 
 impl<R: Runtime> Inner<R> {
     /// Cheap look after every commit: wakes the background when it has something to do, and stalls writers when
@@ -208,6 +209,7 @@ impl<R: Runtime> Inner<R> {
             partition.frozen_since.set(None);
             self.memory.set(self.memory.get().saturating_sub(freed));
         }
+        self.set_pace();
         self.counts.add(&self.counts.flushes);
         self.out_of_space.set(false);
         self.relief.notify_all();
@@ -229,7 +231,14 @@ impl<R: Runtime> Inner<R> {
         }
     }
 
-    /// Compacts the tree with the greatest debt; false when none has any.
+    /// Tells compaction how long level 0 has become.
+    fn set_pace(&self) {
+        let partitions = self.partitions.borrow();
+        let longest = partitions.values().map(|partition| partition.tree.level0_segments());
+        self.trees.pace().set_level0(longest.max().unwrap_or(0));
+    }
+
+    /// Compacts the tree that is most in need of it; false when none is.
     async fn compact_once(&self) -> Result<bool, EngineError> {
         let indebted = {
             let now = self.runtime.now();
@@ -237,11 +246,15 @@ impl<R: Runtime> Inner<R> {
             let debts = partitions
                 .values()
                 .filter(|partition| partition.check_serves().is_ok() && !partition.compaction_rest.lasts(now))
-                .map(|partition| (partition.tree.compaction_debt(), partition));
+                .map(|partition| {
+                    let level0 = partition.tree.level0_segments();
+                    let urgent = Some(level0).filter(|level0| *level0 >= LEVEL0_URGENT);
+                    (urgent, partition.tree.compaction_debt(), partition)
+                });
             let greatest = debts
-                .filter(|(debt, _)| *debt >= DEBT_MIN)
-                .max_by_key(|(debt, _)| *debt);
-            greatest.map(|(_, partition)| Rc::clone(partition))
+                .filter(|(_, debt, _)| *debt > 0)
+                .max_by_key(|(urgent, debt, _)| (*urgent, *debt));
+            greatest.map(|(.., partition)| Rc::clone(partition))
         };
         let Some(partition) = indebted else {
             return Ok(false);
@@ -278,6 +291,7 @@ impl<R: Runtime> Inner<R> {
         } else {
             partition.tree.install_compaction(compaction);
         }
+        self.set_pace();
         self.counts.add(&self.counts.compactions);
         Ok(true)
     }

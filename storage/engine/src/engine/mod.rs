@@ -44,7 +44,7 @@ use crate::ids::{LogId, LogSequence, PartitionId, SegmentId, Term};
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState};
 use crate::stats::{Counts, EngineStats};
-use crate::tree::{NEWEST, Tree, TreeContext, TreeError, Version};
+use crate::tree::{NEWEST, Tree, TreeContext, TreeError, TreeSpace, Version};
 use crate::volume::Volume;
 
 pub use scan::Scan;
@@ -292,7 +292,9 @@ impl<R: Runtime> Engine<R> {
         let inner = &self.inner;
         inner.counts.add(&inner.counts.gets);
         let partition = inner.serving(partition)?;
+        let asked = inner.runtime.now();
         let found = partition.tree.get(key).await;
+        inner.trees.pace().felt(inner.runtime.now().since(asked));
         stored(found.map_err(|error| inner.read_failed(&partition, error))?)
     }
 
@@ -493,7 +495,23 @@ impl<R: Runtime> Inner<R> {
         let fenced =
             |partition: &&Rc<Partition<R>>| matches!(&*partition.standing.borrow(), Standing::Fenced(_));
         let in_sync = self.volume.in_sync();
+        let mut space = TreeSpace::default();
+        let mut level0_segments_max = 0;
+        let mut compaction_debt_bytes = 0;
+        for partition in partitions.values() {
+            space.add(partition.tree.space());
+            level0_segments_max = level0_segments_max.max(partition.tree.level0_segments() as u64);
+            compaction_debt_bytes += partition.tree.compaction_debt();
+        }
+        let applied = || partitions.values().map(|partition| partition.applied.get());
         EngineStats {
+            item_count: applied().map(|applied| applied.item_count).sum(),
+            item_bytes: applied().map(|applied| applied.item_bytes).sum(),
+            segment_bytes: space.bytes,
+            segment_versions: space.versions,
+            level0_segments_max,
+            compaction_debt_bytes,
+            compaction_rate: self.trees.pace().rate(),
             mutations: counts.mutations.get(),
             unchanged: counts.unchanged.get(),
             gets: counts.gets.get(),

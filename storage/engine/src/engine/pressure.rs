@@ -16,6 +16,9 @@ const DELAY_MAX: Duration = Duration::from_millis(2);
 /// Segments in level 0 from which writes are delayed: three times as many as make a compaction due.
 pub(super) const LEVEL0_SLOW: usize = 12;
 
+/// Segments in level 0 from which a tree is compacted before all others.
+pub(super) const LEVEL0_URGENT: usize = 8;
+
 /// Longest delay of one write by its partition's level 0, reached with 72 segments.
 const LEVEL0_DELAY_MAX: Duration = Duration::from_millis(50);
 

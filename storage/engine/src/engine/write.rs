@@ -513,8 +513,12 @@ pub(super) async fn commit<R: Runtime>(inner: Rc<Inner<R>>) {
             inner.apply_up_to(sequence);
             continue;
         }
+        let asked = inner.runtime.now();
         match inner.log.durable(sequence).await {
-            Ok(()) => inner.apply_up_to(inner.log.acknowledged().max(sequence)),
+            Ok(()) => {
+                inner.trees.pace().felt(inner.runtime.now().since(asked));
+                inner.apply_up_to(inner.log.acknowledged().max(sequence));
+            }
             Err(error) => return inner.stop(&error.to_string()),
         }
         inner.look_for_work();

@@ -1,8 +1,8 @@
 //! Codecs of data blocks: what turns a block's bytes into fewer, and back.
 //!
 //! lz4 everywhere by default: it costs a point read some 2 us for an 8 KiB block and a flush little beside its checksums.
-//! zstd, where a table asks for it, only from [`DEEP_LEVEL`] on, which holds nearly all of the data and is seldom
-//! rewritten; what is young stays cheap to write. docs/decisions/0003 has the figures.
+//! zstd, where it is asked for, only in the last level, which holds nearly all of the data and is seldom rewritten; what
+//! is young stays cheap to write. docs/decisions/0003 has the figures.
 //!
 //! Invariants:
 //! - whoever unpacks says how many bytes it expects, and has bounded that before it allocates;
@@ -18,11 +18,13 @@ use lz4_flex::block::{
 };
 use zstd::bulk::{Compressor, Decompressor};
 
+use crate::manifest::LEVELS_MAX;
+
 /// zstd's level: 1 costs twice what lz4 does for most of what higher levels save on blocks this small.
 const ZSTD_LEVEL: i32 = 1;
 
-/// First level that [`Compression::Zstd`] packs with zstd.
-const DEEP_LEVEL: u8 = 2;
+/// First level that [`Compression::Zstd`] packs with zstd: the last.
+const DEEP_LEVEL: usize = LEVELS_MAX - 1;
 
 /// How the bytes of a block are stored. The number is the codec byte of blocks and file headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +57,7 @@ pub enum Compression {
     /// lz4 on all levels.
     #[default]
     Lz4,
-    /// lz4 on levels 0 and 1, zstd on deeper ones.
+    /// zstd on the last level, lz4 on the others.
     Zstd,
 }
 
@@ -75,7 +77,7 @@ impl Compression {
     pub fn at(self, level: u8) -> Codec {
         match self {
             Compression::None => Codec::None,
-            Compression::Zstd if level >= DEEP_LEVEL => Codec::Zstd,
+            Compression::Zstd if usize::from(level) >= DEEP_LEVEL => Codec::Zstd,
             Compression::Lz4 | Compression::Zstd => Codec::Lz4,
         }
     }
@@ -231,12 +233,12 @@ mod tests {
 
     #[test]
     fn levels_have_their_codec() {
-        let codecs = |compression: Compression| [0, 1, 2, 6].map(|level| compression.at(level));
+        let codecs = |compression: Compression| [0, 1, 6, 7].map(|level| compression.at(level));
         assert_eq!(codecs(Compression::None), [Codec::None; 4]);
         assert_eq!(codecs(Compression::Lz4), [Codec::Lz4; 4]);
         assert_eq!(
             codecs(Compression::Zstd),
-            [Codec::Lz4, Codec::Lz4, Codec::Zstd, Codec::Zstd]
+            [Codec::Lz4, Codec::Lz4, Codec::Lz4, Codec::Zstd]
         );
         assert_eq!([0, 1, 2, 3].map(Codec::from_byte)[3], None);
         for name in ["none", "lz4", "zstd"] {

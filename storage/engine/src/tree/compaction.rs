@@ -1,17 +1,24 @@
-//! Leveled compaction: what keeps the cost of reading bounded.
+//! Leveled compaction: what keeps the cost of reading and of space bounded.
 //!
-//! Level 0 holds flushed memtables, which overlap; every deeper level is one sorted run, about ten times as long
-//! as the one above. A point read consults at most [`CompactionConfig::level0_segments`] segments (some more
-//! while a compaction is due) and one per deeper level, and filters turn nearly all of them away.
+//! Level 0 holds flushed memtables, which overlap; every deeper level is one sorted run. The **last** level holds nearly
+//! everything, the one above it a tenth of that, and so on up to the **base**, the first level that level 0 is merged
+//! into; between them and level 0 there is nothing. Targets are reckoned from the size of the last level upwards, not
+//! from a fixed first level downwards: so whatever the size of the tree, the levels above the last hold a ninth of it
+//! at most, and what they have made obsolete there is no more than that. A small tree is level 0 and the last level.
+//!
+//! A point read consults at most [`CompactionConfig::level0_segments`] segments (some more while a compaction is due)
+//! and one per deeper level, and filters turn nearly all of them away.
 //!
 //! 1. **Pick** the level with the highest score: for level 0 its segments, for the others their bytes, against
 //!    their targets. All of level 0, or the one segment of the level that overlaps the least, relative to its size,
-//!    with the next level.
-//! 2. Segments that overlap nothing below **move**: an edit of the manifest and no byte written.
-//! 3. Else **merge** them with what they overlap in the next level into new segments there ([`super::flush`]).
+//!    with the next level. A tombstone counts as much as an item: it stands for one below that takes space in vain.
+//! 2. Segments that overlap nothing below **move**: an edit of the manifest and no byte written. Those that are
+//!    tombstones for a good part do not: rewriting frees them of those that hide nothing any more.
+//! 3. Else **merge** them with what they overlap in the next level into new segments there ([`super::flush`]), no faster
+//!    than [`super::pace`] lets it.
 //! 4. The caller makes the edit durable and **installs** it. Replaced files go with their last readers.
 //!
-//! Level 1's target follows the size of flushes: with 128 small partitions on a shard their flushes are small,
+//! The base's target follows the size of flushes: with 128 small partitions on a shard their flushes are small,
 //! and so must their levels be, or every flush would rewrite the whole tree.
 
 use std::cell::Cell;
@@ -38,7 +45,8 @@ pub struct CompactionConfig {
     pub segment_bytes: u64,
     /// Segments in level 0 from which it is compacted.
     pub level0_segments: usize,
-    /// Least target of level 1, in bytes.
+    /// Least that a level above the last may hold before it is compacted, in bytes; so much, beside a ninth of the
+    /// data, obsolete bytes may take.
     pub level1_bytes_min: u64,
     /// Target of a level relative to the one above.
     pub level_ratio: u64,
@@ -90,9 +98,27 @@ impl Drop for Compacting {
     }
 }
 
+/// A segment moves as it is only if fewer than one in so many of its versions are tombstones.
+const TOMBSTONES_MOVE_PART: u64 = 8;
+
+/// What the levels may hold.
+struct Targets {
+    /// Where level 0 goes.
+    base: usize,
+    /// Bytes; no limit for the last, none of its own for level 0.
+    bytes: [u64; LEVELS_MAX],
+    /// What a tombstone counts as.
+    entry_bytes: u64,
+}
+
+/// The level that holds nearly everything.
+const LAST: usize = LEVELS_MAX - 1;
+
 /// What a compaction takes.
 struct Pick<R: Runtime> {
     level: usize,
+    /// Where it goes.
+    to: usize,
     /// Of `level`, newest first or in order.
     upper: Vec<Placed<R>>,
     /// What lies between them in the next level, in order: also what none of them overlaps, because a new segment
@@ -114,22 +140,50 @@ impl<R: Runtime> Tree<R> {
         } else {
             view.bytes(0)
         };
-        let deeper =
-            (1..LEVELS_MAX - 1).map(|level| view.bytes(level).saturating_sub(self.target_bytes(level)));
+        let targets = self.targets(&view);
+        let deeper = (1..LAST).map(|level| targets.weight(&view, level).saturating_sub(targets.bytes[level]));
         level0 + deeper.sum::<u64>()
     }
 
-    /// What a level from 1 on may hold.
-    fn target_bytes(&self, level: usize) -> u64 {
+    fn targets(&self, view: &View<R>) -> Targets {
         let config = &self.context.config;
         let flushes = self
             .flush_bytes
             .get()
             .saturating_mul(config.level0_segments as u64);
-        let depth = u32::try_from(level - 1).expect("few levels");
-        flushes
-            .max(config.level1_bytes_min)
-            .saturating_mul(config.level_ratio.saturating_pow(depth))
+        // Between a ratio-th of this and this much lies the base's size when the tree is in shape.
+        let base_bytes_max = flushes.max(config.level1_bytes_min);
+        let base_bytes_min = base_bytes_max / config.level_ratio;
+        let filled = || (1..LEVELS_MAX).filter(|level| !view.levels[*level].is_empty());
+        let first = filled().next().unwrap_or(LAST);
+        let deepest = filled().next_back().unwrap_or(0);
+        let entries: u64 = view.levels[deepest].iter().map(|placed| placed.reference.entries).sum();
+        let largest = (1..LEVELS_MAX).map(|level| view.bytes(level)).max().unwrap_or(0);
+        let mut base = first;
+        // What the first level would hold if the largest were the last.
+        let mut base_bytes = (first..LAST).fold(largest, |bytes, _| bytes / config.level_ratio);
+        while base > 1 && base_bytes > base_bytes_max {
+            base -= 1;
+            base_bytes /= config.level_ratio;
+        }
+        // The tree is too small for its first level, which empties itself into the next; by half, so that it does
+        // not come and go.
+        let superfluous = first < LAST && base == first && base_bytes <= base_bytes_min / 2;
+        let mut bytes = [0; LEVELS_MAX];
+        let mut target = base_bytes.clamp(base_bytes_min, base_bytes_max);
+        for level in base..LAST {
+            bytes[level] = target.max(base_bytes_max);
+            target = target.saturating_mul(config.level_ratio);
+        }
+        if superfluous {
+            bytes[first] = 0;
+        }
+        bytes[LAST] = u64::MAX;
+        Targets {
+            base,
+            bytes,
+            entry_bytes: view.bytes(deepest) / entries.max(1),
+        }
     }
 
     /// Makes the compaction that is most due, if one is. `next` gives ids for new segments. A drive that fails is
@@ -162,19 +216,16 @@ impl<R: Runtime> Tree<R> {
 
     fn pick(&self, view: &View<R>) -> Option<Pick<R>> {
         let config = &self.context.config;
+        let targets = self.targets(view);
         // Scores in percent: 100 is due.
         let level0 = view.levels[0].len() as u64 * 100 / config.level0_segments.max(1) as u64;
-        let deeper = (1..LEVELS_MAX - 1).map(|level| {
-            let percent = u128::from(view.bytes(level)) * 100 / u128::from(self.target_bytes(level)).max(1);
+        let deeper = (1..LAST).map(|level| {
+            let (weight, target) = (targets.weight(view, level), targets.bytes[level]);
+            let percent = u128::from(weight) * 100 / u128::from(target).max(1);
             // Within its target, a level is not due, however close the rounding.
-            let due = view.bytes(level) > self.target_bytes(level);
-            (
-                u64::try_from(percent)
-                    .unwrap_or(u64::MAX)
-                    .max(if due { 100 } else { 0 }),
-                level,
-                due,
-            )
+            let due = weight > target;
+            let least = if due { 100 } else { 0 };
+            (u64::try_from(percent).unwrap_or(u64::MAX).max(least), level, due)
         });
         let scores = std::iter::once((level0, 0, level0 >= 100)).chain(deeper);
         // Of equal scores the upper level: it is what reads wait for.
@@ -182,15 +233,28 @@ impl<R: Runtime> Tree<R> {
         let (_, level, _) = due.max_by_key(|(score, level, _)| (*score, std::cmp::Reverse(*level)))?;
         if level == 0 {
             let upper = view.levels[0].clone();
-            let lower = view.between(1, &upper);
-            return Some(Pick { level, upper, lower });
+            let to = targets.base;
+            let lower = view.between(to, &upper);
+            return Some(Pick {
+                level,
+                to,
+                upper,
+                lower,
+            });
         }
         let picks = view.levels[level].iter().map(|placed| {
             let upper = vec![placed.clone()];
-            let lower = view.between(level + 1, &upper);
+            let to = level + 1;
+            let lower = view.between(to, &upper);
             let overlap: u64 = lower.iter().map(|placed| placed.reference.bytes).sum();
-            let percent = overlap * 100 / placed.reference.bytes.max(1);
-            (percent, placed.id(), Pick { level, upper, lower })
+            let percent = overlap * 100 / targets.weight_of(&placed.reference).max(1);
+            let pick = Pick {
+                level,
+                to,
+                upper,
+                lower,
+            };
+            (percent, placed.id(), pick)
         });
         picks
             .min_by_key(|(percent, id, _)| (*percent, *id))
@@ -206,12 +270,13 @@ impl<R: Runtime> Tree<R> {
         let snapshots = self.context.snapshots.borrow().clone();
         let rewrite = Rewrite {
             store: &self.context.store,
-            facts: self.facts(pick.level + 1),
+            facts: self.facts(pick.to),
             snapshots: &snapshots,
             view,
             complete: self.complete.get(),
-            older_from: pick.level + 2,
+            older_from: pick.to + 1,
             segment_bytes: self.context.config.segment_bytes,
+            pace: Some(&self.context.pace),
         };
         let added = self.write_until_taken(&rewrite, || pick.sources(), next).await?;
         let bytes: u64 = added.iter().map(|reference| reference.bytes).sum();
@@ -258,9 +323,31 @@ impl<R: Runtime> Tree<R> {
     }
 }
 
+impl Targets {
+    /// Bytes of a level, each tombstone counted as an item.
+    fn weight<R: Runtime>(&self, view: &View<R>, level: usize) -> u64 {
+        let placed = view.levels[level].iter();
+        placed.map(|placed| self.weight_of(&placed.reference)).sum()
+    }
+
+    fn weight_of(&self, reference: &SegmentReference) -> u64 {
+        let tombstones = reference.tombstones.saturating_mul(self.entry_bytes);
+        reference.bytes.saturating_add(tombstones)
+    }
+}
+
 impl<R: Runtime> Pick<R> {
     /// Whether the segments can move down as they are.
     fn moves(&self) -> bool {
+        let dead = |placed: &Placed<R>| {
+            let SegmentReference {
+                entries, tombstones, ..
+            } = *placed.reference;
+            tombstones.saturating_mul(TOMBSTONES_MOVE_PART) >= entries
+        };
+        if self.upper.iter().any(dead) {
+            return false;
+        }
         let apart = |(at, one): (usize, &Placed<R>)| {
             let mut others = self.upper[at + 1..].iter().chain(&self.lower);
             others.all(|other| !one.reference.overlaps(&other.reference))
@@ -272,7 +359,7 @@ impl<R: Runtime> Pick<R> {
         let mut prepared = Prepared::nothing();
         for placed in &self.upper {
             let mut reference = SegmentReference::clone(&placed.reference);
-            reference.level += 1;
+            reference.level = u8::try_from(self.to).expect("few levels");
             prepared.removed.push(placed.id());
             prepared.added.push(reference.clone());
             prepared.placed.push(Placed {

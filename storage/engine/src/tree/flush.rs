@@ -14,8 +14,10 @@ use cairn_runtime::Runtime;
 
 use super::Tree;
 use super::compaction::Prepared;
+use super::filter::KeyHash;
 use super::memtable::Memtable;
 use super::merge::{MemtableCursor, Merge, Source};
+use super::pace::Pace;
 use super::segment::{SegmentFacts, SegmentWriter};
 use super::store::{SegmentStore, TreeError};
 use super::version::{Version, needed};
@@ -42,6 +44,8 @@ pub(super) struct Rewrite<'a, R: Runtime> {
     pub(super) older_from: usize,
     /// Length at which a segment ends.
     pub(super) segment_bytes: u64,
+    /// What holds the work back; none for a flush, which writers wait for.
+    pub(super) pace: Option<&'a Pace>,
 }
 
 impl<R: Runtime> Rewrite<'_, R> {
@@ -99,8 +103,12 @@ impl<R: Runtime> Rewrite<'_, R> {
                 }
             }
             if turn >= TURN_BYTES {
+                let runtime = &self.store.runtime;
+                match self.pace.and_then(|pace| pace.spend(runtime.now(), turn as u64)) {
+                    Some(wait) => runtime.sleep(wait).await,
+                    None => runtime.yield_now().await,
+                }
                 turn = 0;
-                self.store.runtime.yield_now().await;
             }
         }
         if let Some(last) = writer {
@@ -139,10 +147,11 @@ impl<R: Runtime> Rewrite<'_, R> {
         Ok(bytes)
     }
 
-    /// Whether a source older than what is merged can hold the key.
+    /// Whether a source older than what is merged can hold the key: filters know it all but certainly.
     fn is_older_somewhere(&self, key: &[u8]) -> bool {
-        let levels = self.view.levels[self.older_from..].iter().flatten();
-        !self.complete || levels.into_iter().any(|placed| placed.reference.covers(key))
+        let hash = KeyHash::of(key);
+        let mut older = self.view.levels[self.older_from..].iter().flatten();
+        !self.complete || older.any(|placed| placed.may_contain(key, hash))
     }
 }
 
@@ -180,6 +189,7 @@ impl<R: Runtime> Tree<R> {
             complete: self.complete.get(),
             older_from: 0,
             segment_bytes: u64::MAX,
+            pace: None,
         };
         let source = |memtable: &Rc<Memtable>| {
             let cursor = MemtableCursor::new(Rc::clone(memtable), Direction::Forward, KeyRange::all());

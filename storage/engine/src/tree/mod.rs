@@ -5,7 +5,7 @@
 //! - [`codec`], [`block`], [`filter`], [`segment`]: the files, written and read;
 //! - [`store`] and [`cache`]: what the trees of one engine share;
 //! - [`view`], [`merge`], [`scan`]: many sources as one;
-//! - [`compaction`]: what keeps the cost of reading bounded.
+//! - [`compaction`] and [`pace`]: what keeps the cost of reading and of space bounded.
 //!
 //! Invariants:
 //! - **first hit wins**: whatever a younger source says about a key is newer than what all older sources say.
@@ -25,6 +25,7 @@ mod flush;
 mod memtable;
 mod merge;
 mod open_files;
+pub mod pace;
 mod scan;
 pub mod segment;
 mod store;
@@ -43,6 +44,7 @@ pub use cache::BlockCache;
 pub use codec::{Codec, Compression};
 pub use compaction::{CompactionConfig, Prepared};
 pub use memtable::Memtable;
+pub use pace::Pace;
 pub use scan::Cursor;
 pub use segment::{Damage, Segment, reference_of_file, segment_file_name, segment_of_file_name};
 pub use store::{DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
@@ -62,6 +64,7 @@ pub struct TreeContext<R: Runtime> {
     store: Rc<SegmentStore<R>>,
     config: CompactionConfig,
     snapshots: Rc<RefCell<Vec<CommitTimestamp>>>,
+    pace: Rc<Pace>,
     /// Shared by all trees that have no segments, so that they cost little.
     nothing: Rc<View<R>>,
 }
@@ -72,6 +75,7 @@ impl<R: Runtime> Clone for TreeContext<R> {
             store: Rc::clone(&self.store),
             config: self.config,
             snapshots: Rc::clone(&self.snapshots),
+            pace: Rc::clone(&self.pace),
             nothing: Rc::clone(&self.nothing),
         }
     }
@@ -105,6 +109,7 @@ impl<R: Runtime> TreeContext<R> {
             store,
             config,
             snapshots: Rc::default(),
+            pace: Rc::default(),
             nothing: Rc::new(View::empty()),
         }
     }
@@ -113,6 +118,12 @@ impl<R: Runtime> TreeContext<R> {
     #[must_use]
     pub fn store(&self) -> &Rc<SegmentStore<R>> {
         &self.store
+    }
+
+    /// How fast compaction goes.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// A snapshot is open from now on: at insert, flush and compaction, the versions that it reads stay. One timestamp
@@ -143,6 +154,23 @@ impl<R: Runtime> TreeContext<R> {
     #[must_use]
     pub fn newest_snapshot(&self) -> Option<CommitTimestamp> {
         self.snapshots.borrow().last().copied()
+    }
+}
+
+/// What segments take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TreeSpace {
+    /// Bytes of their files, per mirror.
+    pub bytes: u64,
+    /// Versions in them, tombstones included.
+    pub versions: u64,
+}
+
+impl TreeSpace {
+    /// Adds another's.
+    pub fn add(&mut self, other: TreeSpace) {
+        self.bytes += other.bytes;
+        self.versions += other.versions;
     }
 }
 
@@ -371,6 +399,20 @@ impl<R: Runtime> Tree<R> {
             self.context.store.count(|stats| stats.segments_skipped += skipped);
         }
         Cursor::new(Merge::new(sources, direction), direction, as_of)
+    }
+
+    /// What its segments take.
+    #[must_use]
+    pub fn space(&self) -> TreeSpace {
+        let view = self.view.borrow();
+        let mut space = TreeSpace::default();
+        for placed in view.levels.iter().flatten() {
+            space.add(TreeSpace {
+                bytes: placed.reference.bytes,
+                versions: placed.reference.entries,
+            });
+        }
+        space
     }
 
     /// Segments in level 0.

@@ -146,7 +146,7 @@ fn compaction_bounds_what_a_read_consults() {
             assert!(levels[0] < SMALL.level0_segments, "{levels:?}");
         }
         let levels = bench.tree.segments_per_level();
-        assert!(levels[2] > 0, "the tree has grown levels: {levels:?}");
+        assert!(levels[6] > 0 && levels[7] > 0, "the tree has grown levels: {levels:?}");
         let before = bench.stats();
         let mut found = 0;
         for number in 0..900 {
@@ -198,6 +198,118 @@ fn tombstones_die_with_what_they_hide() {
         bench.delete(&[9]);
         bench.flush().await.unwrap();
         assert_eq!(bench.tree.segments_per_level()[0], 0);
+    });
+}
+
+/// Versions in segments for each item, at its worst over many rounds of overwriting and deleting.
+fn space_taken(items: u64, change: fn(&Bench, u64, u64)) -> f64 {
+    simulate(31, 1 << 20, SMALL, async move |bench, _, _| {
+        for number in 0..items {
+            bench.put(&key(number), &bytes(number, 500));
+            if number % 200 == 199 {
+                bench.flush().await.unwrap();
+            }
+        }
+        bench.flush().await.unwrap();
+        bench.compact_all().await;
+        let mut random = cairn_runtime::sim::Random::new(9);
+        let mut worst: f64 = 0.0;
+        for round in 0..60 {
+            for _ in 0..150 {
+                change(&bench, random.below(items), round);
+            }
+            bench.flush().await.unwrap();
+            bench.compact_all().await;
+            let live = bench.everything(Direction::Forward).await.len();
+            let space = bench.tree.space();
+            let level0: u64 = 150 * SMALL.level0_segments as u64;
+            worst = worst.max(space.versions.saturating_sub(level0) as f64 / live as f64);
+        }
+        worst
+    })
+}
+
+#[test]
+fn what_is_obsolete_takes_a_bounded_part_of_the_space() {
+    // 6,000 items of 500 bytes are 24 times what a base level may hold with these limits; with a ratio of 4 the
+    // levels above the last hold a third of it.
+    let overwritten = space_taken(6_000, |bench, number, round| {
+        bench.put(&key(number), &bytes(round, 500));
+    });
+    assert!(overwritten < 1.45, "{overwritten} versions per item");
+    // Tombstones count as what they hide.
+    let deleted = space_taken(12_000, |bench, number, _| {
+        bench.delete(&key(number));
+    });
+    assert!(deleted < 1.6, "{deleted} versions per item");
+}
+
+#[test]
+fn a_tree_of_an_older_shape_falls_into_place() {
+    simulate(32, 1 << 20, SMALL, async |bench, _, _| {
+        for round in 0..20_u64 {
+            for number in 0..40 {
+                bench.put(&key(round * 40 + number), &bytes(number, 600));
+            }
+            bench.flush().await.unwrap();
+            while bench.compact().await.unwrap() {}
+        }
+        // As if a level above the base had been used: by hand, all of the last level goes there.
+        let levels = bench.tree.segments_per_level();
+        assert!(levels[7] > 0 && levels[1] == 0, "{levels:?}");
+        bench.tree.change_view(|view| {
+            for level in 1..8 {
+                for placed in std::mem::take(&mut view.levels[level]) {
+                    let reference = SegmentReference {
+                        level: if level == 7 { 2 } else { 1 },
+                        ..SegmentReference::clone(&placed.reference)
+                    };
+                    view.add(Placed {
+                        reference: Rc::new(reference),
+                        ..placed
+                    });
+                }
+            }
+        });
+        let partition = PARTITION;
+        for level in 1..3 {
+            for placed in bench.tree.view.borrow().levels[level].iter() {
+                let segment = SegmentReference::clone(&placed.reference);
+                let mut manifest = bench.manifest.borrow_mut();
+                manifest
+                    .apply(&Edit::RemoveSegment {
+                        partition,
+                        segment: segment.id,
+                    })
+                    .unwrap();
+                manifest.apply(&Edit::AddSegment { partition, segment }).unwrap();
+            }
+        }
+        bench.compact_all().await;
+        let levels = bench.tree.segments_per_level();
+        assert!(levels[1] == 0 && levels[2] == 0 && levels[7] > 0, "{levels:?}");
+        assert_eq!(bench.everything(Direction::Backward).await.len(), 800);
+    });
+}
+
+#[test]
+fn a_tombstone_that_hides_nothing_dies_at_once() {
+    simulate(33, 1 << 20, SMALL, async |bench, _, _| {
+        for number in 0..400 {
+            bench.put(&key(number), &bytes(number, 300));
+        }
+        bench.flush().await.unwrap();
+        // Within the range of keys that the segment covers, but not among them.
+        for number in 1_000..1_400 {
+            bench.delete(&key(number));
+        }
+        bench.flush().await.unwrap();
+        let tombstones: u64 = bench.manifest.borrow().partitions[&PARTITION]
+            .segments
+            .values()
+            .map(|segment| segment.tombstones)
+            .sum();
+        assert!(tombstones < 12, "{tombstones} of 400 pass the filter");
     });
 }
 
