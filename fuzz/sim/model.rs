@@ -247,13 +247,21 @@ impl Model {
             let absent = chain.versions[from..].iter().find(|version| {
                 version.item_bytes.is_none() && version.commit.is_none_or(|commit| commit <= at)
             });
-            return absent.map(|_| ()).ok_or_else(|| "the snapshot misses an item".to_owned());
+            return absent
+                .map(|_| ())
+                .ok_or_else(|| "the snapshot misses an item".to_owned());
         };
         let operation = operation_of(item)?;
-        let shown = chain.versions.iter().position(|version| version.operation == operation);
-        let shown = shown.ok_or_else(|| format!("the snapshot shows operation {operation}, which is not there"))?;
+        let shown = chain
+            .versions
+            .iter()
+            .position(|version| version.operation == operation);
+        let shown =
+            shown.ok_or_else(|| format!("the snapshot shows operation {operation}, which is not there"))?;
         if chain.versions[shown].commit.is_some_and(|commit| commit > at) {
-            return Err(format!("the snapshot shows operation {operation}, which is newer"));
+            return Err(format!(
+                "the snapshot shows operation {operation}, which is newer"
+            ));
         }
         match newest {
             Some(newest) if newest > shown => Err(format!(

@@ -435,14 +435,20 @@ impl Context {
             }
             for number in 0..self.scenario.keys {
                 let key = key_of(number);
-                let item = items.iter().find(|(found, _)| *found == key).map(|(_, item)| &**item);
+                let item = items
+                    .iter()
+                    .find(|(found, _)| *found == key)
+                    .map(|(_, item)| &**item);
                 let result = self.model(at, |model| model.read_at(&key, snapshot.at(), item));
                 self.check(at, &key, "looking at a snapshot", result);
             }
             let key = key_of(random.below(self.scenario.keys));
             match snapshot.get(partition_id(at), &key).await {
                 Ok(stored) => {
-                    let scanned = items.iter().find(|(found, _)| *found == key).map(|(_, item)| &**item);
+                    let scanned = items
+                        .iter()
+                        .find(|(found, _)| *found == key)
+                        .map(|(_, item)| &**item);
                     if stored.as_ref().map(|stored| stored.item()) != scanned {
                         let why = Err("get and scan of one snapshot differ".to_owned());
                         self.check(at, &key, "looking at a snapshot", why);

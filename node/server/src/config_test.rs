@@ -92,7 +92,9 @@ fn flags_over_file_over_defaults() {
     check(
         "",
         file,
-        expect!["/a,/b,/c x3 /s | 127.0.0.1:1 [::1]:2 127.0.0.1:3 | 2 shards 1GiB zstd | None None | debug json"],
+        expect![
+            "/a,/b,/c x3 /s | 127.0.0.1:1 [::1]:2 127.0.0.1:3 | 2 shards 1GiB zstd | None None | debug json"
+        ],
     );
     check(
         "--drive /x --drive /y --mirrors 1 --state /z --http 127.0.0.1:0 --native 127.0.0.1:0 --admin 127.0.0.1:0 \

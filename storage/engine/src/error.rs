@@ -121,7 +121,10 @@ impl fmt::Display for EngineError {
             }
             EngineError::SnapshotRefused(why) => write!(formatter, "no snapshot: {why}"),
             EngineError::TooManySnapshots(open) => {
-                write!(formatter, "{open} snapshots are open; try again when one has been released")
+                write!(
+                    formatter,
+                    "{open} snapshots are open; try again when one has been released"
+                )
             }
             EngineError::Corrupt(what) => write!(formatter, "corrupt beyond repair: {what}"),
             EngineError::Unknown(why) => write!(formatter, "the outcome of the write is unknown: {why}"),

@@ -143,7 +143,12 @@ fn a_missing_segment_file_is_copied_and_an_orphan_deleted() {
     assert!(names.iter().all(|name| mirror.delete_file(name)));
     assert!(!looked_at(&world).damage().is_empty());
     let running = world.open();
-    assert_eq!(running.engine.stats().restored, names.len() as u64);
+    // A compaction that was under way may have left a file that nobody refers to.
+    let restored = running.engine.stats().restored;
+    assert!(
+        restored > 0 && restored <= names.len() as u64,
+        "{restored} of {names:?}"
+    );
     world.with(&running, async |engine| is_as_filled(&engine).await);
     world.close(running);
     let report = looked_at(&world);
@@ -555,8 +560,10 @@ fn a_partition_that_cannot_be_compacted_does_not_starve_the_others() {
         }
     }
     world.with(&running, async move |engine| {
+        // Beyond what the damaged segments cover: no read of a put may be what finds the damage.
+        let beyond = |number: u64| [b"z", &scattered(number)[..]].concat();
         for number in 5_000..5_400 {
-            if put(&engine, P1, &scattered(number), &item(number, 900))
+            if put(&engine, P1, &beyond(number), &item(number, 900))
                 .await
                 .is_err()
             {

@@ -55,7 +55,9 @@ fn it_stays_as_it_was_while_everything_is_written_again() {
                 if (number + round) % 7 == 0 {
                     delete(&engine, P1, &key(number)).await.unwrap();
                 } else {
-                    put(&engine, P1, &key(number), &item(round * 1_000 + number, 700)).await.unwrap();
+                    put(&engine, P1, &key(number), &item(round * 1_000 + number, 700))
+                        .await
+                        .unwrap();
                 }
             }
             let snapshot = engine.snapshot(None).await.unwrap();
@@ -127,7 +129,10 @@ fn engines_opened_at_one_timestamp_show_nothing_newer() {
             let written = put(&engine, partition, b"k", b"new").await.unwrap();
             assert!(written.commit.unwrap() > at, "floors are raised");
         }
-        assert_eq!(items(&snapshot, P1, Direction::Forward).await, [(b"k".to_vec(), b"old".to_vec())]);
+        assert_eq!(
+            items(&snapshot, P1, Direction::Forward).await,
+            [(b"k".to_vec(), b"old".to_vec())]
+        );
         for partition in [P2, PartitionId(9)] {
             assert!(snapshot.get(partition, b"k").await.unwrap().is_none());
         }
@@ -158,7 +163,10 @@ fn what_cannot_be_shown_is_refused() {
         held.pop();
         held.push(engine.snapshot(None).await.unwrap());
         engine.drop_partition(P1).await.unwrap();
-        assert!(matches!(held[0].get(P1, b"k").await, Err(EngineError::NoSuchPartition(P1))));
+        assert!(matches!(
+            held[0].get(P1, b"k").await,
+            Err(EngineError::NoSuchPartition(P1))
+        ));
         drop(held);
         engine.close().await.unwrap();
         assert!(engine.snapshot(None).await.is_err());

@@ -173,6 +173,8 @@ impl<R: Runtime> Inner<R> {
             partition.tree.freeze();
         }
         let (applied, sequence) = partition.frozen_at.get();
+        let began = self.runtime.now();
+        let writes = partition.tree.frozen_entries();
         let prepared = partition.tree.flush(|| self.next_segment()).await;
         let prepared = prepared.map_err(|error| {
             let error = self.read_failed(partition, error);
@@ -208,6 +210,7 @@ impl<R: Runtime> Inner<R> {
             let freed = partition.tree.install_flush(prepared);
             partition.frozen_since.set(None);
             self.memory.set(self.memory.get().saturating_sub(freed));
+            self.gate.flushed(freed, writes, self.runtime.now().since(began));
         }
         self.set_pace();
         self.counts.add(&self.counts.flushes);
@@ -234,7 +237,9 @@ impl<R: Runtime> Inner<R> {
     /// Tells compaction how long level 0 has become.
     fn set_pace(&self) {
         let partitions = self.partitions.borrow();
-        let longest = partitions.values().map(|partition| partition.tree.level0_segments());
+        let longest = partitions
+            .values()
+            .map(|partition| partition.tree.level0_segments());
         self.trees.pace().set_level0(longest.max().unwrap_or(0));
     }
 

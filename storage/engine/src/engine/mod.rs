@@ -35,6 +35,7 @@ use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 use cairn_runtime::{Queue, Runtime};
 
 use self::partition::{Applied, Partition, Standing};
+use self::pressure::Gate;
 use self::timestamps::Clock;
 use self::write::Proposal;
 use crate::config::EngineConfig;
@@ -101,6 +102,7 @@ struct Inner<R: Runtime> {
     scratch: RefCell<Vec<u8>>,
     /// Bytes in all memtables.
     memory: Cell<usize>,
+    gate: Gate,
     log_tight: Cell<bool>,
     out_of_space: Cell<bool>,
     /// Memory or log space has become free, or will not.

@@ -141,6 +141,7 @@ fn new<R: Runtime>(
         last_applied: Cell::new(last),
         scratch: RefCell::new(Vec::new()),
         memory: Cell::new(0),
+        gate: super::pressure::Gate::default(),
         log_tight: Cell::new(false),
         out_of_space: Cell::new(false),
         relief: Notify::new(),

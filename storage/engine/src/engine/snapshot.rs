@@ -43,7 +43,9 @@ impl<R: Runtime> Engine<R> {
         }
         let snapshot = {
             let partitions = inner.partitions.borrow();
-            let proposed = partitions.values().map(|partition| partition.proposed_commit.get());
+            let proposed = partitions
+                .values()
+                .map(|partition| partition.proposed_commit.get());
             let newest = proposed.max().unwrap_or_default();
             let present = inner
                 .clock

@@ -415,9 +415,11 @@ impl<R: Runtime> Inner<R> {
             let relief = self.relief.notified();
             match pressure(self.memory.get(), self.config.memtable_bytes) {
                 Pressure::None => return Ok(()),
-                Pressure::Delay(delay) => {
+                Pressure::Slow => {
                     self.counts.add(&self.counts.delays);
-                    self.runtime.sleep(delay).await;
+                    let now = self.runtime.now();
+                    let wait = self.gate.wait(now, self.memory.get(), self.config.memtable_bytes);
+                    self.runtime.sleep(wait).await;
                     return Ok(());
                 }
                 Pressure::Stall if self.out_of_space.get() => return Err(EngineError::OutOfSpace),

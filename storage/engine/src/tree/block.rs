@@ -221,7 +221,10 @@ impl BlockBuilder {
 
 /// Bytes that two keys begin with alike: in order, all keys between them do as well.
 fn shared(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+    one.iter()
+        .zip(other)
+        .take_while(|(one, other)| one == other)
+        .count()
 }
 
 fn used(entries: usize, prefix: usize, key_bytes: usize, payload_bytes: usize) -> usize {
@@ -238,7 +241,11 @@ fn used(entries: usize, prefix: usize, key_bytes: usize, payload_bytes: usize) -
 pub(crate) fn pack(block: &[u8], codec: Codec, codecs: &Codecs, into: &mut Vec<u8>) {
     let start = into.len();
     into.extend_from_slice(&block[..BLOCK_HEADER_BYTES]);
-    into.extend_from_slice(&u32::try_from(block.len()).expect("blocks are small").to_le_bytes());
+    into.extend_from_slice(
+        &u32::try_from(block.len())
+            .expect("blocks are small")
+            .to_le_bytes(),
+    );
     codecs.pack(codec, &block[BLOCK_HEADER_BYTES..], into);
     let stored = u32::try_from(into.len() - start).expect("blocks are small");
     into[start + 8..start + 12].copy_from_slice(&stored.to_le_bytes());
@@ -314,7 +321,11 @@ fn unpack(stored: &[u8], codec: Codec, codecs: &Codecs) -> Result<Rc<[u8]>, &'st
     into[..BLOCK_HEADER_BYTES].copy_from_slice(&stored[..BLOCK_HEADER_BYTES]);
     into[8..12].copy_from_slice(&bytes.to_le_bytes());
     into[13] = Codec::None as u8;
-    codecs.unpack(codec, &stored[PACKED_HEADER_BYTES..], &mut into[BLOCK_HEADER_BYTES..])?;
+    codecs.unpack(
+        codec,
+        &stored[PACKED_HEADER_BYTES..],
+        &mut into[BLOCK_HEADER_BYTES..],
+    )?;
     Ok(block)
 }
 

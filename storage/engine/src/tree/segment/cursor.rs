@@ -11,6 +11,9 @@
 //! A query's window begins with one block and grows fourfold with each read, so that a short query reads
 //! little and a long one in large pieces; the large pieces pass by the cache. A compaction begins large. A cursor
 //! holds two windows at most.
+//!
+//! What is asked for again stays in the cache; a scan that goes on behind an item, as the next page of one does, asks for
+//! what the page before has just left there, and that must not count: it takes blocks from the cache without a mark.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -59,6 +62,8 @@ struct Span {
     access: Access,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
+    /// Whether taking a block from the cache counts as asking for it again.
+    marks: bool,
 }
 
 /// Neighbouring blocks that were read together.
@@ -112,6 +117,11 @@ impl<R: Runtime> SegmentCursor<R> {
             Access::Compaction => COMPACTION_WINDOW_UNITS,
         };
         let nothing: Rc<[u8]> = Rc::from([]);
+        let from = match direction {
+            Direction::Forward => &lower,
+            Direction::Backward => &upper,
+        };
+        let marks = access == Access::Query && !matches!(from, Bound::Excluded(_));
         SegmentCursor {
             segment,
             span: Rc::new(Span {
@@ -119,6 +129,7 @@ impl<R: Runtime> SegmentCursor<R> {
                 access,
                 lower,
                 upper,
+                marks,
             }),
             state: State::Fresh,
             leaf_at: 0,
@@ -198,7 +209,11 @@ impl<R: Runtime> SegmentCursor<R> {
     /// First entry of `view` that the start bound lets in, going forward; one behind the last, going backward.
     fn bound_in(&self, view: BlockView<'_>) -> usize {
         let forward = self.span.direction == Direction::Forward;
-        match if forward { &self.span.lower } else { &self.span.upper } {
+        match if forward {
+            &self.span.lower
+        } else {
+            &self.span.upper
+        } {
             Bound::Unbounded if forward => 0,
             Bound::Unbounded => view.len(),
             Bound::Included(key) if forward => view.lower_bound(key),
@@ -277,14 +292,22 @@ impl<R: Runtime> SegmentCursor<R> {
     }
 
     async fn load_leaf(&mut self) -> Result<(), TreeError> {
-        if self.ahead.as_ref().is_some_and(|ahead| ahead.leaf_at == self.leaf_at) {
+        if self
+            .ahead
+            .as_ref()
+            .is_some_and(|ahead| ahead.leaf_at == self.leaf_at)
+        {
             self.take_ahead().await;
         }
-        if let Some(window) = self.window.as_ref().filter(|window| window.leaf_at == self.leaf_at) {
+        if let Some(window) = self
+            .window
+            .as_ref()
+            .filter(|window| window.leaf_at == self.leaf_at)
+        {
             self.leaf = Rc::clone(&window.leaf);
             return Ok(());
         }
-        self.leaf = self.segment.leaf(self.leaf_at, self.span.access).await?;
+        self.leaf = self.segment.leaf(self.leaf_at, &self.span).await?;
         Ok(())
     }
 
@@ -296,7 +319,7 @@ impl<R: Runtime> SegmentCursor<R> {
             found = self.take_from_window(place).await?;
         }
         if found.is_none() && self.span.access == Access::Query {
-            found = self.segment.cached(place);
+            found = self.segment.cached_for_scan(place, self.span.marks);
             if found.is_some() {
                 // What was read lies behind.
                 self.window = None;
@@ -372,7 +395,9 @@ impl<R: Runtime> SegmentCursor<R> {
             None => (window.leaf_at.wrapping_sub(1), None),
         };
         let leaf = BlockView::new(&window.leaf);
-        if leaf_at >= self.segment.top().len() || self.span.ends_within(leaf, from.as_ref().map(|(_, at)| *at)) {
+        if leaf_at >= self.segment.top().len()
+            || self.span.ends_within(leaf, from.as_ref().map(|(_, at)| *at))
+        {
             return;
         }
         let (segment, span) = (Rc::clone(&self.segment), Rc::clone(&self.span));
@@ -380,12 +405,16 @@ impl<R: Runtime> SegmentCursor<R> {
             let (leaf, block_at) = match from {
                 Some(from) => from,
                 None => {
-                    let leaf = segment.leaf(leaf_at, span.access).await.ok()?;
+                    let leaf = segment.leaf(leaf_at, &span).await.ok()?;
                     let last = BlockView::new(&leaf).len() - 1;
                     (leaf, if forward { 0 } else { last })
                 }
             };
-            Some(segment.read_window(&span, (leaf_at, leaf), block_at, units_max).await)
+            Some(
+                segment
+                    .read_window(&span, (leaf_at, leaf), block_at, units_max)
+                    .await,
+            )
         });
         self.ahead = Some(Ahead { leaf_at, read });
     }
@@ -446,13 +475,13 @@ impl Span {
 
 impl<R: Runtime> Segment<R> {
     /// A leaf, from the cache or a drive; a query leaves it in the cache.
-    async fn leaf(&self, leaf_at: usize, access: Access) -> Result<Rc<[u8]>, TreeError> {
+    async fn leaf(&self, leaf_at: usize, span: &Span) -> Result<Rc<[u8]>, TreeError> {
         let place = Place::decode(self.top().payload(leaf_at));
-        if let Some(leaf) = self.cached(place) {
+        if let Some(leaf) = self.cached_for_scan(place, span.marks) {
             return Ok(leaf);
         }
         let leaf = self.read_block(place, BlockKind::Leaf).await?;
-        if access == Access::Query {
+        if span.access == Access::Query {
             self.store.count(|stats| stats.cache_misses += 1);
             self.keep(place, &leaf);
         }

@@ -114,7 +114,8 @@ impl SegmentHeader {
         let salt = fields.array();
         let [codec, ..] = fields.array::<4>();
         let mirrors = DriveSet::from_bits(u32::from_le_bytes(fields.array()));
-        let codec = Codec::from_byte(codec).ok_or("the segment's codec is one that this program does not know")?;
+        let codec =
+            Codec::from_byte(codec).ok_or("the segment's codec is one that this program does not know")?;
         if key_id != 0 {
             return Err("the segment is sealed in a way that this program does not know");
         }

@@ -180,7 +180,17 @@ impl<R: Runtime> Segment<R> {
 
     /// A block or leaf that is in the cache.
     pub(crate) fn cached(&self, place: Place) -> Option<Rc<[u8]>> {
-        let block = self.store.cache.get(self.cache_key(place));
+        self.cached_for_scan(place, true)
+    }
+
+    /// As [`Segment::cached`]; it counts as being asked for only if `marks`.
+    pub(super) fn cached_for_scan(&self, place: Place, marks: bool) -> Option<Rc<[u8]>> {
+        let key = self.cache_key(place);
+        let block = if marks {
+            self.store.cache.get(key)
+        } else {
+            self.store.cache.peek(key)
+        };
         if block.is_some() {
             self.store.count(|stats| stats.cache_hits += 1);
         }
