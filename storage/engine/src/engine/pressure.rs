@@ -10,7 +10,7 @@
 //! asks every one of them. From [`LEVEL0_SLOW`] on, writes to that partition are delayed by a square law. That bounds
 //! deeper levels too: compaction takes whichever level is furthest beyond its target.
 //!
-//! docs/decisions/0004 has the curves.
+//! docs/decisions/0005 has the curves.
 
 use std::cell::Cell;
 use std::time::Duration;

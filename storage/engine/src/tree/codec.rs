@@ -2,7 +2,7 @@
 //!
 //! lz4 everywhere by default: it costs a point read some 2 us for an 8 KiB block and a flush little beside its checksums.
 //! zstd, where it is asked for, only in the last level, which holds nearly all of the data and is seldom rewritten; what
-//! is young stays cheap to write. docs/decisions/0003 has the figures.
+//! is young stays cheap to write. docs/decisions/0004 has the figures.
 //!
 //! Invariants:
 //! - whoever unpacks says how many bytes it expects, and has bounded that before it allocates;
