@@ -249,6 +249,28 @@ fn a_full_mirror_that_lacks_a_segment_leaves_the_set() {
     assert!(world.try_open().is_err(), "the other is never believed");
 }
 
+/// One mirror lacks the newest anchor, and fails when it is written there again: the other has it.
+#[test]
+fn a_mirror_that_cannot_take_the_anchor_at_the_start_leaves_the_set() {
+    let world = filled(14);
+    let mirror = world.mirror(1);
+    let anchor = "log-00000000.anchor";
+    let bytes = mirror.image().bytes(anchor).expect("every log has one");
+    mirror.corrupt(anchor, 0..bytes);
+    mirror.inject(Injection {
+        operation: Operation::Write,
+        fault: Fault::Error,
+        file: Some(anchor.to_owned()),
+        skip: 0,
+        count: 1,
+    });
+    let running = world.open();
+    assert_eq!(mirror.clear_injections(), 0, "the fault was met");
+    assert_eq!(running.engine.stats().in_sync_drives, 1);
+    world.with(&running, async |engine| is_as_filled(&engine).await);
+    world.close(running);
+}
+
 /// The creation of partition 2 is lost. As far as anyone can tell the same batch held edits of partition 1.
 #[test]
 fn lost_manifest_edits_fence_whom_they_may_have_concerned() {
@@ -536,7 +558,7 @@ fn a_drop_that_is_not_durable_takes_nothing() {
 #[test]
 fn a_partition_that_cannot_be_compacted_does_not_starve_the_others() {
     let world = World::new(
-        14,
+        15,
         EngineConfig {
             cache_bytes: 0,
             ..small()

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Open, Runtime};
+use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Open, Queue, Runtime, sync};
 
 use super::anchor::{self, Anchor, AnchorFiles};
 use super::batch::{Batch, BatchHeader};
@@ -267,12 +267,30 @@ async fn complete_anchors<R: Runtime>(
         .copied()
         .filter(|index| stale.contains(*index))
         .collect();
-    if anchor.version == 0 {
+    let shared = |anchor: &Anchor| Rc::new(anchor.clone());
+    if anchor.version > 0 {
+        // Another drive holds this version: one that cannot take it is a mirror less, and no reason to stop.
+        let anchor = shared(anchor);
+        for index in set.iter() {
+            let write = anchor::write(context.runtime.clone(), files[&index].clone(), anchor.clone());
+            let written = sync::spawn(&context.runtime, Queue::Foreground, write)
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other("the task was dropped")));
+            match written {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
+                }
+                Err(error) => context.eject(index, "writing the anchor", &error).await?,
+            }
+        }
+        set = DriveSet::EMPTY;
+    } else {
         anchor.version = 1;
         set = files.keys().copied().collect();
     }
     if !set.is_empty() {
-        let shared = Rc::new(anchor.clone());
+        let shared = shared(anchor);
         let lag_max = context.config.lag_max;
         on_all(
             &context.runtime,
