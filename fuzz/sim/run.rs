@@ -41,6 +41,8 @@ pub struct Summary {
     pub snapshots: u64,
     /// Log files opened.
     pub log_files: u64,
+    /// Passes of the scrub.
+    pub scrubs: u64,
     /// Log batches and segment places repaired from the other mirror.
     pub repairs: u64,
     /// Safety mode: starts that were refused.
@@ -352,6 +354,7 @@ fn summarise(summary: &mut Summary, stats: &EngineStats, engine: &Engine<SimRunt
     summary.flushes += stats.flushes;
     summary.compactions += stats.compactions;
     summary.snapshots += stats.snapshots;
+    summary.scrubs += stats.scrubs;
     summary.log_files += stats.log.files_opened;
     summary.repairs += engine.recovery().repaired + stats.segments.repairs;
 }
@@ -367,6 +370,7 @@ impl Summary {
         self.flushes += other.flushes;
         self.compactions += other.compactions;
         self.snapshots += other.snapshots;
+        self.scrubs += other.scrubs;
         self.log_files += other.log_files;
         self.repairs += other.repairs;
         self.starts_refused += other.starts_refused;

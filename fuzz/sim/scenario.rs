@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use cairn_engine::config::Canary;
+use cairn_engine::config::{Canary, ScrubConfig};
 use cairn_engine::{Compression, EngineConfig};
 use cairn_runtime::sim::{ClockConfig, Config, DriveConfig, FaultConfig, Random};
 
@@ -104,6 +104,13 @@ impl Scenario {
             ..EngineConfig::default()
         };
         engine.log.first_file_bytes = 64 << 10;
+        // One pass after the other, while clients work.
+        engine.scrub = ScrubConfig {
+            bytes_per_second: [100 << 10, 10 << 20][random.index(2)],
+            interval: Duration::from_millis(500),
+            delay: Duration::from_millis(random.below(300)),
+            ..ScrubConfig::default()
+        };
         engine.log.batch_bytes = [8 << 10, 32 << 10][random.index(2)];
         // From a stream of its own, so that what the seed stood for before stays as it was.
         let mut random_storage = Random::new(seed ^ 0x57a6_e000_0000_0000);

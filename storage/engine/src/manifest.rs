@@ -87,6 +87,14 @@ impl SegmentReference {
     }
 }
 
+impl ScrubState {
+    /// Whether a pass has begun and not ended.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.started_ms != self.verified_ms
+    }
+}
+
 /// One change of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
@@ -153,6 +161,23 @@ pub enum Edit {
     },
     /// Counter of the next segment id of this log. Never goes back.
     NextSegment(u64),
+    /// How far the scrub is. Lost with its batch it costs nothing but reading again.
+    Scrub(ScrubState),
+}
+
+/// How far the scrub of a log's segments is. It goes through them by ascending id, and those that are made meanwhile
+/// have higher ids than all that were there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScrubState {
+    /// Every segment below this one has been verified in the pass.
+    pub next: SegmentId,
+    /// The pass ends at this one.
+    pub end: SegmentId,
+    /// When the pass began, by the wall clock in milliseconds.
+    pub started_ms: u64,
+    /// When the last complete pass began: whatever is older has been verified since. 0 when there was none. The same as
+    /// `started_ms` when none is under way.
+    pub verified_ms: u64,
 }
 
 /// What a partition's edits amount to.
@@ -187,6 +212,8 @@ pub struct ManifestState {
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     /// Counter of the next segment id.
     pub next_segment: u64,
+    /// How far the scrub is.
+    pub scrub: ScrubState,
 }
 
 /// Why edits cannot be read or applied, or a state is impossible.
@@ -317,6 +344,7 @@ impl ManifestState {
             }
             Edit::Fenced { partition, why } => self.partition(*partition)?.fenced = Some(why.clone()),
             Edit::NextSegment(counter) => self.next_segment = self.next_segment.max(*counter),
+            Edit::Scrub(scrub) => self.scrub = *scrub,
         }
         Ok(())
     }
@@ -324,7 +352,11 @@ impl ManifestState {
     /// The edits that lead from nothing to this state.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Edit> {
-        let mut edits = vec![Edit::Reset, Edit::NextSegment(self.next_segment)];
+        let mut edits = vec![
+            Edit::Reset,
+            Edit::NextSegment(self.next_segment),
+            Edit::Scrub(self.scrub),
+        ];
         for state in self.partitions.values() {
             state.describe(&mut edits);
         }

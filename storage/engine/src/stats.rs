@@ -32,6 +32,14 @@ pub struct EngineStats {
     pub orphans: u64,
     /// Segment files that an in-sync mirror lacked, copied from another at the start.
     pub restored: u64,
+    /// Complete passes of the scrub.
+    pub scrubs: u64,
+    /// Bytes that it read, on all mirrors.
+    pub scrubbed_bytes: u64,
+    /// Places that did not verify on some mirror.
+    pub scrub_damaged: u64,
+    /// Places among them that no mirror had whole.
+    pub scrub_lost: u64,
     /// Batches and file headers of the log that one mirror had lost or damaged, written again at the start.
     pub log_repaired: u64,
     /// Torn batches that were never acknowledged, dropped at the start.
@@ -88,6 +96,7 @@ pub(crate) struct Counts {
     pub(crate) background_failures: Cell<u64>,
     pub(crate) orphans: Cell<u64>,
     pub(crate) restored: Cell<u64>,
+    pub(crate) scrubs: Cell<u64>,
 }
 
 impl Counts {

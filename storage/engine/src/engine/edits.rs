@@ -23,6 +23,18 @@ const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
 /// have to wait for space; edits, which free it, may not.
 const BATCH_WAIT: Duration = Duration::from_micros(200);
 
+fn edits_record(payload: &[u8]) -> Record<'_> {
+    Record {
+        kind: RecordKind::Edits as u8,
+        partition: PartitionId(0),
+        table: TableId(0),
+        index: IndexId(0),
+        term: TERM,
+        raft_index: RaftIndex(0),
+        payload,
+    }
+}
+
 impl<R: Runtime> Inner<R> {
     /// Appends `edits` of one partition as one list and makes them. The answer is the batch to wait for.
     ///
@@ -66,16 +78,15 @@ impl<R: Runtime> Inner<R> {
     }
 
     pub(super) fn append_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
-        let record = Record {
-            kind: RecordKind::Edits as u8,
-            partition: PartitionId(0),
-            table: TableId(0),
-            index: IndexId(0),
-            term: TERM,
-            raft_index: RaftIndex(0),
-            payload,
-        };
-        self.log.append_reserved(record).map(|position| position.sequence)
+        let appended = self.log.append_reserved(edits_record(payload));
+        appended.map(|position| position.sequence)
+    }
+
+    /// As [`Inner::append_edits`], for edits that can be done without: they take none of the space that is kept for those
+    /// that free some.
+    pub(super) fn append_dispensable_edits(&self, payload: &[u8]) -> Result<LogSequence, LogError> {
+        let appended = self.log.append(edits_record(payload));
+        appended.map(|position| position.sequence)
     }
 
     /// Restates every partition behind everything that the log holds now, so that older edits may go.
@@ -113,7 +124,10 @@ impl<R: Runtime> Inner<R> {
     fn describe(&self, ids: &[PartitionId], payload: &mut Vec<u8>) -> usize {
         let manifest = self.manifest.borrow();
         let bytes_max = SNAPSHOT_RECORD_BYTES.min(self.config.log.batch_bytes / 2);
-        let mut edits = vec![Edit::NextSegment(manifest.next_segment)];
+        let mut edits = vec![
+            Edit::NextSegment(manifest.next_segment),
+            Edit::Scrub(manifest.scrub),
+        ];
         let mut bytes = 0;
         let mut stated = 0;
         for id in ids {

@@ -128,7 +128,7 @@ pub(super) async fn tidy<R: Runtime>(
     Ok(tidied)
 }
 
-async fn report<R: Runtime>(
+pub(super) async fn report<R: Runtime>(
     volume: &Volume<R>,
     index: DriveIndex,
     doing: &str,
@@ -141,7 +141,7 @@ async fn report<R: Runtime>(
 }
 
 /// Copies a segment from the first of `sources` that can be opened; false when none can, or `to` is gone.
-async fn copy_from_any<R: Runtime>(
+pub(super) async fn copy_from_any<R: Runtime>(
     volume: &Volume<R>,
     sources: &[DriveIndex],
     to: DriveIndex,

@@ -1,7 +1,8 @@
 //! The engine: one log, the trees of its partitions, and what moves data between them.
 //!
 //! Read in this order: [`types`] (what callers see), `write` (propose, commit, apply), `partition`, `edits`
-//! (changes of the manifest), `maintain` (flush, release, compaction), `snapshot`, `replay` and `recovery` (start).
+//! (changes of the manifest), `maintain` (flush, release, compaction), `scrub`, `snapshot`, `replay`
+//! and `recovery` (start).
 //!
 //! **Invariants**
 //! 1. Everything durable is in the log before it is applied, and stays there until it is in segments whose
@@ -22,6 +23,7 @@ mod pressure;
 mod recovery;
 pub(crate) mod replay;
 mod scan;
+mod scrub;
 pub mod snapshot;
 mod timestamps;
 pub mod types;
@@ -36,6 +38,7 @@ use cairn_runtime::{Queue, Runtime};
 
 use self::partition::{Applied, Partition, Standing};
 use self::pressure::Gate;
+use self::scrub::Scrub;
 use self::timestamps::Clock;
 use self::write::Proposal;
 use crate::config::EngineConfig;
@@ -109,6 +112,9 @@ struct Inner<R: Runtime> {
     relief: Notify,
     work: Notify,
     compactable: Notify,
+    /// Something about the drives has changed, or been asked for.
+    attention: Notify,
+    scrub: Scrub,
     tasks: WaitGroup,
     /// Why nothing is written any more.
     stopped: RefCell<Option<Rc<str>>>,
@@ -132,17 +138,27 @@ impl<R: Runtime> Engine<R> {
             (Queue::Foreground, 0),
             (Queue::Background, 1),
             (Queue::Background, 2),
+            (Queue::Background, 3),
         ] {
             let (token, inner) = (inner.tasks.enter(), Rc::clone(&inner));
             inner.runtime.clone().spawn(queue, async move {
                 match task {
                     0 => write::commit(inner).await,
                     1 => maintain::flush(inner).await,
-                    _ => maintain::compact(inner).await,
+                    2 => maintain::compact(inner).await,
+                    _ => scrub::scrub(inner).await,
                 }
                 drop(token);
             });
         }
+        let (mut changes, heeding) = (inner.volume.handle().subscribe(), Rc::downgrade(&inner));
+        inner.runtime.spawn(Queue::Background, async move {
+            while changes.changed().await
+                && let Some(inner) = heeding.upgrade()
+            {
+                inner.attention.notify_all();
+            }
+        });
         inner.look_for_work();
         inner.compactable.notify_one();
         Ok(Engine { inner })
@@ -366,6 +382,7 @@ impl<R: Runtime> Engine<R> {
         let _ = inner.applied.wait(proposals).await;
         inner.wake_all();
         inner.tasks.wait().await;
+        inner.end_scrub();
         inner.applied.close();
         let closed = inner.log.close().await;
         closed.map_err(|error| EngineError::Stopped(error.to_string().into()))
@@ -421,6 +438,7 @@ impl<R: Runtime> Inner<R> {
         self.relief.notify_all();
         self.work.notify_all();
         self.compactable.notify_all();
+        self.attention.notify_all();
     }
 
     fn stop_reason(&self) -> Rc<str> {
@@ -526,6 +544,10 @@ impl<R: Runtime> Inner<R> {
             background_failures: counts.background_failures.get(),
             orphans: counts.orphans.get(),
             restored: counts.restored.get(),
+            scrubs: counts.scrubs.get(),
+            scrubbed_bytes: self.scrub.bytes_read(),
+            scrub_damaged: self.scrub.report().damaged,
+            scrub_lost: self.scrub.report().lost,
             log_repaired: self.recovery.repaired,
             log_dropped: self.recovery.dropped,
             clock_refused: self.clock.borrow().refused(),

@@ -16,6 +16,7 @@ use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 
 use super::partition::{Applied, IndexCounts, Partition, Standing};
 use super::replay::{Recovered, Replay};
+use super::scrub::Scrub;
 use super::timestamps::Clock;
 use super::{Inner, files};
 use crate::config::{Canary, EngineConfig};
@@ -45,6 +46,7 @@ pub(super) async fn recover<R: Runtime>(
     let trees = TreeContext::new(runtime.clone(), volume.clone(), config.tree());
     let mut manifest = ManifestState {
         next_segment: whole.next_segment,
+        scrub: whole.scrub,
         ..ManifestState::default()
     };
     let references: BTreeMap<SegmentId, SegmentReference> = whole
@@ -119,6 +121,7 @@ fn new<R: Runtime>(
 ) -> Inner<R> {
     let clock = Clock::new(runtime.now(), runtime.unix_ms(), config.clock_step_max);
     let last = log.acknowledged();
+    let scrub = Scrub::new(runtime.now());
     Inner {
         runtime,
         config,
@@ -147,6 +150,8 @@ fn new<R: Runtime>(
         relief: Notify::new(),
         work: Notify::new(),
         compactable: Notify::new(),
+        attention: Notify::new(),
+        scrub,
         tasks: WaitGroup::new(),
         stopped: RefCell::new(None),
         closing: Cell::new(false),

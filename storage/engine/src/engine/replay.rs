@@ -23,7 +23,7 @@ use super::partition::{Applied, IndexCounts};
 use crate::group::{Counter, decode_group};
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{Lost, Record, Replayed};
-use crate::manifest::{Edit, ManifestError, ManifestState, PartitionState, decode_edits};
+use crate::manifest::{Edit, ManifestError, ManifestState, PartitionState, ScrubState, decode_edits};
 use crate::mutation::{Mutation, MutationError, MutationHeader, MutationKind};
 use crate::record::RecordKind;
 use crate::tree::Version;
@@ -134,6 +134,7 @@ pub(crate) struct Replay {
 pub(crate) struct Whole {
     pub(crate) partitions: Vec<Recovered>,
     pub(crate) next_segment: u64,
+    pub(crate) scrub: ScrubState,
     /// Whether acknowledged batches were lost: nothing may be deleted then.
     pub(crate) losses: u64,
 }
@@ -361,6 +362,7 @@ impl Replay {
         Ok(Whole {
             partitions,
             next_segment: self.manifest.next_segment,
+            scrub: self.manifest.scrub,
             losses: self.losses,
         })
     }

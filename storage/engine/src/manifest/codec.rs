@@ -19,12 +19,13 @@
 //!  9 next segment       counter u64
 //! 10 fenced             partition u64 | reason bytes, UTF-8
 //! 11 index counters     partition u64 | index u16 | 0, 6 bytes | entries u64 | entry bytes u64
+//! 128 scrub             next segment u64 | end segment u64 | started ms u64 | verified ms u64
 //! ```
 //!
 //! Mirrors are a set of the node's drives, one bit per place in its ordered list. A body may end with bytes that an older version does not know and skips. A kind of 128 or more may be
 //! skipped whole by a version that does not know it; any other unknown kind is refused.
 
-use super::{Edit, ManifestError, SegmentReference};
+use super::{Edit, ManifestError, ScrubState, SegmentReference};
 use crate::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId};
 use crate::mutation::KEY_BYTES_MAX;
 use crate::volume::DriveSet;
@@ -100,6 +101,7 @@ fn kind(edit: &Edit) -> u8 {
         Edit::NextSegment(_) => 9,
         Edit::Fenced { .. } => 10,
         Edit::IndexCounters { .. } => 11,
+        Edit::Scrub(_) => 128,
     }
 }
 
@@ -158,6 +160,12 @@ fn encode_body(edit: &Edit, into: &mut Vec<u8>) {
             put_u64(into, partition.0);
             put_bytes(into, why.as_bytes());
         }
+        Edit::Scrub(scrub) => {
+            put_u64(into, scrub.next.0);
+            put_u64(into, scrub.end.0);
+            put_u64(into, scrub.started_ms);
+            put_u64(into, scrub.verified_ms);
+        }
     }
 }
 
@@ -212,6 +220,12 @@ fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Edit, ManifestError> {
                 },
             }
         }
+        128 => Edit::Scrub(ScrubState {
+            next: SegmentId(body.u64()?),
+            end: SegmentId(body.u64()?),
+            started_ms: body.u64()?,
+            verified_ms: body.u64()?,
+        }),
         _ => return Err(ManifestError::Kind(kind)),
     })
 }

@@ -77,6 +77,12 @@ fn every_kind() -> Vec<Edit> {
             partition,
             why: "batches 3 to 4 are lost".to_owned(),
         },
+        Edit::Scrub(ScrubState {
+            next: SegmentId(3),
+            end: SegmentId(9),
+            started_ms: 1_700_000_000_000,
+            verified_ms: 1_600_000_000_000,
+        }),
     ]
 }
 
@@ -113,7 +119,7 @@ fn the_layout_is_frozen() {
     // The whole vocabulary, so that no kind changes by accident.
     assert_eq!(
         crate::checksum::checksum(0, &encoded(&every_kind())),
-        0xeb208b7ee746b4fa
+        0x1ccb6b8bed7e841a
     );
 }
 

@@ -47,7 +47,7 @@ pub use memtable::Memtable;
 pub use pace::Pace;
 pub use scan::Cursor;
 pub use segment::{Damage, Segment, reference_of_file, segment_file_name, segment_of_file_name};
-pub use store::{DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
+pub use store::{DriveCounts, DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
 pub use version::{ItemHandle, NEWEST, Version};
 
 pub(crate) use self::filter::KeyHash;

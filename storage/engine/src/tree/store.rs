@@ -100,6 +100,19 @@ pub struct StoreStats {
     pub segments_obsolete: u64,
 }
 
+/// What has happened on one drive, as far as segments are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DriveCounts {
+    /// Reads asked of it.
+    pub reads: u64,
+    /// Reads that it failed.
+    pub read_errors: u64,
+    /// Reads whose content did not verify.
+    pub mismatches: u64,
+    /// Places of it rewritten from another mirror.
+    pub repairs: u64,
+}
+
 /// Why the tree could not do something.
 #[derive(Debug, Clone)]
 pub enum TreeError {
@@ -195,13 +208,31 @@ pub(crate) struct DriveSlot<D> {
     pub(crate) drive: D,
     /// Reads in flight, by which the less busy mirror is chosen.
     pub(crate) in_flight: Cell<u32>,
+    counts: Cell<DriveCounts>,
+}
+
+impl<D> DriveSlot<D> {
+    fn new(index: DriveIndex, drive: D) -> DriveSlot<D> {
+        DriveSlot {
+            index,
+            drive,
+            in_flight: Cell::new(0),
+            counts: Cell::default(),
+        }
+    }
+
+    pub(crate) fn count(&self, change: impl FnOnce(&mut DriveCounts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
 }
 
 /// The segments of one engine on their drives.
 pub struct SegmentStore<R: Runtime> {
     pub(crate) runtime: R,
     config: StoreConfig,
-    drives: Vec<Rc<DriveSlot<R::Drive>>>,
+    drives: RefCell<Vec<Rc<DriveSlot<R::Drive>>>>,
     watch: Box<dyn DriveWatch>,
     pub(crate) cache: BlockCache,
     pub(crate) codecs: Codecs,
@@ -221,17 +252,11 @@ impl<R: Runtime> SegmentStore<R> {
         drives: &[(DriveIndex, R::Drive)],
         watch: impl DriveWatch + 'static,
     ) -> Rc<SegmentStore<R>> {
-        let slot = |(index, drive): &(DriveIndex, R::Drive)| {
-            Rc::new(DriveSlot {
-                index: *index,
-                drive: drive.clone(),
-                in_flight: Cell::new(0),
-            })
-        };
+        let slot = |(index, drive): &(DriveIndex, R::Drive)| Rc::new(DriveSlot::new(*index, drive.clone()));
         Rc::new(SegmentStore {
             runtime,
             config,
-            drives: drives.iter().map(slot).collect(),
+            drives: RefCell::new(drives.iter().map(slot).collect()),
             watch: Box::new(watch),
             cache: BlockCache::new(config.cache_bytes),
             codecs: Codecs::default(),
@@ -294,12 +319,19 @@ impl<R: Runtime> SegmentStore<R> {
             .map_err(TreeError::Volume)
     }
 
-    pub(crate) fn drive(&self, index: DriveIndex) -> Option<&Rc<DriveSlot<R::Drive>>> {
-        self.drives.iter().find(|slot| slot.index == index)
+    pub(crate) fn drive(&self, index: DriveIndex) -> Option<Rc<DriveSlot<R::Drive>>> {
+        let drives = self.drives.borrow();
+        drives.iter().find(|slot| slot.index == index).cloned()
     }
 
-    fn live_drives(&self) -> impl Iterator<Item = &Rc<DriveSlot<R::Drive>>> {
-        self.drives.iter().filter(|slot| self.is_live(slot.index))
+    /// What has happened on each drive.
+    #[must_use]
+    pub fn drive_counts(&self) -> Vec<(DriveIndex, DriveCounts)> {
+        let drives = self.drives.borrow();
+        drives
+            .iter()
+            .map(|slot| (slot.index, slot.counts.get()))
+            .collect()
     }
 
     /// The live drives that hold a segment whose recorded mirror set is `named`.
@@ -310,11 +342,7 @@ impl<R: Runtime> SegmentStore<R> {
     /// The drives for a new segment: live ones, by turns when there are more than mirrors.
     pub(crate) fn drives_for(&self, segment: SegmentId) -> Vec<Rc<DriveSlot<R::Drive>>> {
         let chosen = self.watch.live().choose(self.config.mirrors, segment.counter());
-        self.drives
-            .iter()
-            .filter(|slot| chosen.contains(slot.index))
-            .cloned()
-            .collect()
+        chosen.iter().filter_map(|index| self.drive(index)).collect()
     }
 
     /// Opens the segment that `reference` names, or gives the one that is open already.
@@ -356,6 +384,23 @@ impl<R: Runtime> SegmentStore<R> {
         Ok(file)
     }
 
+    /// Whether a drive has a segment's file under its name; a file that is gone is no longer read, however open it is.
+    pub(crate) async fn is_there(&self, segment: SegmentId, index: DriveIndex) -> bool {
+        let Some(slot) = self.drive(index) else {
+            return false;
+        };
+        let how = Open {
+            read_only: true,
+            ..Open::default()
+        };
+        let opened = slot.drive.open(&segment_file_name(segment), how).await;
+        let gone = opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if gone {
+            self.files.close(segment, index);
+        }
+        !gone
+    }
+
     /// The segment's removal is durable and no partition refers to it: its files go with its last reader.
     pub fn retire(&self, segment: Rc<Segment<R>>) {
         let mut obsolete = self.obsolete.borrow_mut();
@@ -385,10 +430,11 @@ impl<R: Runtime> SegmentStore<R> {
     /// Removes a segment's file from every live drive.
     pub(crate) async fn remove_files(&self, segment: SegmentId) {
         let name = segment_file_name(segment);
-        self.drives
+        let drives = self.drives.borrow().clone();
+        drives
             .iter()
             .for_each(|slot| self.files.close(segment, slot.index));
-        for slot in self.live_drives() {
+        for slot in drives.iter().filter(|slot| self.is_live(slot.index)) {
             // What cannot be removed now is not referred to and goes at the next start.
             let _ = slot.drive.remove(&name).await;
         }

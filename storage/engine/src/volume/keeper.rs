@@ -10,18 +10,19 @@
 //! stays in flight, and what it should say next waits for it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_runtime::mailbox::{MailboxReceiver, ReplySender};
-use cairn_runtime::{Queue, Runtime, sync};
+use cairn_runtime::{Drive, Queue, Runtime, sync};
 
 use super::member::Member;
 use super::shared::Shared;
 use super::superblock::{MemberKind, Superblock};
-use super::{DriveIndex, DriveSet, DriveStatus, InSync, VolumeError, VolumeStatus};
-use crate::ids::{DriveId, Epoch};
+use super::{DriveIndex, DriveSet, DriveStatus, InSync, LogReport, VolumeError, VolumeStatus};
+use crate::ids::{DriveId, Epoch, LogId};
 
 /// How long to sleep between looks at writes in flight.
 const WRITTEN_WAIT: Duration = Duration::from_millis(1);
@@ -38,6 +39,8 @@ pub(super) enum Request {
     Settled {
         reply: ReplySender<Result<InSync, VolumeError>>,
     },
+    /// What the engine of a log says.
+    Report { log: LogId, report: LogReport },
     /// Describe the volume.
     Status { reply: ReplySender<VolumeStatus> },
     /// End the task.
@@ -92,11 +95,15 @@ pub(super) struct Task<R: Runtime> {
     pub(super) devices: Vec<Option<u64>>,
     pub(super) warnings: Vec<String>,
     pub(super) created: bool,
-    /// Held for their locks.
-    pub(super) drives: Vec<R::Drive>,
+    /// The drives that are there, by place.
+    pub(super) drives: Vec<Option<R::Drive>>,
+    /// The witness's directory, held for its lock.
+    pub(super) state: Option<R::Drive>,
     tally: Rc<RefCell<Tally>>,
     answered: sync::Notify,
     failed: Option<VolumeError>,
+    /// What the engines said last.
+    reports: BTreeMap<LogId, LogReport>,
 }
 
 impl<R: Runtime> Task<R> {
@@ -116,10 +123,12 @@ impl<R: Runtime> Task<R> {
             devices: vec![None; places],
             warnings: Vec::new(),
             created: false,
-            drives: Vec::new(),
+            drives: vec![None; places],
+            state: None,
             tally: Rc::default(),
             answered: sync::Notify::new(),
             failed: None,
+            reports: BTreeMap::new(),
         }
     }
 
@@ -271,6 +280,9 @@ impl<R: Runtime> Task<R> {
                 Request::Settled { reply } => {
                     reply.send(self.failed.clone().map_or(Ok(self.in_sync()), Err));
                 }
+                Request::Report { log, report } => {
+                    self.reports.insert(log, report);
+                }
                 Request::Status { reply } => {
                     reply.send(self.status());
                 }
@@ -316,11 +328,15 @@ impl<R: Runtime> Task<R> {
                     in_sync: self.content.in_sync.contains(index),
                     why: self.why[index.get()].clone(),
                     device: self.devices[index.get()],
+                    space: self.drives[index.get()]
+                        .as_ref()
+                        .and_then(|drive| drive.space().ok()),
                 })
                 .collect(),
             mirrors: self.shared.mirrors,
             created: self.created,
             warnings: self.warnings.clone(),
+            logs: self.reports.clone().into_iter().collect(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod keeper;
 mod member;
 mod open;
 pub(crate) mod rejoin;
+mod report;
 mod set;
 mod shared;
 pub mod superblock;
@@ -31,9 +32,10 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
-use cairn_runtime::{Drive, Runtime};
+use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
+use cairn_runtime::{Drive, Runtime, Space};
 
 use keeper::Request;
 use shared::Shared;
@@ -41,6 +43,7 @@ use shared::Shared;
 use crate::ids::{DriveId, Epoch, LogId, NodeId};
 
 pub use error::VolumeError;
+pub use report::{LogReport, LogReports, ScrubReport};
 pub use set::{DRIVES_MAX, DriveIndex, DriveSet};
 
 /// Where a node keeps its files.
@@ -81,6 +84,8 @@ pub struct DriveStatus {
     pub why: String,
     /// Identifies the device under it: two drives that answer alike share one.
     pub device: Option<u64>,
+    /// Size and free space of its file system, when they can be had.
+    pub space: Option<Space>,
 }
 
 /// The volume as an operator sees it.
@@ -98,6 +103,18 @@ pub struct VolumeStatus {
     pub created: bool,
     /// What an operator should know: missing drives, drives that share a device, a lost witness.
     pub warnings: Vec<String>,
+    /// What the engines say, by log.
+    pub logs: LogReports,
+}
+
+/// Hears that something about the drives has changed, or been asked for.
+pub struct Changes(MailboxReceiver<()>);
+
+impl Changes {
+    /// Resolves when something has changed since the last call; false when nothing ever will again.
+    pub async fn changed(&mut self) -> bool {
+        self.0.recv().await.is_some()
+    }
 }
 
 /// Owner of superblocks and witness. Lives on one shard; dropping it ends its task and later reports fail.
@@ -178,6 +195,35 @@ impl VolumeHandle {
     /// [`VolumeError::Stopped`] when the keeper is gone.
     pub async fn status(&self) -> Result<VolumeStatus, VolumeError> {
         self.ask(|reply| Request::Status { reply }).await
+    }
+
+    /// From now on hears of changes.
+    #[must_use]
+    pub fn subscribe(&self) -> Changes {
+        let (sender, receiver) = mailbox(1);
+        self.shared.listen(sender);
+        Changes(receiver)
+    }
+
+    /// Asks every engine to verify all that it has, now. Answers the request's number, which
+    /// [`ScrubReport::answered`] reaches when that is done.
+    #[must_use]
+    pub fn request_scrub(&self) -> u64 {
+        let number = self.shared.scrubs.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.tell();
+        number
+    }
+
+    /// The last request of a scrub; 0 when there was none.
+    #[must_use]
+    pub fn scrub_requested(&self) -> u64 {
+        self.shared.scrubs.load(Ordering::SeqCst)
+    }
+
+    /// Tells the keeper about a log's files.
+    pub async fn report(&self, log: LogId, report: LogReport) {
+        // A keeper that is gone needs no telling.
+        let _ = self.requests.send(Request::Report { log, report }).await;
     }
 
     async fn report_failed(&self, drive: DriveIndex, why: String) -> Result<InSync, VolumeError> {

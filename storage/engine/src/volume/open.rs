@@ -318,8 +318,8 @@ async fn create<R: Runtime>(
     task.created = true;
     task.devices = opened.iter().map(|drive| Some(drive.device())).collect();
     task.warnings = shared_devices(&config.drives, &opened);
-    opened.push(state);
-    task.drives = opened;
+    task.drives = opened.into_iter().map(Some).collect();
+    task.state = Some(state);
     task.change(all, DriveSet::EMPTY, 1).await?;
     Ok(task)
 }
@@ -698,10 +698,11 @@ async fn resume<R: Runtime>(
     }
     warnings.extend(shared_devices(&opened_paths, &opened));
     let mut copies_witness = None;
+    let mut state = None;
     match witness {
         Found::Present(found) => {
             copies_witness = Some(found.member);
-            opened.push(found.drive);
+            state = Some(found.drive);
         }
         // Elsewhere: another one would be in its place.
         _ if config.state.as_os_str().is_empty() => {}
@@ -725,7 +726,7 @@ async fn resume<R: Runtime>(
                         config.state.display()
                     ));
                     copies_witness = Some(member);
-                    opened.push(drive);
+                    state = Some(drive);
                 }
                 Err(error) => {
                     warnings.push(format!("{} holds no witness: {error}", config.state.display()));
@@ -740,7 +741,8 @@ async fn resume<R: Runtime>(
     task.devices = devices;
     task.why = why;
     task.warnings = warnings;
-    task.drives = opened;
+    task.drives = by_place.clone();
+    task.state = state;
     if uniform && after == before {
         task.shared.publish(InSync {
             epoch: task.content.epoch,

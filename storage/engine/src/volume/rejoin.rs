@@ -208,6 +208,8 @@ impl<R: Runtime> Offline<R> {
                     }
                     Request::Settled { reply } => reply.send(Ok(in_sync)),
                     Request::Status { reply } => drop(reply),
+                    // Nobody asks.
+                    Request::Report { .. } => {}
                     Request::Stop => break,
                 }
             }

@@ -1,7 +1,10 @@
 //! What all shards of a node see of the in-sync set: one atomic word.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_runtime::mailbox::{MailboxSender, Refused};
 
 use super::{DriveIndex, DriveSet, InSync};
 use crate::ids::{Epoch, NodeId};
@@ -11,7 +14,6 @@ const CHANGING: u64 = 1 << 63;
 pub(super) const EPOCH_MAX: u64 = (1 << 31) - 1;
 
 /// Shared by all shards.
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) mirrors: usize,
@@ -19,6 +21,10 @@ pub(super) struct Shared {
     pub(super) paths: Vec<Option<PathBuf>>,
     /// Bit 63: a change is being written; then 31 bits of epoch, 32 of set.
     word: AtomicU64,
+    /// Requests of a scrub so far.
+    pub(super) scrubs: AtomicU64,
+    /// Who hears of changes: an engine each.
+    listeners: Mutex<Vec<MailboxSender<()>>>,
 }
 
 impl Shared {
@@ -28,6 +34,8 @@ impl Shared {
             mirrors,
             paths,
             word: AtomicU64::new(CHANGING),
+            scrubs: AtomicU64::new(0),
+            listeners: Mutex::default(),
         }
     }
 
@@ -41,6 +49,19 @@ impl Shared {
             in_sync.epoch.0 << 32 | u64::from(in_sync.set.bits()),
             Ordering::SeqCst,
         );
+        self.tell();
+    }
+
+    pub(super) fn listen(&self, listener: MailboxSender<()>) {
+        let mut listeners = self.listeners.lock().expect("nobody panics with it");
+        listeners.push(listener);
+    }
+
+    /// Lets all listeners look.
+    pub(super) fn tell(&self) {
+        let mut listeners = self.listeners.lock().expect("nobody panics with it");
+        // One that has not looked since the last time will see this too.
+        listeners.retain(|listener| !matches!(listener.try_send(()), Err(Refused::Closed(()))));
     }
 
     /// The in-sync set and whether a change is being written.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use cairn_engine::ids::{CommitTimestamp, IndexId, LogId, PartitionId, TableId};
-use cairn_engine::volume::{Keeper, VolumeConfig};
+use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle};
 use cairn_engine::{
     Change, Direction, Engine, EngineConfig, EngineError, PartitionDescriptor, Range, Stored, Updated,
 };
@@ -34,6 +34,12 @@ pub struct Running {
     pub engine: SimEngine,
     pub runtime: SimRuntime,
     _keeper: Keeper<SimRuntime>,
+}
+
+impl Running {
+    pub fn volume(&self) -> VolumeHandle {
+        self._keeper.handle()
+    }
 }
 
 pub fn volume_config() -> VolumeConfig {

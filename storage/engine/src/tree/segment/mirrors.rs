@@ -25,11 +25,14 @@ struct Refused {
     exhausted: bool,
 }
 
+/// The drives that have a segment's file.
+pub(super) type Mirrors<R> = Rc<[Rc<DriveSlot<<R as Runtime>::Drive>>]>;
+
 /// Files of a segment that is not open yet: what a verified read needs.
 pub(super) struct Files<'a, R: Runtime> {
     pub(super) store: &'a Rc<SegmentStore<R>>,
     /// The drives that have the file.
-    pub(super) mirrors: &'a [Rc<DriveSlot<R::Drive>>],
+    pub(super) mirrors: Mirrors<R>,
     pub(super) turn: &'a Cell<usize>,
     pub(super) name: &'a str,
     pub(super) reference: (SegmentId, PartitionId),
@@ -76,6 +79,7 @@ impl<R: Runtime> Files<'_, R> {
             stats.device_reads += 1;
             stats.device_read_bytes += bytes as u64;
         });
+        slot.count(|counts| counts.reads += 1);
         let _in_flight = InFlight::new(slot);
         file.read_at(u64::from(unit) * UNIT_BYTES as u64, bytes).await
     }
@@ -93,6 +97,7 @@ impl<R: Runtime> Files<'_, R> {
                 Ok(content) => Ok((content, buffer)),
                 Err(why) => {
                     self.store.count(|stats| stats.mismatches += 1);
+                    self.mirrors[at].count(|counts| counts.mismatches += 1);
                     Err(Refused {
                         why: why.to_owned(),
                         exhausted: false,
@@ -101,6 +106,7 @@ impl<R: Runtime> Files<'_, R> {
             },
             Err(error) => {
                 self.store.count(|stats| stats.read_errors += 1);
+                self.mirrors[at].count(|counts| counts.read_errors += 1);
                 Err(Refused {
                     why: error.to_string(),
                     exhausted: is_exhaustion(&error),
@@ -215,7 +221,10 @@ impl<R: Runtime> Files<'_, R> {
                 let result = rewrite::<R>(&slot.drive, &name, unit, good).await;
                 store.repairing.borrow_mut().remove(&place);
                 match result {
-                    Ok(()) => store.count(|stats| stats.repairs += 1),
+                    Ok(()) => {
+                        store.count(|stats| stats.repairs += 1);
+                        slot.count(|counts| counts.repairs += 1);
+                    }
                     Err(error) => {
                         store.count(|stats| stats.repair_failures += 1);
                         // The file may have been removed meanwhile, a full drive is a healthy one, and the process

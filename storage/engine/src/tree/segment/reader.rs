@@ -4,14 +4,14 @@
 //! 2. The top of the index, resident, gives the leaf; the leaf, cached, gives the data block.
 //! 3. The data block is searched in place; a version is handed out as a part of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use cairn_runtime::{AlignedBuffer, Runtime, is_exhaustion};
 
 use super::entry::{self, Place};
 use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
-use super::mirrors::Files;
+use super::mirrors::{Files, Mirrors};
 use super::{UNIT_BYTES, segment_file_name};
 use crate::checksum::checksum;
 use crate::ids::{CommitTimestamp, PartitionId, SegmentId};
@@ -20,8 +20,9 @@ use crate::tree::block::{BlockKind, BlockView, verify};
 use crate::tree::cache::CacheKey;
 use crate::tree::codec::Codecs;
 use crate::tree::filter::{Filter, GroupHash, KeyHash};
-use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
+use crate::tree::store::{SegmentStore, TreeError};
 use crate::tree::version::Version;
+use crate::volume::DriveSet;
 
 /// What a search in memory comes to.
 pub(crate) enum Found {
@@ -43,7 +44,7 @@ pub struct Segment<R: Runtime> {
     pub(super) footer_unit: u32,
     pub(super) footer_checksum: u64,
     pub(super) seed: FileSeed,
-    mirrors: Vec<Rc<DriveSlot<R::Drive>>>,
+    mirrors: RefCell<Mirrors<R>>,
     turn: Cell<usize>,
     filter: Filter,
     top: Rc<[u8]>,
@@ -58,8 +59,8 @@ impl<R: Runtime> Segment<R> {
         let mut mirrors = Vec::new();
         for index in store.holders(reference.mirrors).iter() {
             let Some(slot) = store.drive(index) else { continue };
-            match store.file(reference.id, &name, slot).await {
-                Ok(_) => mirrors.push(Rc::clone(slot)),
+            match store.file(reference.id, &name, &slot).await {
+                Ok(_) => mirrors.push(slot),
                 Err(error) if is_exhaustion(&error) => return Err(TreeError::exhausted(&name, &error)),
                 Err(_) => store.count(|stats| stats.mirrors_missing += 1),
             }
@@ -69,10 +70,11 @@ impl<R: Runtime> Segment<R> {
                 segment: reference.id,
             });
         }
+        let mirrors: Mirrors<R> = mirrors.into();
         let turn = Cell::new(usize::from(reference.id.0 % 2 == 1));
         let mut files = Files {
             store: &store,
-            mirrors: &mirrors,
+            mirrors: Rc::clone(&mirrors),
             turn: &turn,
             name: &name,
             reference: (reference.id, PartitionId(0)),
@@ -126,7 +128,7 @@ impl<R: Runtime> Segment<R> {
             footer_unit,
             footer_checksum: reference.footer_checksum,
             seed,
-            mirrors,
+            mirrors: RefCell::new(mirrors),
             turn,
             filter,
             top,
@@ -302,10 +304,22 @@ impl<R: Runtime> Segment<R> {
         check_block(bytes, self.seed, place, kind, &self.footer, &self.store.codecs)
     }
 
+    /// The drives whose file is read.
+    pub(crate) fn mirrors(&self) -> DriveSet {
+        self.mirrors.borrow().iter().map(|slot| slot.index).collect()
+    }
+
+    /// From now on these drives hold the file.
+    pub(crate) fn set_mirrors(&self, set: DriveSet) {
+        let mirrors: Mirrors<R> = set.iter().filter_map(|index| self.store.drive(index)).collect();
+        assert!(!mirrors.is_empty(), "a segment always has a holder");
+        *self.mirrors.borrow_mut() = mirrors;
+    }
+
     pub(super) fn files(&self) -> Files<'_, R> {
         Files {
             store: &self.store,
-            mirrors: &self.mirrors,
+            mirrors: Rc::clone(&self.mirrors.borrow()),
             turn: &self.turn,
             name: &self.name,
             reference: (self.header.id, self.header.partition),

@@ -30,16 +30,23 @@ impl<R: Runtime> Segment<R> {
     /// Verifies every byte of every live mirror and changes nothing. What a damaged leaf refers to on all mirrors
     /// cannot be found and is not looked at.
     pub async fn verify(&self) -> Vec<Damage> {
-        self.scrub_all(false).await
+        self.scrub_all(false, &async |_| ()).await
     }
 
     /// As [`Segment::verify`], and rewrites bad places from another mirror, in tasks of their own.
     pub async fn scrub(&self) -> Vec<Damage> {
-        self.scrub_all(true).await
+        self.scrub_all(true, &async |_| ()).await
     }
 
-    async fn scrub_all(&self, repair: bool) -> Vec<Damage> {
+    /// As [`Segment::scrub`]; awaits `pace` with the bytes read since it was last called, after every block.
+    pub async fn scrub_paced(&self, pace: &impl AsyncFn(u64)) -> Vec<Damage> {
+        self.scrub_all(true, pace).await
+    }
+
+    async fn scrub_all(&self, repair: bool, pace: &impl AsyncFn(u64)) -> Vec<Damage> {
         let files = self.files();
+        let mirrors = self.mirrors().count() as u64;
+        let bytes = |place: Place| u64::from(place.units) * UNIT_BYTES as u64 * mirrors;
         let id = self.header.id;
         let header = |bytes: &[u8]| {
             let whole = fields_checksum(bytes) == self.footer.header_checksum;
@@ -74,10 +81,12 @@ impl<R: Runtime> Segment<R> {
             }
         };
         damages.extend(files.scrub(place.unit, place.units, repair, filter).await);
+        pace(bytes(place)).await;
         damages.extend(self.scrub_block(self.footer.top, BlockKind::Top, repair).await);
         for leaf_at in 0..self.top().len() {
             let place = Place::decode(self.top().payload(leaf_at));
             damages.extend(self.scrub_block(place, BlockKind::Leaf, repair).await);
+            pace(bytes(place)).await;
             // A leaf that is lost has been noted; what it refers to cannot be found.
             let Ok(leaf) = self.read_block(place, BlockKind::Leaf).await else {
                 continue;
@@ -86,6 +95,7 @@ impl<R: Runtime> Segment<R> {
             for at in 0..leaf.len() {
                 let place = Place::decode(leaf.payload(at));
                 damages.extend(self.scrub_block(place, BlockKind::Data, repair).await);
+                pace(bytes(place)).await;
             }
             self.store.runtime.yield_now().await;
         }
