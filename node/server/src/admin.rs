@@ -1,11 +1,13 @@
-//! What an operator's machines ask: `/livez`, `/readyz`, `/metrics`.
+//! What an operator and his machines ask: `/livez`, `/readyz`, `/metrics`, `/drives`.
 //!
 //! - `/livez` answers as long as the first shard turns.
 //! - `/readyz` answers 200 while the node serves, 503 while it recovers or drains.
 //! - `/metrics` collects from every shard and from the volume by message; one that does not answer in time fails the
 //!   scrape rather than leave a hole in the counters.
+//! - `GET /drives` tells of the drives, `POST /drives/scrub` has them verified ([`crate::drives`]). Nothing is changed for
+//!   a request from a web page.
 //!
-//! When other machines can reach the admin address, `/metrics` asks for an access key by HTTP basic authentication;
+//! When other machines can reach the admin address, all but the probes ask for an access key by HTTP basic authentication;
 //! the two probes tell nothing that a connection attempt would not.
 
 use std::cell::Cell;
@@ -17,12 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_engine::EngineStats;
-use cairn_engine::volume::VolumeStatus;
+use cairn_engine::volume::{VolumeHandle, VolumeStatus};
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
 use cairn_runtime::sync::timeout;
 
 use crate::credentials::Credentials;
+use crate::drives::Drives;
 use crate::expiry::ExpiryStats;
 use crate::http::decode::{Head, Malformed, Request};
 use crate::http::encode::{self, After};
@@ -102,6 +105,9 @@ pub enum Readiness {
 pub trait NodeFacts: 'static {
     /// Adds values of the whole node.
     fn add(&self, snapshot: &mut Snapshot) -> impl Future<Output = ()>;
+
+    /// The drives, once they are known.
+    fn volume(&self) -> Option<VolumeHandle>;
 }
 
 /// The admin endpoints as an application of the HTTP server.
@@ -147,6 +153,12 @@ impl<R: Runtime, F: NodeFacts> Admin<R, F> {
         let mut text = String::with_capacity(16 * 1024);
         snapshot.write_text(&mut text);
         Some(text)
+    }
+
+    async fn drives(&self) -> Option<Drives> {
+        let volume = self.facts.volume()?;
+        let status = timeout(&self.runtime, COLLECT_TIMEOUT, volume.status()).await;
+        Some(Drives::new(&volume, &status.ok()?.ok()?))
     }
 
     fn is_allowed(&self, authorization: Option<&[u8]>) -> bool {
@@ -203,12 +215,17 @@ enum Endpoint {
     Live,
     Ready,
     Metrics,
+    Drives,
+    Scrub,
+    WebPage,
     Forbidden,
     Unknown,
     Method,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const NOT_OPEN: &str = "the drives are not open yet\n";
 
 impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
     fn answer<'a>(
@@ -222,8 +239,14 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
         let endpoint = match (head.method, path) {
             ("GET" | "HEAD", "/livez") => Endpoint::Live,
             ("GET" | "HEAD", "/readyz") => Endpoint::Ready,
-            ("GET" | "HEAD", "/metrics") if self.is_allowed(head.authorization) => Endpoint::Metrics,
-            ("GET" | "HEAD", "/metrics") => Endpoint::Forbidden,
+            (_, "/metrics" | "/drives" | "/drives/scrub") if !self.is_allowed(head.authorization) => {
+                Endpoint::Forbidden
+            }
+            ("GET" | "HEAD", "/metrics") => Endpoint::Metrics,
+            ("GET" | "HEAD", "/drives") => Endpoint::Drives,
+            // Any page in the operator's browser could send it.
+            ("POST", _) if head.origin.is_some() => Endpoint::WebPage,
+            ("POST", "/drives/scrub") => Endpoint::Scrub,
             ("GET" | "HEAD", _) => Endpoint::Unknown,
             _ => Endpoint::Method,
         };
@@ -250,6 +273,25 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                         "a shard or the volume did not answer\n".to_owned(),
                     ),
                 },
+                Endpoint::Drives => match self.drives().await {
+                    Some(drives) => ((200, "OK"), JSON, "", drives.to_json()),
+                    None => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
+                },
+                Endpoint::Scrub => match self.facts.volume() {
+                    Some(volume) => (
+                        (202, "Accepted"),
+                        TEXT,
+                        "",
+                        format!("{}\n", volume.request_scrub()),
+                    ),
+                    None => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
+                },
+                Endpoint::WebPage => (
+                    (403, "Forbidden"),
+                    TEXT,
+                    "",
+                    "requests from web pages change nothing here\n".to_owned(),
+                ),
                 Endpoint::Forbidden => (
                     (401, "Unauthorized"),
                     TEXT,
@@ -260,13 +302,13 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     (404, "Not Found"),
                     TEXT,
                     "",
-                    "there are /livez, /readyz and /metrics\n".to_owned(),
+                    "there are /livez, /readyz, /metrics and /drives\n".to_owned(),
                 ),
                 Endpoint::Method => (
                     (405, "Method Not Allowed"),
                     TEXT,
-                    "Allow: GET, HEAD\r\n",
-                    "only GET and HEAD\n".to_owned(),
+                    "Allow: GET, HEAD, POST\r\n",
+                    "GET and HEAD, and POST for /drives/scrub\n".to_owned(),
                 ),
             };
             encode::plain(out, status, content, headers, exchange.after, text.as_bytes());
@@ -353,7 +395,11 @@ pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
         (counter("cairn_compactions_total", "Compactions."), stats.compactions),
         (counter("cairn_background_failures_total", "Failures of background work, tried again since."), stats.background_failures),
         (counter("cairn_clock_refused_total", "Clock readings too far ahead to be followed."), stats.clock_refused),
-        (counter("cairn_segments_restored_total", "Segment files that a mirror lacked at the start, copied from another."), stats.restored),
+        (counter("cairn_segments_restored_total", "Segment files that a mirror lacked, copied from another."), stats.restored),
+        (counter("cairn_scrub_passes_total", "Complete passes of the scrub, by log."), stats.scrubs),
+        (counter("cairn_scrub_read_bytes_total", "Bytes that the scrub has read, on all mirrors."), stats.scrubbed_bytes),
+        (counter("cairn_scrub_damaged_total", "Places that the scrub found damaged or missing on a mirror."), stats.scrub_damaged),
+        (counter("cairn_scrub_lost_total", "Places among them that no mirror had whole."), stats.scrub_lost),
         (gauge("cairn_partitions", "Partitions on this node."), stats.partitions),
         (gauge("cairn_partitions_fenced", "Partitions fenced because data is lost."), stats.partitions_fenced),
         (gauge("cairn_memtable_bytes", "Bytes in memtables."), stats.memtable_bytes),
@@ -419,6 +465,14 @@ pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
     snapshot.set(
         gauge("cairn_in_sync_epoch", "Version of the set of drives in sync."),
         status.in_sync.epoch.0,
+    );
+    let verified = status.logs.iter().map(|(_, report)| report.scrub.verified_ms);
+    snapshot.set(
+        gauge(
+            "cairn_scrub_verified_timestamp_seconds",
+            "When the pass of the scrub began since which every block was verified on every mirror; 0: never.",
+        ),
+        verified.min().unwrap_or(0) / 1_000,
     );
 }
 

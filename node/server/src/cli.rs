@@ -28,6 +28,8 @@ pub enum Command {
     /// Make every drive of a stopped node a mirror again: one that was out of sync, or an empty directory in the
     /// place of one that is lost.
     Rebuild(RebuildOptions),
+    /// Look after the drives of a running node.
+    Drives(DrivesOptions),
     /// Show what any file written by a node holds.
     Dump {
         /// The file.
@@ -51,6 +53,47 @@ pub struct CheckOptions {
     /// Drives that hold a copy of every byte [default: 2, or 1 with one drive]
     #[arg(long, env = "CAIRN_MIRRORS", value_name = "N")]
     pub mirrors: Option<usize>,
+}
+
+/// Options of `cairn drives`.
+#[derive(Debug, Args)]
+pub struct DrivesOptions {
+    /// What to do
+    #[command(subcommand)]
+    pub action: DrivesAction,
+
+    /// Admin address of the node
+    #[arg(
+        long,
+        env = "CAIRN_ADMIN",
+        value_name = "ADDR",
+        global = true,
+        default_value = "127.0.0.1:8080"
+    )]
+    pub admin: SocketAddr,
+
+    /// Access key as ID:SECRET, where the admin address asks for one; rather as the variable than on the command line
+    #[arg(
+        long,
+        env = "CAIRN_ADMIN_KEY",
+        value_name = "KEY",
+        global = true,
+        hide_env_values = true
+    )]
+    pub admin_key: Option<String>,
+}
+
+/// What can be done with drives.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DrivesAction {
+    /// Show every drive, and how far the scrub is.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify every block of every segment on every mirror now, and wait for it. Fails when something is lost.
+    Scrub,
 }
 
 /// Options of `cairn serve`. Each can also be given as the environment variable shown, or in the configuration

@@ -11,7 +11,7 @@
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
 //! - [`native`]: the native protocol;
 //! - [`admin`], [`metrics`], [`logging`], `notices`: what an operator sees;
-//! - [`cli`], [`config`]: what an operator says;
+//! - [`cli`], [`config`]: what an operator says; [`drives`]: and does about the drives of a running node;
 //! - [`serve`]: all of it together;
 //! - [`rebuild`]: what makes a drive of a stopped node a mirror again.
 
@@ -39,6 +39,7 @@ mod notices;
 pub mod calendar;
 pub mod cli;
 pub mod config;
+pub mod drives;
 
 pub mod rebuild;
 pub mod serve;

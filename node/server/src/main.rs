@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cairn::cli::{CheckOptions, Cli, Command, RebuildOptions, ServeOptions};
+use cairn::cli::{CheckOptions, Cli, Command, DrivesAction, DrivesOptions, RebuildOptions, ServeOptions};
 use cairn::config::{Config, ConfigError, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
+use cairn::drives::client::{Client, scrub};
 use cairn::http::Limits;
 use cairn::index::IndexCheck;
 use cairn::logging::{Level, Logger, write_lines};
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             Err(error) => (Err(error.to_string()), USAGE),
         },
         Command::Check(options) => (check(options), FAILED),
+        Command::Drives(options) => (drives(options), FAILED),
         Command::Dump { file } => (dump(file), FAILED),
     };
     match result {
@@ -394,6 +396,29 @@ fn rebuild(config: &Config) -> Result<(), String> {
     })??;
     say(&format!("{}\n", outcome(&config.drives, &status)?));
     Ok(())
+}
+
+fn drives(options: DrivesOptions) -> Result<(), String> {
+    let client = Client::new(options.admin, options.admin_key.as_deref())?;
+    match options.action {
+        DrivesAction::List { json } => {
+            let drives = client.drives()?;
+            say(&if json {
+                drives.to_json()
+            } else {
+                drives.to_text(unix_ms())
+            });
+            Ok(())
+        }
+        DrivesAction::Scrub => scrub(&client, &mut |line| say(&format!("{line}\n")), &mut nap),
+    }
+}
+
+/// How often a running node is asked how far it is.
+const POLL: std::time::Duration = std::time::Duration::from_millis(200);
+
+fn nap() {
+    std::thread::sleep(POLL);
 }
 
 fn dump(file: PathBuf) -> Result<(), String> {

@@ -118,6 +118,10 @@ impl NodeFacts for Facts {
             add_volume(snapshot, &status);
         }
     }
+
+    fn volume(&self) -> Option<VolumeHandle> {
+        self.0.get().cloned()
+    }
 }
 
 type AdminServer<R> = Server<R, Admin<R, Facts>>;

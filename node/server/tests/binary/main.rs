@@ -144,6 +144,25 @@ fn serves_stops_and_serves_again() {
     );
     assert!(metrics.lines().any(|line| line == "cairn_shards 2"), "{metrics}");
 
+    // What an operator asks of the running node.
+    let admin = ["--admin", &node.addresses["admin"]];
+    let listed = tool(home.path(), &["drives", "list", admin[0], admin[1]]);
+    assert_eq!(listed.matches(": in sync").count(), 2, "{listed}");
+    let scrubbed = tool(home.path(), &["drives", "scrub", admin[0], admin[1]]);
+    assert!(
+        scrubbed.contains("has been verified on every mirror"),
+        "{scrubbed}"
+    );
+    let listed = tool(home.path(), &["drives", "list", admin[0], admin[1]]);
+    assert!(listed.contains("scrub: everything older than 2"), "{listed}");
+    let json = tool(home.path(), &["drives", "list", "--json", admin[0], admin[1]]);
+    assert!(json.contains("\"state\":\"in sync\""), "{json}");
+    let page = node.ask(
+        "admin",
+        "POST /drives/scrub HTTP/1.1\r\nHost: a\r\nOrigin: http://evil\r\nConnection: close\r\n\r\n",
+    );
+    assert!(page.starts_with("HTTP/1.1 403 "), "{page}");
+
     // Another node on the same directories or the same port is refused.
     let second = anywhere(&mut command(home.path())).output().unwrap();
     assert_eq!(second.status.code(), Some(1));

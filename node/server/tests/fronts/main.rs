@@ -166,18 +166,18 @@ fn the_admin_port_answers_whatever_it_is_asked() {
             (
                 format!("GET / {close}\r\n"),
                 "404 Not Found",
-                "there are /livez, /readyz and /metrics\n",
+                "there are /livez, /readyz, /metrics and /drives\n",
             ),
             (
                 format!("GET /metrics/ {close}\r\n"),
                 "404 Not Found",
-                "there are /livez, /readyz and /metrics\n",
+                "there are /livez, /readyz, /metrics and /drives\n",
             ),
             (format!("HEAD /nothing {close}\r\n"), "404 Not Found", "\r\n\r\n"),
             (
                 format!("POST /livez {close}Content-Length: 2\r\n\r\n{{}}"),
                 "405 Method Not Allowed",
-                "only GET and HEAD\n",
+                "GET and HEAD, and POST for /drives/scrub\n",
             ),
             (
                 format!("POST /livez {close}Content-Length: 9999999\r\n\r\n"),
