@@ -199,9 +199,13 @@ impl<R: Runtime> Inner<R> {
             commit: applied.floor,
             index: applied.index,
         });
-        let Some(durable) = self.edit_prepared(partition, &edits).await? else {
-            partition.tree.discard(prepared);
-            return Ok(());
+        let durable = match self.edit(id, &edits).await {
+            Ok(durable) => durable,
+            Err(error) => {
+                // The log did not take it, so nothing names the files: on a full drive they must not pile up.
+                partition.tree.discard(prepared);
+                return unless_dropped(error);
+            }
         };
         self.durable(durable).await?;
         if partition.is_dropped() {
@@ -218,20 +222,6 @@ impl<R: Runtime> Inner<R> {
         self.relief.notify_all();
         self.compactable.notify_one();
         Ok(())
-    }
-
-    /// Edits for what was prepared; none when the partition was dropped meanwhile. Any other failure is final
-    /// for the files: they are orphans, or named by an edit that may have become durable.
-    async fn edit_prepared(
-        &self,
-        partition: &Partition<R>,
-        edits: &[Edit],
-    ) -> Result<Option<LogSequence>, EngineError> {
-        match self.edit(partition.descriptor.id, edits).await {
-            Ok(durable) => Ok(Some(durable)),
-            Err(EngineError::NoSuchPartition(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Tells compaction how long level 0 has become.
@@ -286,9 +276,12 @@ impl<R: Runtime> Inner<R> {
             partition: id,
             segment,
         }));
-        let Some(durable) = self.edit_prepared(&partition, &edits).await? else {
-            partition.tree.discard(compaction);
-            return Ok(true);
+        let durable = match self.edit(id, &edits).await {
+            Ok(durable) => durable,
+            Err(error) => {
+                partition.tree.discard(compaction);
+                return unless_dropped(error).map(|()| true);
+            }
         };
         self.durable(durable).await?;
         if partition.is_dropped() {
@@ -299,6 +292,14 @@ impl<R: Runtime> Inner<R> {
         self.set_pace();
         self.counts.add(&self.counts.compactions);
         Ok(true)
+    }
+}
+
+/// That a partition was dropped meanwhile is no failure.
+fn unless_dropped(error: EngineError) -> Result<(), EngineError> {
+    match error {
+        EngineError::NoSuchPartition(_) => Ok(()),
+        error => Err(error),
     }
 }
 

@@ -71,6 +71,16 @@ enum DirectoryChange {
     Rename { from: String, to: String, file: u64 },
 }
 
+impl DirectoryChange {
+    /// The file that it names.
+    fn file(&self) -> Option<u64> {
+        match self {
+            DirectoryChange::Name { file, .. } | DirectoryChange::Rename { file, .. } => Some(*file),
+            DirectoryChange::Remove { .. } => None,
+        }
+    }
+}
+
 pub(super) struct Disk {
     pub(super) path: PathBuf,
     pub(super) device: u64,
@@ -183,21 +193,24 @@ impl Disk {
         let (freed, idle) = (state.live_bytes, state.opens == 0 && state.names == 0);
         if idle {
             self.used_bytes -= freed;
-            self.collect();
+            // No other file has become unreachable.
+            if !self.is_named(file) {
+                self.files.remove(&file);
+            }
         }
+    }
+
+    /// Whether a crash may bring a name of the file back.
+    fn is_named(&self, file: u64) -> bool {
+        let mut pending = self.changes.iter();
+        self.names_durable.values().any(|named| *named == file)
+            || pending.any(|(_, change)| change.file() == Some(file))
     }
 
     /// Forgets files that nothing can reach any more.
     fn collect(&mut self) {
-        let named: Vec<u64> = self
-            .names_durable
-            .values()
-            .copied()
-            .chain(self.changes.iter().filter_map(|(_, change)| match change {
-                DirectoryChange::Name { file, .. } | DirectoryChange::Rename { file, .. } => Some(*file),
-                DirectoryChange::Remove { .. } => None,
-            }))
-            .collect();
+        let pending = self.changes.iter().filter_map(|(_, change)| change.file());
+        let named: BTreeSet<u64> = self.names_durable.values().copied().chain(pending).collect();
         self.files
             .retain(|id, file| file.names > 0 || file.opens > 0 || named.contains(id));
     }
