@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use cairn_runtime::{Queue, Runtime, ShardIndex};
-use expect_test::expect;
 
 use crate::{Machine, NODE};
 
@@ -154,15 +153,17 @@ fn catalog_orders_at_once_are_carried_out_one_by_one() {
     while answers.borrow().len() < 6 {
         assert!(machine.sim.step(), "some orders are never answered");
     }
-    let mut answers = answers.borrow().clone();
-    answers.sort();
-    expect![[r#"
-        CreateTable: ResourceInUseException: Table already exists: things
-        CreateTable: done
-        CreateTable: done
-        DeleteTable: ResourceNotFoundException: Requested resource not found: Table: things not found
-        DeleteTable: done
-        DeleteTable: done"#]]
-    .assert_eq(&answers.join("\n"));
-    machine.check("ListTables", "{}", expect![[r#"{"TableNames":[]}"#]]);
+    // Whatever their order was: a table is made when there is none, and goes when there is one.
+    let answers = answers.borrow();
+    let count = |answer: &str| answers.iter().filter(|given| *given == answer).count();
+    let (made, gone) = (count("CreateTable: done"), count("DeleteTable: done"));
+    let exists = count("CreateTable: ResourceInUseException: Table already exists: things");
+    let missing = count(
+        "DeleteTable: ResourceNotFoundException: Requested resource not found: Table: things not found",
+    );
+    assert_eq!((made + exists, gone + missing), (3, 3), "{answers:?}");
+    assert!(made >= 1 && made - gone <= 1, "{answers:?}");
+    let left = machine.call("ListTables", "{}");
+    let named = if made > gone { "[\"things\"]" } else { "[]" };
+    assert_eq!(left, format!("{{\"TableNames\":{named}}}"));
 }
