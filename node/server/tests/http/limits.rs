@@ -229,6 +229,22 @@ fn draining_answers_who_has_asked() {
 }
 
 #[test]
+fn draining_waits_little_for_what_is_still_arriving() {
+    with_server(Limits::default(), None, async |world| {
+        let (mut half_head, mut half_body) = (world.connect().await, world.connect().await);
+        let whole = request("GetItem", "{}");
+        half_head.send(b"POST / HTTP/1.1\r\nHost: a\r\n").await;
+        half_body.send(&whole.as_bytes()[..whole.len() - 1]).await;
+        world.sleep(SECOND).await;
+        let begin = world.handle.elapsed();
+        world.server.drain().await;
+        let took = world.handle.elapsed() - begin;
+        assert!(took <= Limits::default().linger + SECOND, "{took:?}");
+        assert!(half_head.is_closed().await && half_body.is_closed().await);
+    });
+}
+
+#[test]
 fn draining_does_not_wait_for_ever() {
     with_server(Limits::default(), None, async |world| {
         let mut stuck = world.connect().await;
