@@ -84,7 +84,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) common: Common,
     /// Mix of operations: a = 50 % get 50 % put, b = 95 % get 5 % put, c and get = all get, put = all put; update = 50 %
-    /// get 50 % UpdateItem, conditional = 50 % get 50 % put on condition, query = 95 % Query 5 % put.
+    /// get 50 % UpdateItem, conditional = 50 % get 50 % put on condition, query = 95 % Query 5 % put,
+    /// updates = all UpdateItem on condition, counter = all UpdateItem that add 1.
     #[arg(long, value_enum, default_value = "a")]
     pub(crate) workload: Workload,
     /// Operations per second to start, however slow the answers come; `max` starts one whenever another has ended.
@@ -96,7 +97,7 @@ pub(crate) struct Run {
     /// Time to run before measuring.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) warmup: Duration,
-    /// How keys are chosen. Default: uniform for get and put, zipfian for the others.
+    /// How keys are chosen. Default: uniform for get, put, updates and counter, zipfian for the others.
     #[arg(long, value_enum)]
     pub(crate) distribution: Option<Distribution>,
     /// Strongly consistent reads, checked against the run's own writes.
@@ -173,6 +174,10 @@ pub(crate) enum Workload {
     Conditional,
     /// Queries of one partition key, and one put in twenty.
     Query,
+    /// All UpdateItem of every attribute but the key, on the condition that the item is there.
+    Updates,
+    /// All UpdateItem that add 1 to the attribute `n`; with `--items 1` it is one hot key.
+    Counter,
 }
 
 impl Workload {
@@ -182,7 +187,7 @@ impl Workload {
             Workload::A | Workload::Update | Workload::Conditional => 50,
             Workload::B | Workload::Query => 95,
             Workload::C | Workload::Get => 100,
-            Workload::Put => 0,
+            Workload::Put | Workload::Updates | Workload::Counter => 0,
         }
     }
 
@@ -197,13 +202,15 @@ impl Workload {
         match self {
             Workload::Update => Writing::Update,
             Workload::Conditional => Writing::Conditional,
+            Workload::Updates => Writing::ConditionalUpdate,
+            Workload::Counter => Writing::Add,
             _ => Writing::Put,
         }
     }
 
     pub(crate) fn default_distribution(self) -> Distribution {
         match self {
-            Workload::Get | Workload::Put => Distribution::Uniform,
+            Workload::Get | Workload::Put | Workload::Updates | Workload::Counter => Distribution::Uniform,
             _ => Distribution::Zipfian,
         }
     }

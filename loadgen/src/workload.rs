@@ -141,7 +141,7 @@ pub(crate) enum Reading {
     Query,
 }
 
-/// How an item is stored. It is the same item in every way.
+/// How an item is stored. It is the same item in every way, but for the counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writing {
     /// PutItem.
@@ -150,6 +150,10 @@ pub(crate) enum Writing {
     Conditional,
     /// UpdateItem, which sets every attribute but the key.
     Update,
+    /// The same on the condition that the item is there.
+    ConditionalUpdate,
+    /// UpdateItem, which adds 1 to the attribute `n` and leaves the rest, its generation too.
+    Add,
 }
 
 /// Where the generations of a run begin, at random: they differ from those of every other run, also with the same

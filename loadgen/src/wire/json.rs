@@ -8,6 +8,9 @@ use crate::workload::{Operation, Reading, Shape, Writing, generation_of, push_ke
 /// What precedes DynamoDB's name of an operation.
 pub(super) const PREFIX: &str = "DynamoDB_20120810.";
 
+/// The condition that the item is there.
+const EXISTS: &[u8] = br#","ConditionExpression":"attribute_exists(p)""#;
+
 /// Appends the request's body; gives the operation as HTTP names it.
 pub(super) fn write_body(
     into: &mut Vec<u8>,
@@ -42,19 +45,28 @@ pub(super) fn write_body(
             into.extend_from_slice(br#"","Item":"#);
             shape.write_json(into, key, generation);
             if how == Writing::Conditional {
-                into.extend_from_slice(br#","ConditionExpression":"attribute_exists(p)""#);
+                into.extend_from_slice(EXISTS);
             }
             "DynamoDB_20120810.PutItem"
         }
         Operation::Put {
             key,
             generation,
-            how: Writing::Update,
+            how: how @ (Writing::Update | Writing::ConditionalUpdate | Writing::Add),
         } => {
             into.extend_from_slice(br#"","Key":{"p":{"S":""#);
             push_key(into, key);
             into.extend_from_slice(br#""}},"#);
-            shape.write_update(into, key, generation);
+            if how == Writing::Add {
+                into.extend_from_slice(
+                    br#""UpdateExpression":"ADD n :n","ExpressionAttributeValues":{":n":{"N":"1"}}"#,
+                );
+            } else {
+                shape.write_update(into, key, generation);
+            }
+            if how == Writing::ConditionalUpdate {
+                into.extend_from_slice(EXISTS);
+            }
             "DynamoDB_20120810.UpdateItem"
         }
     };
@@ -96,7 +108,7 @@ pub(super) fn check(shape: &Shape, scratch: &mut Vec<u8>, key: u64, body: &[u8])
 pub(super) fn failed(operation: Option<Operation>, name: String) -> Outcome {
     match operation {
         Some(Operation::Put {
-            how: Writing::Conditional,
+            how: Writing::Conditional | Writing::ConditionalUpdate,
             ..
         }) if name == "ConditionalCheckFailedException" => Outcome::Missing,
         _ => Outcome::Failed(name),
@@ -151,5 +163,12 @@ mod tests {
             let expression = update["UpdateExpression"].as_str().unwrap();
             assert!(expression.contains(&format!("{name} = :{name}")), "{expression}");
         }
+        let (_, conditional) = put(Writing::ConditionalUpdate);
+        assert_eq!(conditional["UpdateExpression"], update["UpdateExpression"]);
+        assert_eq!(conditional["ConditionExpression"], "attribute_exists(p)");
+        let (name, add) = put(Writing::Add);
+        assert_eq!((name, &add["Key"]["p"]), ("UpdateItem", &whole["Item"]["p"]));
+        assert_eq!(add["UpdateExpression"], "ADD n :n");
+        assert_eq!(add["ExpressionAttributeValues"][":n"]["N"], "1");
     }
 }

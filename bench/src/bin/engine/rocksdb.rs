@@ -8,6 +8,10 @@ use crate::Options;
 use crate::figures::{Figure, directory_bytes};
 use crate::load::{Content, Work, key};
 
+/// `fillrandom` draws keys with replacement. From a space this many times the items, hardly one is drawn twice: all
+/// stores then hold the same number of items.
+const KEY_SPACE: u64 = 100;
+
 pub(crate) fn measure(options: &Options, work: Work) -> Result<Figure, String> {
     let root = options.data.join("rocksdb");
     std::fs::create_dir_all(&root).map_err(|error| error.to_string())?;
@@ -19,6 +23,8 @@ pub(crate) fn measure(options: &Options, work: Work) -> Result<Figure, String> {
         Work::Scan => ("seekrandom", options.readers),
         Work::Mixed => ("readrandomwriterandom", options.readers),
     };
+    // What `fill` has written, and nothing else: other keys would be answered by a filter.
+    let existing = !matches!(work, Work::Fill | Work::Missing);
     let compression = match options.compression {
         Compression::None => "none",
         Compression::Lz4 => "lz4",
@@ -34,7 +40,7 @@ pub(crate) fn measure(options: &Options, work: Work) -> Result<Figure, String> {
         format!("--benchmarks={name},stats"),
         format!("--db={}", root.display()),
         format!("--wal_dir={}", root.display()),
-        format!("--num={}", options.items),
+        format!("--num={}", options.items * KEY_SPACE),
         format!("--key_size={}", key(0).len()),
         format!("--value_size={}", options.item_bytes),
         format!("--compression_ratio={ratio}"),
@@ -47,7 +53,7 @@ pub(crate) fn measure(options: &Options, work: Work) -> Result<Figure, String> {
         format!("--seek_nexts={}", options.scan_items),
         format!("--write_buffer_size={}", (options.memtable_mib << 20) / 2),
         format!("--cache_size={}", options.cache_mib << 20),
-        "--use_existing_keys=0".to_owned(),
+        format!("--use_existing_keys={}", u8::from(existing)),
         "--sync=1".to_owned(),
         "--disable_wal=0".to_owned(),
         "--bloom_bits=10".to_owned(),

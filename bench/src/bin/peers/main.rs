@@ -1,4 +1,4 @@
-//! Measures Cairn beside its peers on one machine: rows P1-P4 and P10 of the targets, by turns, and writes the
+//! Measures Cairn beside its peers on one machine: rows P1-P6 and P8-P11 of the targets, by turns, and writes the
 //! generated part of docs/benchmarks.md.
 //!
 //! Every server runs pinned to core 0 and every client to core 1. All servers of a row are started first; then each
@@ -10,6 +10,7 @@
     reason = "a benchmark of real processes: nothing here runs in the simulator"
 )]
 
+mod alone;
 mod measure;
 mod report;
 mod servers;
@@ -42,11 +43,18 @@ pub(crate) struct Options {
     /// Seconds of one measurement.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u32,
+    /// Seconds of each of the two measurements of P6.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) long_seconds: u32,
     /// Items in the tables.
     #[arg(long, default_value_t = 20_000)]
     pub(crate) items: u64,
     /// Rows to measure.
-    #[arg(long, value_delimiter = ',', default_value = "P1,P2,P3,P4,P10")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "P1,P2,P3,P4,P5,P6,P8,P9,P10,P11"
+    )]
     pub(crate) rows: Vec<String>,
     /// File whose generated part is replaced.
     #[arg(long, default_value = "docs/benchmarks.md")]
@@ -109,7 +117,16 @@ fn run(options: &Options) -> Result<(), String> {
                 )?);
             }
             "P10" => report.idle(idle(options, &tools)?),
-            other => return Err(format!("there is no row {other}; rows are P1, P2, P3, P4, P10")),
+            "P5" => report.section(&alone::beyond_the_cache(options, &tools)?),
+            "P6" => report.section(&alone::mixed(options, &tools)?),
+            "P8" => report.section(&alone::updates(options, &tools)?),
+            "P9" => report.section(&alone::recovery(options, &tools)?),
+            "P11" => report.section(&alone::shards(options, &tools)?),
+            other => {
+                return Err(format!(
+                    "there is no row {other}; rows are P1 to P6 and P8 to P11 (P7: the binary `engine`)"
+                ));
+            }
         }
         report.write()?;
     }

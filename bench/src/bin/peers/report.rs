@@ -43,6 +43,8 @@ impl<'a> Report<'a> {
             ("Dynoxide", tools.dynoxide.is_none()),
             ("DynamoDB Local", tools.dynamodb_local.is_none()),
             ("Redis", tools.redis.is_none() || tools.redis_benchmark.is_none()),
+            ("fio", tools.fio.is_none()),
+            ("RocksDB's db_bench", tools.db_bench.is_none()),
         ]
         .into_iter()
         .filter_map(|(name, missing)| missing.then_some(name))
@@ -108,6 +110,11 @@ impl<'a> Report<'a> {
             let _ = writeln!(text, "| {} | | missing | | | | | | |", kind.name());
         }
         text.push('\n');
+    }
+
+    /// Adds a section that is written already.
+    pub(crate) fn section(&mut self, text: &str) {
+        self.text.push_str(text);
     }
 
     pub(crate) fn idle(&mut self, idle: Idle) {

@@ -68,6 +68,8 @@ pub(crate) struct Tools {
     pub(crate) dynamodb_local: Option<PathBuf>,
     pub(crate) redis: Option<PathBuf>,
     pub(crate) redis_benchmark: Option<PathBuf>,
+    pub(crate) fio: Option<PathBuf>,
+    pub(crate) db_bench: Option<PathBuf>,
 }
 
 impl Tools {
@@ -87,6 +89,8 @@ impl Tools {
             dynamodb_local: java.and(existing(options.peers.join("dynamodb-local"))),
             redis: on_path("redis-server"),
             redis_benchmark: on_path("redis-benchmark"),
+            fio: on_path("fio"),
+            db_bench: on_path("db_bench"),
         })
     }
 }
@@ -107,18 +111,48 @@ pub(crate) struct Server {
     /// Cairn's admin port.
     pub(crate) admin: u16,
     child: Child,
-    _data: TempDir,
+    command: Command,
+    data: TempDir,
+}
+
+/// How Cairn is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) shards: u32,
+    pub(crate) memory_mib: u64,
+    /// The core that it is pinned to; `None` for all of them.
+    pub(crate) cores: Option<u32>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            shards: 1,
+            memory_mib: 1024,
+            cores: Some(0),
+        }
+    }
 }
 
 impl Server {
     /// Starts a server and waits until it listens; `None` when its program cannot be had.
     pub(crate) fn start(kind: Kind, options: &Options, tools: &Tools) -> Result<Option<Server>, String> {
+        Server::start_as(kind, &Setup::default(), options, tools)
+    }
+
+    /// The same, where Cairn is started otherwise.
+    pub(crate) fn start_as(
+        kind: Kind,
+        setup: &Setup,
+        options: &Options,
+        tools: &Tools,
+    ) -> Result<Option<Server>, String> {
         fs::create_dir_all(&options.data).map_err(|error| format!("{}: {error}", options.data.display()))?;
         let data = tempfile::tempdir_in(&options.data).map_err(|error| error.to_string())?;
         let home = data.path().canonicalize().map_err(|error| error.to_string())?;
         let [port, native, admin] = free_ports()?;
         let command = match kind {
-            Kind::Cairn | Kind::CairnSigned => Some(cairn(kind, tools, &home, [port, native, admin])?),
+            Kind::Cairn | Kind::CairnSigned => Some(cairn(kind, setup, tools, &home, [port, native, admin])?),
             Kind::DynoxideMemory | Kind::DynoxideFile => dynoxide(kind, tools, &home, port),
             Kind::DynamoDbLocalMemory | Kind::DynamoDbLocalFile => dynamodb_local(kind, tools, &home, port),
             Kind::Redis | Kind::RedisPipelined => redis(tools, &home, port),
@@ -126,33 +160,49 @@ impl Server {
         let Some(mut command) = command else {
             return Ok(None);
         };
-        let log = fs::File::create(home.join("server.log")).map_err(|error| error.to_string())?;
-        let errors = log.try_clone().map_err(|error| error.to_string())?;
-        let child = command
-            .current_dir(&home)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .map_err(|error| format!("{command:?}: {error}"))?;
+        command.current_dir(&home).stdin(Stdio::null());
+        let child = spawn(&mut command, &home)?;
         let mut server = Server {
             kind,
             port,
             native,
             admin,
             child,
-            _data: data,
+            command,
+            data,
         };
+        server.wait_until_it_listens()?;
+        Ok(Some(server))
+    }
+
+    /// Ends the process as a crash would.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on its data; does not wait for it.
+    pub(crate) fn start_again(&mut self) -> Result<(), String> {
+        self.child = spawn(&mut self.command, self.data.path())?;
+        Ok(())
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<(), String> {
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = server.child.try_wait().map_err(|error| error.to_string())?;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.try_wait().map_err(|error| error.to_string())?;
             if ended.is_some() || start.elapsed() > START_MAX {
-                let log = fs::read_to_string(home.join("server.log")).unwrap_or_default();
-                return Err(format!("{} did not start: {command:?}\n{log}", kind.name()));
+                let log = fs::read_to_string(self.data.path().join("server.log")).unwrap_or_default();
+                return Err(format!(
+                    "{} did not start: {:?}\n{log}",
+                    self.kind.name(),
+                    self.command
+                ));
             }
             sleep(Duration::from_millis(5));
         }
-        Ok(Some(server))
+        Ok(())
     }
 
     /// Seconds of CPU that the process has used.
@@ -186,10 +236,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
+}
+
+fn spawn(command: &mut Command, home: &Path) -> Result<Child, String> {
+    let log = fs::File::create(home.join("server.log")).map_err(|error| error.to_string())?;
+    let errors = log.try_clone().map_err(|error| error.to_string())?;
+    let spawned = command.stdout(log).stderr(errors).spawn();
+    spawned.map_err(|error| format!("{command:?}: {error}"))
 }
 
 /// Three ports that are free now.
@@ -201,14 +256,22 @@ fn free_ports() -> Result<[u16; 3], String> {
 }
 
 fn on_core_0(program: &Path) -> Command {
+    on_core(0, program)
+}
+
+fn on_core(core: u32, program: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(program);
+    command.args(["-c", &core.to_string()]).arg(program);
     command
 }
 
-fn cairn(kind: Kind, tools: &Tools, home: &Path, ports: [u16; 3]) -> Result<Command, String> {
-    let mut command = on_core_0(&tools.cairn);
-    command.args(["serve", "--shards", "1", "--memory", "1GiB"]);
+fn cairn(kind: Kind, setup: &Setup, tools: &Tools, home: &Path, ports: [u16; 3]) -> Result<Command, String> {
+    let mut command = match setup.cores {
+        Some(core) => on_core(core, &tools.cairn),
+        None => Command::new(&tools.cairn),
+    };
+    command.args(["serve", "--shards", &setup.shards.to_string()]);
+    command.args(["--memory", &format!("{}MiB", setup.memory_mib)]);
     for (flag, port) in ["--http", "--native", "--admin"].iter().zip(ports) {
         command.arg(flag).arg(format!("127.0.0.1:{port}"));
     }
