@@ -27,6 +27,8 @@ pub struct Summary {
     pub trace: u64,
     /// Simulated events.
     pub events: u64,
+    /// Simulated time.
+    pub elapsed: Duration,
     /// Answers that the model allowed.
     pub answered: u64,
     /// Writes refused for back-pressure or space.
@@ -116,6 +118,7 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     let mut summary = run.summary.borrow().clone();
     summary.trace = sim.trace_hash();
     summary.events = sim.events();
+    summary.elapsed = sim.elapsed();
     summary.answered = context.answered.get();
     summary.refused = context.refused.get();
     summary.partitions_refused = context.given_up();
@@ -330,7 +333,7 @@ async fn node(
     loop {
         match context.create(&engine).await {
             Ok(()) => break,
-            Err(cairn_engine::EngineError::OutOfSpace) => runtime.sleep(Duration::from_millis(100)).await,
+            Err(cairn_engine::EngineError::OutOfSpace(_)) => runtime.sleep(Duration::from_millis(100)).await,
             Err(error) => return Err(format!("creating: {error}")),
         }
     }
@@ -373,6 +376,7 @@ impl Summary {
     pub fn add(&mut self, other: &Summary) {
         self.trace ^= other.trace.rotate_left(self.events as u32 % 64);
         self.events += other.events;
+        self.elapsed += other.elapsed;
         self.answered += other.answered;
         self.refused += other.refused;
         self.faults.merge(&other.faults);

@@ -401,6 +401,7 @@ pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
         (counter("cairn_scrub_damaged_total", "Places that the scrub found damaged or missing on a mirror."), stats.scrub_damaged),
         (counter("cairn_scrub_lost_total", "Places among them that no mirror had whole."), stats.scrub_lost),
         (gauge("cairn_partitions", "Partitions on this node."), stats.partitions),
+        (gauge("cairn_room_low", "Engines that refuse puts because a drive is nearly full."), stats.room_low),
         (gauge("cairn_partitions_fenced", "Partitions fenced because data is lost."), stats.partitions_fenced),
         (gauge("cairn_memtable_bytes", "Bytes in memtables."), stats.memtable_bytes),
         (gauge("cairn_memtable_bytes_max", "Budget of the memtables in bytes."), stats.memtable_bytes_max),
@@ -466,6 +467,22 @@ pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
         gauge("cairn_in_sync_epoch", "Version of the set of drives in sync."),
         status.in_sync.epoch.0,
     );
+    for drive in &status.drives {
+        let Some(space) = drive.space else { continue };
+        let label = format!("{{drive=\"{}\"}}", drive.index.get());
+        for (family, bytes) in [
+            (
+                gauge("cairn_drive_bytes", "Size of a drive's file system."),
+                space.total_bytes,
+            ),
+            (
+                gauge("cairn_drive_free_bytes", "Bytes of it that are free."),
+                space.free_bytes,
+            ),
+        ] {
+            snapshot.values.insert((family, label.clone()), bytes);
+        }
+    }
     let verified = status.logs.iter().map(|(_, report)| report.scrub.verified_ms);
     snapshot.set(
         gauge(

@@ -39,6 +39,9 @@ const ANSWER_PART: u64 = 16;
 /// They may always take this much: a batch, or two pages.
 const ANSWER_BYTES_MIN: u64 = 4 << 20;
 
+/// All memtables' bytes that a level 0 may hold before it is merged: four flushes of half of them, and what comes meanwhile.
+const LEVEL0_MEMTABLES: u64 = 3;
+
 /// A log file is not made shorter than this, however small the budget: it has room for several batches.
 const LOG_FILE_BYTES_MIN: u64 = 4 << 20;
 
@@ -311,8 +314,11 @@ impl Node {
         let memtable_bytes = bytes(MEMTABLE_PARTS);
         // What only the log holds is in memory at a start: the log's length follows the budget, as the default's does.
         let log_file_bytes = (memtable_bytes as u64 / 4).next_multiple_of(BLOCK_BYTES as u64);
+        // What one merge of a whole level 0 may need, on every shard at once.
+        let memtables = memory * MEMTABLE_PARTS * (deal.shards * count) as u64;
         let engine_config = EngineConfig {
             memtable_bytes,
+            reserve_bytes: config.engine.reserve_bytes + LEVEL0_MEMTABLES * memtables,
             log_file_bytes: log_file_bytes
                 .max(LOG_FILE_BYTES_MIN)
                 .min(config.engine.log_file_bytes),

@@ -104,6 +104,22 @@ impl Notices {
                 }
             }
         }
+        for (log, stats) in &now {
+            let before = self.told.iter().find(|(other, _)| other == log);
+            let was_low = before.map_or(0, |(_, before)| before.room_low);
+            if stats.room_low == was_low {
+                continue;
+            }
+            let (level, message) = if stats.room_low > 0 {
+                (
+                    Level::Error,
+                    "a drive is nearly full: puts are refused, reads and deletes go on; `cairn drives list` says which",
+                )
+            } else {
+                (Level::Info, "there is room on the drives again: puts are taken")
+            };
+            self.logger.log(level, unix_ms, message, &[("log", log)]);
+        }
         self.told = now;
         for (log, why) in shard.stopped() {
             if self.stopped.insert(log) {

@@ -59,6 +59,9 @@ pub struct EngineConfig {
     pub segment_bytes: u64,
     /// What new segments are packed with.
     pub compression: Compression,
+    /// Bytes of each drive that puts of items leave free, so that deletes and compactions can run; at most an eighth of
+    /// the drive.
+    pub reserve_bytes: u64,
     /// How the segments are verified in the background.
     pub scrub: ScrubConfig,
     /// Other limits of the log; its sizes above win.
@@ -96,6 +99,7 @@ impl Default for EngineConfig {
             open_files_max: OPEN_FILES_MAX,
             segment_bytes: 32 << 20,
             compression: Compression::default(),
+            reserve_bytes: 1 << 30,
             scrub: ScrubConfig::default(),
             log: LogConfig::default(),
             canary: Canary::None,

@@ -13,8 +13,9 @@ use crate::ids::PartitionId;
 pub enum EngineError {
     /// Back-pressure lasted longer than the configured wait. Nothing was written.
     Throttled,
-    /// A drive is full. Reads go on; writes succeed again once space is free.
-    OutOfSpace,
+    /// A drive, which is named, is full or nearly so. Nothing was written. Reads go on, and so do deletes as long as the
+    /// reserve lasts; writes succeed again once space is free.
+    OutOfSpace(Rc<str>),
     /// The process has run out of descriptors or memory. Nothing was written.
     Exhausted(Rc<str>),
     /// Acknowledged data of this partition could not be repaired; the others go on serving.
@@ -74,7 +75,7 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             EngineError::Throttled => ErrorKind::Throttle,
-            EngineError::OutOfSpace | EngineError::Exhausted(_) | EngineError::TooManySnapshots(_) => {
+            EngineError::OutOfSpace(_) | EngineError::Exhausted(_) | EngineError::TooManySnapshots(_) => {
                 ErrorKind::Retry
             }
             EngineError::Fenced { .. } | EngineError::Corrupt(_) => ErrorKind::Fenced,
@@ -96,9 +97,10 @@ impl fmt::Display for EngineError {
                 formatter,
                 "writes arrive faster than they can be stored; slow down"
             ),
-            EngineError::OutOfSpace => {
-                write!(formatter, "a drive is full; reads go on, writes wait for space")
-            }
+            EngineError::OutOfSpace(drive) => write!(
+                formatter,
+                "the drive of {drive} is full: items can be read and deleted, and stored again once space is free"
+            ),
             EngineError::Exhausted(why) => write!(formatter, "{why}"),
             EngineError::Fenced { partition, why } => {
                 write!(formatter, "partition {partition} is fenced: {why}")

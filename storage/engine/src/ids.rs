@@ -32,6 +32,12 @@ number!(
     /// A table.
     TableId(u64), "{}"
 );
+
+impl TableId {
+    /// The node's own table: what it holds is never refused for want of space.
+    pub const SYSTEM: TableId = TableId(0);
+}
+
 number!(
     /// A partition. 0 is never a partition: records of the log itself carry it.
     PartitionId(u64), "{}"

@@ -71,6 +71,8 @@ pub struct EngineStats {
     pub memtable_bytes: u64,
     /// Their budget.
     pub memtable_bytes_max: u64,
+    /// 1 while puts are refused because a drive is nearly full.
+    pub room_low: u64,
     /// The log.
     pub log: LogStats,
     /// Segments, cache and repairs.

@@ -29,6 +29,10 @@ use clap::Parser;
 use figures::{Figure, table};
 use load::{Content, Work};
 
+/// The node's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the engine beside RocksDB and fjall.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "engine")]
@@ -70,6 +74,10 @@ pub(crate) struct Options {
     /// Partitions that the items are spread over; the peers have one tree.
     #[arg(long, default_value_t = 1)]
     pub(crate) partitions: u64,
+    /// Shards of Cairn, each with a core, a log and its part of items, partitions, memory and clients; the peers' threads
+    /// use all cores.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) shards: usize,
     /// Drives' directories that every byte is written to, all on the same drive: 1 is what the peers do.
     #[arg(long, default_value_t = 1)]
     pub(crate) mirrors: usize,

@@ -40,7 +40,7 @@ use crate::api::ApiError;
 use crate::route::{Deal, Router, Seat, Target};
 
 /// The system table.
-pub const SYSTEM_TABLE: TableId = TableId(0);
+pub const SYSTEM_TABLE: TableId = TableId::SYSTEM;
 /// Its only partition.
 pub const SYSTEM_PARTITION: PartitionId = PartitionId(1);
 

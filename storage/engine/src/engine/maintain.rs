@@ -11,6 +11,8 @@
 //! their writers are about to be delayed and their readers ask most; else the one with the most bytes to move. How fast:
 //! [`crate::tree::pace`], fed with what requests wait for.
 //!
+//! **While room is low** ([`super::space`]), tombstones are flushed and compacted though nothing else is due.
+//!
 //! **Whose fault it is.** A failure that is one partition's own lets that one rest and the next have its turn; bytes of
 //! the tree that no mirror has fence it. What is everybody's, as a full drive, makes all wait.
 //!
@@ -34,9 +36,15 @@ use super::pressure::{LEVEL0_URGENT, flush_above};
 use crate::error::EngineError;
 use crate::ids::{LogSequence, SegmentId};
 use crate::manifest::Edit;
+use crate::tree::Urge;
 
 /// How long background work waits after a failure before it tries again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Tombstones of one memtable that are flushed for their own sake while room is low, when the first of what it holds
+/// is at least so old.
+const RECLAIM_TOMBSTONES: usize = 256;
+const RECLAIM_AGE: Duration = Duration::from_millis(500);
 
 /// Whether a failure of background work says something of its partition alone.
 fn is_of_one_partition(error: &EngineError) -> bool {
@@ -47,6 +55,7 @@ impl<R: Runtime> Inner<R> {
     /// Cheap look after every commit: wakes the background when it has something to do, and stalls writers when
     /// the log is nearly full.
     pub(super) fn look_for_work(&self) {
+        self.look_at_space();
         let log = self.log.stats();
         self.log_tight.set(log.files_live > log.files_max);
         if self.is_log_long() || self.memory.get() > flush_above(self.config.memtable_bytes) {
@@ -147,7 +156,30 @@ impl<R: Runtime> Inner<R> {
             self.flush(&partition).await?;
             return Ok(true);
         }
+        if self.room.is_low()
+            && let Some(partition) = self.most_deleted()
+        {
+            self.flush(&partition).await?;
+            return Ok(true);
+        }
         Ok(false)
+    }
+
+    /// Of the trees whose memtable has tombstones worth a segment, the one with the most.
+    fn most_deleted(&self) -> Option<Rc<Partition<R>>> {
+        let now = self.runtime.now();
+        let partitions = self.partitions.borrow();
+        let is_old = |partition: &Partition<R>| {
+            let since = partition.unflushed_since();
+            since.is_some_and(|(_, since)| now.since(since) >= RECLAIM_AGE)
+        };
+        let deleted = partitions
+            .values()
+            .filter(|partition| !partition.flush_rest.lasts(now) && is_old(partition))
+            .map(|partition| (partition.tree.unflushed_tombstones(), partition))
+            .filter(|(tombstones, _)| *tombstones >= RECLAIM_TOMBSTONES);
+        let most = deleted.max_by_key(|(tombstones, _)| *tombstones);
+        most.map(|(_, partition)| Rc::clone(partition))
     }
 
     pub(super) fn next_segment(&self) -> SegmentId {
@@ -218,7 +250,7 @@ impl<R: Runtime> Inner<R> {
         }
         self.set_pace();
         self.counts.add(&self.counts.flushes);
-        self.out_of_space.set(false);
+        *self.out_of_space.borrow_mut() = None;
         self.relief.notify_all();
         self.compactable.notify_one();
         Ok(())
@@ -251,11 +283,26 @@ impl<R: Runtime> Inner<R> {
                 .max_by_key(|(urgent, debt, _)| (*urgent, *debt));
             greatest.map(|(.., partition)| Rc::clone(partition))
         };
-        let Some(partition) = indebted else {
+        let reclaimable = || {
+            let partitions = self.partitions.borrow();
+            let deleted = partitions
+                .values()
+                .filter(|partition| partition.check_serves().is_ok())
+                .map(|partition| (partition.tree.reclaimable(), partition))
+                .filter(|(tombstones, _)| *tombstones > 0);
+            let most = deleted.max_by_key(|(tombstones, _)| *tombstones);
+            most.map(|(_, partition)| Rc::clone(partition))
+        };
+        let urge = if indebted.is_none() && self.room.is_low() {
+            Urge::Reclaim
+        } else {
+            Urge::Debt
+        };
+        let Some(partition) = indebted.or_else(|| (urge == Urge::Reclaim).then(reclaimable).flatten()) else {
             return Ok(false);
         };
         let id = partition.descriptor.id;
-        let compaction = partition.tree.compact(|| self.next_segment()).await;
+        let compaction = partition.tree.compact(urge, || self.next_segment()).await;
         let compaction = compaction.map_err(|error| {
             let error = self.read_failed(&partition, error);
             self.let_rest(&partition.compaction_rest, &error);
@@ -334,8 +381,8 @@ pub(super) async fn compact<R: Runtime>(inner: Rc<Inner<R>>) {
 impl<R: Runtime> Inner<R> {
     /// A background failure passes or is retried; a full drive makes writers fail instead of waiting.
     async fn rest_after(&self, error: &EngineError) {
-        if matches!(error, EngineError::OutOfSpace) {
-            self.out_of_space.set(true);
+        if let EngineError::OutOfSpace(drive) = error {
+            *self.out_of_space.borrow_mut() = Some(Rc::clone(drive));
             self.relief.notify_all();
         }
         self.counts.add(&self.counts.background_failures);
@@ -350,7 +397,7 @@ impl<R: Runtime> Inner<R> {
         }
     }
 
-    /// Waits until there is work; looks again by itself while a partition rests.
+    /// Waits until there is work; looks again by itself while a partition rests or room is low.
     async fn wait_for_work(&self, work: impl Future<Output = ()>, rest: impl Fn(&Partition<R>) -> &Rest) {
         let now = self.runtime.now();
         let resting = self
@@ -358,9 +405,10 @@ impl<R: Runtime> Inner<R> {
             .borrow()
             .values()
             .any(|partition| rest(partition).lasts(now));
-        if resting {
+        if resting || self.room.is_low() {
             // Either way it looks.
             let _ = timeout(&self.runtime, RETRY_AFTER, work).await;
+            self.look_at_space();
         } else {
             work.await;
         }

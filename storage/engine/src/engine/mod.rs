@@ -25,6 +25,7 @@ pub(crate) mod replay;
 mod scan;
 mod scrub;
 pub mod snapshot;
+mod space;
 mod timestamps;
 pub mod types;
 mod write;
@@ -39,6 +40,7 @@ use cairn_runtime::{Queue, Runtime};
 use self::partition::{Applied, Partition, Standing};
 use self::pressure::Gate;
 use self::scrub::Scrub;
+use self::space::Room;
 use self::timestamps::Clock;
 use self::write::Proposal;
 use crate::config::EngineConfig;
@@ -107,7 +109,9 @@ struct Inner<R: Runtime> {
     memory: Cell<usize>,
     gate: Gate,
     log_tight: Cell<bool>,
-    out_of_space: Cell<bool>,
+    /// The full drive that background work has met.
+    out_of_space: RefCell<Option<Rc<str>>>,
+    room: Room,
     /// Memory or log space has become free, or will not.
     relief: Notify,
     work: Notify,
@@ -452,7 +456,7 @@ impl<R: Runtime> Inner<R> {
     fn log_refused(&self, error: &LogError) -> EngineError {
         match error {
             LogError::Full => EngineError::Throttled,
-            LogError::OutOfSpace(_) => EngineError::OutOfSpace,
+            LogError::OutOfSpace(path) => EngineError::OutOfSpace(path.to_string_lossy().into()),
             LogError::TooLarge { bytes, bytes_max } => EngineError::TooLarge {
                 bytes: *bytes,
                 bytes_max: *bytes_max,
@@ -494,7 +498,7 @@ impl<R: Runtime> Inner<R> {
 
     fn background_failed(&self, partition: &Partition<R>, error: &TreeError) -> EngineError {
         match error {
-            TreeError::OutOfSpace { .. } => EngineError::OutOfSpace,
+            TreeError::OutOfSpace { drive } => EngineError::OutOfSpace(self.drive_name(*drive)),
             TreeError::Exhausted { .. } => EngineError::Exhausted(error.to_string().into()),
             TreeError::Volume(error) => {
                 self.stop(&error.to_string());
@@ -556,6 +560,7 @@ impl<R: Runtime> Inner<R> {
             snapshots_open: self.trees.snapshots() as u64,
             memtable_bytes: self.memory.get() as u64,
             memtable_bytes_max: self.config.memtable_bytes as u64,
+            room_low: u64::from(self.room.is_low()),
             log: self.log.stats(),
             segments: self.trees.store().stats(),
             in_sync_epoch: in_sync.epoch.0,

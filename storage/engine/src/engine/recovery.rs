@@ -17,6 +17,7 @@ use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 use super::partition::{Applied, IndexCounts, Partition, Standing};
 use super::replay::{Recovered, Replay};
 use super::scrub::Scrub;
+use super::space::Room;
 use super::timestamps::Clock;
 use super::{Inner, files};
 use crate::config::{Canary, EngineConfig};
@@ -146,7 +147,8 @@ fn new<R: Runtime>(
         memory: Cell::new(0),
         gate: super::pressure::Gate::default(),
         log_tight: Cell::new(false),
-        out_of_space: Cell::new(false),
+        out_of_space: RefCell::default(),
+        room: Room::default(),
         relief: Notify::new(),
         work: Notify::new(),
         compactable: Notify::new(),
@@ -174,7 +176,7 @@ async fn open_partition<R: Runtime>(
     if let Err(error) = tree.open_segments(state.segments.values()).await {
         match error {
             TreeError::Volume(error) => return Err(EngineError::Stopped(error.to_string().into())),
-            TreeError::OutOfSpace { .. } => return Err(EngineError::OutOfSpace),
+            TreeError::OutOfSpace { drive } => return Err(EngineError::OutOfSpace(inner.drive_name(drive))),
             TreeError::Exhausted { why } => return Err(EngineError::Exhausted(why)),
             error => broken = Some(error.to_string()),
         }

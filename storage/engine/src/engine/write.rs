@@ -190,6 +190,9 @@ impl<R: Runtime> Inner<R> {
                     bytes_max: self.config.item_bytes_max,
                 });
             }
+            Change::Put { .. } if self.is_refused_for_space(&partition, counter) => {
+                return Err(EngineError::OutOfSpace(self.room.drive()));
+            }
             Change::Put { item, item_bytes } => Some(Own {
                 put: Some((item.into(), item_bytes)),
                 old_item_bytes,
@@ -422,8 +425,10 @@ impl<R: Runtime> Inner<R> {
                     self.runtime.sleep(wait).await;
                     return Ok(());
                 }
-                Pressure::Stall if self.out_of_space.get() => return Err(EngineError::OutOfSpace),
                 Pressure::Stall => {
+                    if let Some(drive) = &*self.out_of_space.borrow() {
+                        return Err(EngineError::OutOfSpace(Rc::clone(drive)));
+                    }
                     self.counts.add(&self.counts.stalls);
                     self.work.notify_one();
                     if timeout(&self.runtime, left, relief).await.is_err() {
@@ -436,10 +441,9 @@ impl<R: Runtime> Inner<R> {
 
     /// What it means that a wait was in vain.
     fn no_relief(&self) -> EngineError {
-        if self.out_of_space.get() {
-            EngineError::OutOfSpace
-        } else {
-            EngineError::Throttled
+        match &*self.out_of_space.borrow() {
+            Some(drive) => EngineError::OutOfSpace(Rc::clone(drive)),
+            None => EngineError::Throttled,
         }
     }
 

@@ -101,6 +101,20 @@ impl Drop for Compacting {
 /// A segment moves as it is only if fewer than one in so many of its versions are tombstones.
 const TOMBSTONES_MOVE_PART: u64 = 8;
 
+/// Whether a good part of a segment is tombstones.
+fn is_dead(reference: &SegmentReference) -> bool {
+    reference.tombstones > 0 && reference.tombstones.saturating_mul(TOMBSTONES_MOVE_PART) >= reference.entries
+}
+
+/// Why there is a compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urge {
+    /// A level holds more than its target.
+    Debt,
+    /// Space is wanted: what is deleted goes, whatever levels hold.
+    Reclaim,
+}
+
 /// What the levels may hold.
 struct Targets {
     /// Where level 0 goes.
@@ -197,13 +211,18 @@ impl<R: Runtime> Tree<R> {
     /// [`TreeError::Unreadable`] when an input is damaged on every mirror; nothing has changed.
     pub async fn compact(
         &self,
+        urge: Urge,
         mut next: impl FnMut() -> SegmentId,
     ) -> Result<Option<Prepared<R>>, TreeError> {
         if self.compacting.get() || !self.complete.get() {
             return Ok(None);
         }
         let view = Rc::clone(&self.view.borrow());
-        let Some(pick) = self.pick(&view) else {
+        let pick = match urge {
+            Urge::Debt => self.pick(&view),
+            Urge::Reclaim => self.pick_reclaimable(&view),
+        };
+        let Some(pick) = pick else {
             return Ok(None);
         };
         self.compacting.set(true);
@@ -262,6 +281,42 @@ impl<R: Runtime> Tree<R> {
         picks
             .min_by_key(|(percent, id, _)| (*percent, *id))
             .map(|(.., pick)| pick)
+    }
+
+    /// Tombstones in segments that [`Urge::Reclaim`] would rewrite.
+    #[must_use]
+    pub fn reclaimable(&self) -> u64 {
+        if !self.complete.get() {
+            return 0;
+        }
+        let view = self.view.borrow();
+        let above_last = view.levels[..LAST].iter().flatten();
+        let dead = above_last.filter(|placed| is_dead(&placed.reference));
+        dead.map(|placed| placed.reference.tombstones).sum()
+    }
+
+    /// The upmost level with segments that are tombstones for a good part: all of level 0, or the first such segment.
+    fn pick_reclaimable(&self, view: &View<R>) -> Option<Pick<R>> {
+        let dead = |level: &usize| {
+            view.levels[*level]
+                .iter()
+                .any(|placed| is_dead(&placed.reference))
+        };
+        let level = (0..LAST).find(dead)?;
+        let (to, upper) = if level == 0 {
+            (self.targets(view).base, view.levels[0].clone())
+        } else {
+            let mut segments = view.levels[level].iter();
+            let first = segments.find(|placed| is_dead(&placed.reference))?;
+            (level + 1, vec![first.clone()])
+        };
+        let lower = view.between(to, &upper);
+        Some(Pick {
+            level,
+            to,
+            upper,
+            lower,
+        })
     }
 
     async fn merge(
@@ -342,13 +397,7 @@ impl Targets {
 impl<R: Runtime> Pick<R> {
     /// Whether the segments can move down as they are.
     fn moves(&self) -> bool {
-        let dead = |placed: &Placed<R>| {
-            let SegmentReference {
-                entries, tombstones, ..
-            } = *placed.reference;
-            tombstones.saturating_mul(TOMBSTONES_MOVE_PART) >= entries
-        };
-        if self.upper.iter().any(dead) {
+        if self.upper.iter().any(|placed| is_dead(&placed.reference)) {
             return false;
         }
         let apart = |(at, one): (usize, &Placed<R>)| {

@@ -243,6 +243,7 @@ pub struct Memtable {
     table: RefCell<Table>,
     bytes: Cell<usize>,
     entries: Cell<usize>,
+    tombstones: Cell<usize>,
     sequences: Cell<Option<(LogSequence, LogSequence)>>,
     commits: Cell<Option<(CommitTimestamp, CommitTimestamp)>>,
 }
@@ -261,6 +262,7 @@ impl Memtable {
             table: RefCell::default(),
             bytes: Cell::new(0),
             entries: Cell::new(0),
+            tombstones: Cell::new(0),
             sequences: Cell::new(None),
             commits: Cell::new(None),
         }
@@ -271,6 +273,8 @@ impl Memtable {
     pub fn insert(&self, key: &[u8], version: Version, sequence: LogSequence, snapshots: &[CommitTimestamp]) {
         widen(&self.sequences, sequence);
         widen(&self.commits, version.commit);
+        self.tombstones
+            .set(self.tombstones.get() + usize::from(version.is_tombstone()));
         let mut table = self.table.borrow_mut();
         let hash = KeyHash::of(key);
         let grown = cost(&version);
@@ -333,6 +337,12 @@ impl Memtable {
     #[must_use]
     pub fn entries(&self) -> usize {
         self.entries.get()
+    }
+
+    /// Tombstones that were inserted, gone ones included.
+    #[must_use]
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.get()
     }
 
     /// Whether nothing was ever inserted.

@@ -42,7 +42,7 @@ use cairn_runtime::Runtime;
 
 pub use cache::BlockCache;
 pub use codec::{Codec, Compression};
-pub use compaction::{CompactionConfig, Prepared};
+pub use compaction::{CompactionConfig, Prepared, Urge};
 pub use memtable::Memtable;
 pub use pace::Pace;
 pub use scan::Cursor;
@@ -268,6 +268,12 @@ impl<R: Runtime> Tree<R> {
         let view = self.view.borrow();
         let entries = view.flushing.iter().map(|memtable| memtable.entries() as u64);
         entries.sum()
+    }
+
+    /// Tombstones that were inserted since the last flush began.
+    #[must_use]
+    pub fn unflushed_tombstones(&self) -> usize {
+        self.active.borrow().tombstones()
     }
 
     /// The newest version of `key`, which may be a tombstone, when no drive has to be asked; else none.

@@ -170,7 +170,7 @@ impl Bench {
 
     /// One compaction; whether there was one to do.
     async fn compact(&self) -> Result<bool, TreeError> {
-        let Some(prepared) = self.tree.compact(|| self.next_segment()).await? else {
+        let Some(prepared) = self.tree.compact(Urge::Debt, || self.next_segment()).await? else {
             return Ok(false);
         };
         self.edit(&prepared);

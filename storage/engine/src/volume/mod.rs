@@ -368,13 +368,14 @@ impl<R: Runtime> Volume<R> {
         }
     }
 
-    /// Bytes that still fit on the fullest in-sync drive; 0 when that cannot be told.
+    /// The in-sync drive whose room bounds what can be stored, and that room: of the drives with the most room that a
+    /// new file needs, the fullest. None when no drive tells.
     #[must_use]
-    pub fn free_bytes(&self) -> u64 {
-        let drives = self.in_sync().set.iter().filter_map(|index| self.drive(index));
-        drives
-            .map(|drive| drive.space().map_or(0, |space| space.free_bytes))
-            .min()
-            .unwrap_or(0)
+    pub fn bounding_space(&self) -> Option<(DriveIndex, Space)> {
+        let space = |index: DriveIndex| Some((index, self.drive(index)?.space().ok()?));
+        let mut spaces: Vec<_> = self.in_sync().set.iter().filter_map(space).collect();
+        spaces.sort_by_key(|(_, space)| std::cmp::Reverse(space.free_bytes));
+        let last = self.mirrors().min(spaces.len()).checked_sub(1)?;
+        Some(spaces[last])
     }
 }

@@ -65,6 +65,8 @@ pub struct SegmentWriter<R: Runtime> {
     chunk_filled: usize,
     /// Units given to writes so far.
     units_submitted: u32,
+    /// The chunk whose writes have ended, to be filled again.
+    spare: Option<Rc<AlignedBuffer>>,
     in_flight: Vec<(usize, OneshotReceiver<std::io::Result<()>>)>,
     data: BlockBuilder,
     packing: Packing,
@@ -141,6 +143,7 @@ impl<R: Runtime> SegmentWriter<R> {
             chunk: AlignedBuffer::zeroed(CHUNK_BYTES),
             chunk_filled: 0,
             units_submitted: 0,
+            spare: None,
             in_flight: Vec::new(),
             data: BlockBuilder::default(),
             packing: Packing::new(facts.codec),
@@ -356,7 +359,10 @@ impl<R: Runtime> SegmentWriter<R> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.chunk_filled));
             self.chunk[self.chunk_filled..self.chunk_filled + now.len()].copy_from_slice(now);
-            self.chunk_filled = (self.chunk_filled + now.len()).next_multiple_of(UNIT_BYTES);
+            let end = self.chunk_filled + now.len();
+            self.chunk_filled = end.next_multiple_of(UNIT_BYTES);
+            // A chunk that is used again holds what was written before.
+            self.chunk[end..self.chunk_filled].fill(0);
             bytes = later;
             if self.chunk_filled == CHUNK_BYTES {
                 self.submit().await?;
@@ -373,7 +379,9 @@ impl<R: Runtime> SegmentWriter<R> {
         }
         let full = self.chunk_filled == CHUNK_BYTES;
         let chunk = if full {
-            std::mem::replace(&mut self.chunk, AlignedBuffer::zeroed(CHUNK_BYTES))
+            let spare = self.spare.take().and_then(|spare| Rc::try_unwrap(spare).ok());
+            let next = spare.unwrap_or_else(|| AlignedBuffer::zeroed(CHUNK_BYTES));
+            std::mem::replace(&mut self.chunk, next)
         } else {
             // The last of the file.
             AlignedBuffer::from_slice(&self.chunk[..self.chunk_filled])
@@ -384,6 +392,7 @@ impl<R: Runtime> SegmentWriter<R> {
             let write = mirror.file.write_at(offset, Rc::clone(&chunk));
             self.in_flight.push((at, self.store.task(write)));
         }
+        self.spare = full.then_some(chunk);
         self.units_submitted = self.unit();
         self.chunk_filled = 0;
         Ok(())
