@@ -1,17 +1,25 @@
-//! `cargo run -p cairn-fuzz --bin sim -- --seeds N --start S`: many runs, or one that is shown in detail.
+//! `cargo xtask sim --seeds N --minutes M`: many runs, or one that is shown in detail.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "how long to go on is a matter of the wall clock; what is simulated never sees it"
+)]
 
 use std::cell::Cell;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use cairn_fuzz::sim::{Scenario, Summary, run};
+use cairn_fuzz::sim::{Failure, Scenario, Setting, Summary, run, shrink};
 use clap::Parser;
 
 /// Simulates whole engines under random work and faults, one run per seed.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds.
-    #[arg(long, default_value_t = 1000)]
-    seeds: u64,
+    /// How many seeds [default: 1000, or with --minutes as many as there is time for].
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Begin no other seed after so many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     start: u64,
@@ -22,8 +30,11 @@ struct Arguments {
     #[arg(long)]
     safety: bool,
     /// Show one seed in detail.
-    #[arg(long, conflicts_with_all = ["seeds", "start"])]
+    #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
     replay: Option<u64>,
+    /// Sizes of the replayed run, as shrinking has told them: clients=1,operations=20.
+    #[arg(long, requires = "replay", value_delimiter = ',')]
+    set: Vec<Setting>,
 }
 
 thread_local! {
@@ -49,7 +60,11 @@ fn main() -> ExitCode {
     }));
     if let Some(seed) = arguments.replay {
         SEED.set(seed);
-        return match run(scenario(seed), true) {
+        let sized = arguments
+            .set
+            .iter()
+            .fold(scenario(seed), |scenario, setting| scenario.set(*setting));
+        return match run(sized, true) {
             Ok(summary) => {
                 println!("{summary:#?}");
                 ExitCode::SUCCESS
@@ -60,33 +75,62 @@ fn main() -> ExitCode {
             }
         };
     }
+    let seeds = arguments.seeds.unwrap_or(if arguments.minutes.is_some() {
+        u64::MAX
+    } else {
+        1000
+    });
+    let end = arguments.start.saturating_add(seeds);
+    let begun = Instant::now();
+    let time = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
     let mut total = Summary::default();
-    let mut failures = 0;
-    for seed in arguments.start..arguments.start.saturating_add(arguments.seeds) {
+    let (mut done, mut failures) = (0_u64, 0);
+    for seed in arguments.start..end {
+        if time.is_some_and(|time| begun.elapsed() >= time) {
+            break;
+        }
         SEED.set(seed);
         match run(scenario(seed), false) {
             Ok(summary) => total.add(&summary),
             Err(failure) => {
                 failures += 1;
-                println!("{failure}");
-                println!("  repeat with: cargo run -p cairn-fuzz --bin sim --{safety} --replay {seed}");
+                tell(&scenario(seed), failure, safety);
                 if !arguments.keep_going {
                     return ExitCode::FAILURE;
                 }
             }
         }
-        if (seed - arguments.start) % 100 == 99 {
-            eprintln!("{} seeds, {failures} failed", seed - arguments.start + 1);
+        done += 1;
+        if done.is_multiple_of(100) {
+            eprintln!("{done} seeds, {failures} failed, {} s", begun.elapsed().as_secs());
         }
     }
     println!(
-        "{} seeds from {}, {failures} failed",
-        arguments.seeds, arguments.start
+        "{done} seeds from {}, {failures} failed; {:.1} simulated hours",
+        arguments.start,
+        total.elapsed.as_secs_f64() / 3600.0
     );
     println!("{total:#?}");
     if failures == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Says how a run failed, and the smallest that still does.
+fn tell(scenario: &Scenario, failure: Failure, safety: &str) {
+    let repeat = format!(
+        "cargo run -p cairn-fuzz --bin sim --{safety} --replay {}",
+        scenario.seed
+    );
+    println!("{failure}\n  repeat with: {repeat}");
+    let (settings, failure) = shrink(scenario, failure);
+    if !settings.is_empty() {
+        let settings: Vec<String> = settings.iter().map(Setting::to_string).collect();
+        println!(
+            "  smaller: {failure}\n  repeat with: {repeat} --set {}",
+            settings.join(",")
+        );
     }
 }

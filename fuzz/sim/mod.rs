@@ -15,7 +15,9 @@
 pub mod model;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod workload;
 
 pub use run::{Failure, Summary, run};
 pub use scenario::Scenario;
+pub use shrink::{Setting, shrink};

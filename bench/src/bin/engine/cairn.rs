@@ -19,23 +19,66 @@ use crate::Options;
 use crate::figures::{Figure, Latencies, directory_bytes, process_cpu};
 use crate::load::{Work, item, key};
 
+/// What one shard has done.
+struct Part {
+    operations: u64,
+    took: Duration,
+    /// Of the whole process meanwhile.
+    cpu: Duration,
+    latencies: Latencies,
+    written_bytes: u64,
+    reads: u64,
+    stored_bytes: u64,
+}
+
 pub(crate) fn measure(options: &Options, work: Work) -> Result<Figure, String> {
-    let answer = Arc::new(Mutex::new(Err("the shard ended early".to_owned())));
-    let (options, slot) = (options.clone(), Arc::clone(&answer));
+    let parts = Arc::new(Mutex::new(Vec::new()));
     let config = real::Config {
-        shards: 1,
+        shards: options.shards,
         ..real::Config::default()
     };
+    // As a node's shards do, each has its log, its trees and its part of the memory.
+    let shards = options.shards as u64;
+    let share = Options {
+        items: options.items / shards,
+        memtable_mib: options.memtable_mib / options.shards,
+        cache_mib: options.cache_mib / options.shards,
+        writers: options.writers.div_ceil(options.shards),
+        readers: options.readers.div_ceil(options.shards),
+        partitions: (options.partitions / shards).max(1),
+        ..options.clone()
+    };
+    let slot = Arc::clone(&parts);
     let started = real::run(config, move |runtime| {
-        let (options, slot) = (options.clone(), Arc::clone(&slot));
+        let (share, slot) = (share.clone(), Arc::clone(&slot));
         async move {
-            let measured = on_shard(runtime, &options, work).await;
-            *slot.lock().expect("one shard") = measured;
+            let part = on_shard(runtime, &share, work).await;
+            slot.lock().expect("no shard panics").push(part);
         }
     });
     started.map_err(|error| error.to_string())?;
-    let answer = answer.lock().expect("the shard has ended");
-    answer.clone()
+    let parts = std::mem::take(&mut *parts.lock().expect("the shards have ended"));
+    if parts.len() != options.shards {
+        return Err("a shard ended early".to_owned());
+    }
+    let parts = parts.into_iter().collect::<Result<Vec<Part>, String>>()?;
+    let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum::<u64>() as f64;
+    let longest = |of: fn(&Part) -> Duration| parts.iter().map(of).max().unwrap_or_default();
+    let operations = sum(|part| part.operations);
+    let writes = match work {
+        Work::Fill | Work::Overwrite => Some(operations),
+        Work::Mixed => Some(operations / 2.0),
+        _ => None,
+    };
+    Ok(Figure {
+        rate: operations / longest(|part| part.took).as_secs_f64(),
+        cpu_us: Some(longest(|part| part.cpu).as_secs_f64() * 1e6 / operations),
+        write_amplification: writes
+            .map(|writes| sum(|part| part.written_bytes) / (writes * options.item_bytes as f64).max(1.0)),
+        reads: Some(sum(|part| part.reads) / operations),
+        space: Some(sum(|part| part.stored_bytes) / (options.items * options.item_bytes as u64) as f64),
+        latency_us: Latencies(parts.into_iter().flat_map(|part| part.latencies.0).collect()).percentiles(),
+    })
 }
 
 /// Where hash `at` of `parts` begins.
@@ -56,9 +99,12 @@ struct Bench {
     failure: RefCell<Option<String>>,
 }
 
-async fn on_shard(runtime: RealRuntime, options: &Options, work: Work) -> Result<Figure, String> {
+async fn on_shard(runtime: RealRuntime, options: &Options, work: Work) -> Result<Part, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
-    let root = options.data.join("cairn");
+    let root = options
+        .data
+        .join("cairn")
+        .join(format!("shard-{}", runtime.shard().0));
     let volume = VolumeConfig {
         drives: (0..options.mirrors)
             .map(|at| root.join(format!("drive-{at}")))
@@ -134,19 +180,18 @@ async fn on_shard(runtime: RealRuntime, options: &Options, work: Work) -> Result
     if let Some(failure) = bench.failure.take() {
         return Err(failure);
     }
-    let operations = bench.operations.get();
     let cpu = process_cpu().saturating_sub(cpu);
     let after = engine.stats();
-    let figure = Figure {
-        rate: operations as f64 / took.as_secs_f64(),
-        latency_us: bench.latencies.take().percentiles(),
-        cpu_us: Some(cpu.as_secs_f64() * 1e6 / operations as f64),
-        write_amplification: written(&before, &after, operations, options, work),
-        reads: Some((after.segments.device_reads - before.segments.device_reads) as f64 / operations as f64),
-        space: Some(
-            directory_bytes(&root.join("drive-0")) as f64
-                / (options.items * options.item_bytes as u64) as f64,
-        ),
+    let written =
+        |stats: &EngineStats| stats.log.bytes + stats.segments.flushed_bytes + stats.segments.compacted_bytes;
+    let part = Part {
+        operations: bench.operations.get(),
+        took,
+        cpu,
+        latencies: bench.latencies.take(),
+        written_bytes: written(&after) - written(&before),
+        reads: after.segments.device_reads - before.segments.device_reads,
+        stored_bytes: directory_bytes(&root.join("drive-0")),
     };
     eprintln!(
         "engine: cairn: {} items, segments {} MiB with {} versions, index {} KiB, log {} MiB, debt {} MiB, packed {:.3}",
@@ -160,24 +205,7 @@ async fn on_shard(runtime: RealRuntime, options: &Options, work: Work) -> Result
     );
     engine.close().await.map_err(|error| words(&error))?;
     drop(keeper);
-    Ok(figure)
-}
-
-fn written(
-    before: &EngineStats,
-    after: &EngineStats,
-    operations: u64,
-    options: &Options,
-    work: Work,
-) -> Option<f64> {
-    let writes = match work {
-        Work::Fill | Work::Overwrite => operations,
-        Work::Mixed => operations / 2,
-        _ => return None,
-    };
-    let bytes =
-        |stats: &EngineStats| stats.log.bytes + stats.segments.flushed_bytes + stats.segments.compacted_bytes;
-    Some((bytes(after) - bytes(before)) as f64 / (writes * options.item_bytes as u64).max(1) as f64)
+    Ok(part)
 }
 
 impl Bench {

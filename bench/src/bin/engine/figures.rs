@@ -89,7 +89,7 @@ fn median(figures: &[Figure], of: impl Fn(&Figure) -> Option<f64>) -> String {
 pub(crate) fn table(options: &Options, rows: &[(Work, String, Vec<Figure>)]) -> String {
     let mut text = format!(
         "{} items of {} bytes ({:?}), {} MiB memtables, {} MiB cache, {}; {} writers x {}, {} readers, {} partitions, {} \
-         mirrors, every batch durable.\n\n",
+         shards, {} mirrors, every batch durable.\n\n",
         options.items,
         options.item_bytes,
         options.content,
@@ -100,6 +100,7 @@ pub(crate) fn table(options: &Options, rows: &[(Work, String, Vec<Figure>)]) -> 
         options.batch,
         options.readers,
         options.partitions,
+        options.shards,
         options.mirrors,
     );
     text.push_str("| work | store | ops/s | p50 us | p99 us | p99.9 us | CPU us/op | written/byte | reads/op | space |\n");

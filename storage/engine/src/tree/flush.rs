@@ -11,6 +11,7 @@
 use std::rc::Rc;
 
 use cairn_runtime::Runtime;
+use cairn_runtime::sync::OneshotReceiver;
 
 use super::Tree;
 use super::compaction::Prepared;
@@ -48,6 +49,28 @@ pub(super) struct Rewrite<'a, R: Runtime> {
     pub(super) pace: Option<&'a Pace>,
 }
 
+/// A segment that is being made whole; its files are gone when that fails.
+type Finishing = OneshotReceiver<Result<SegmentReference, TreeError>>;
+
+/// What has become of the work so far.
+struct Output<R: Runtime> {
+    written: Vec<SegmentReference>,
+    /// At most one, so that memory is bounded.
+    finishing: Option<Finishing>,
+    writer: Option<SegmentWriter<R>>,
+}
+
+impl<R: Runtime> Output<R> {
+    /// Waits for the segment that is being finished, if there is one.
+    async fn finished(&mut self) -> Result<(), TreeError> {
+        if let Some(finishing) = self.finishing.take() {
+            let finished = finishing.await.map_err(|_| TreeError::Stopped)?;
+            self.written.push(finished?);
+        }
+        Ok(())
+    }
+}
+
 impl<R: Runtime> Rewrite<'_, R> {
     /// Writes everything that `merge` yields and is still needed.
     pub(super) async fn write(
@@ -55,27 +78,31 @@ impl<R: Runtime> Rewrite<'_, R> {
         merge: Merge<R>,
         next: &mut impl FnMut() -> SegmentId,
     ) -> Result<Vec<SegmentReference>, TreeError> {
-        let mut written = Vec::new();
-        let mut writer = None;
-        let result = self.write_all(merge, next, &mut writer, &mut written).await;
+        let mut output = Output {
+            written: Vec::new(),
+            finishing: None,
+            writer: None,
+        };
+        let mut result = self.write_all(merge, next, &mut output).await;
+        // A segment that is being finished is waited for whatever has happened: its files are to be kept or removed.
+        result = result.and(output.finished().await);
         if let Err(error) = result {
-            if let Some(writer) = writer {
+            if let Some(writer) = output.writer {
                 SegmentWriter::abandon(writer).await;
             }
-            for reference in written {
+            for reference in output.written {
                 self.store.remove_files(reference.id).await;
             }
             return Err(error);
         }
-        Ok(written)
+        Ok(output.written)
     }
 
     async fn write_all(
         &self,
         mut merge: Merge<R>,
         next: &mut impl FnMut() -> SegmentId,
-        writer: &mut Option<SegmentWriter<R>>,
-        written: &mut Vec<SegmentReference>,
+        output: &mut Output<R>,
     ) -> Result<(), TreeError> {
         let mut key = Vec::new();
         let mut kept = Vec::new();
@@ -86,18 +113,15 @@ impl<R: Runtime> Rewrite<'_, R> {
             key.extend_from_slice(head);
             turn += self.take_key(&mut merge, &key, &mut kept).await?;
             if !kept.is_empty() {
-                if writer
-                    .as_ref()
-                    .is_some_and(|writer| writer.bytes() >= self.segment_bytes)
-                    && let Some(full) = writer
-                {
-                    written.push(full.finish().await?);
-                    *writer = None;
+                let is_full = |writer: &mut SegmentWriter<R>| writer.bytes() >= self.segment_bytes;
+                if let Some(full) = output.writer.take_if(is_full) {
+                    output.finished().await?;
+                    output.finishing = Some(self.finish(full));
                 }
-                if writer.is_none() {
-                    *writer = Some(SegmentWriter::create(self.store, next(), self.facts).await?);
+                if output.writer.is_none() {
+                    output.writer = Some(SegmentWriter::create(self.store, next(), self.facts).await?);
                 }
-                let writer = writer.as_mut().expect("made just before");
+                let writer = output.writer.as_mut().expect("made just before");
                 for version in &kept {
                     writer.push(&key, version).await?;
                 }
@@ -111,11 +135,22 @@ impl<R: Runtime> Rewrite<'_, R> {
                 turn = 0;
             }
         }
-        if let Some(last) = writer {
-            written.push(last.finish().await?);
-            *writer = None;
+        if let Some(last) = output.writer.take() {
+            output.finished().await?;
+            output.finishing = Some(self.finish(last));
         }
         Ok(())
+    }
+
+    /// Makes a segment whole and durable while the next is being filled.
+    fn finish(&self, mut full: SegmentWriter<R>) -> Finishing {
+        self.store.task(async move {
+            let finished = full.finish().await;
+            if finished.is_err() {
+                full.abandon().await;
+            }
+            finished
+        })
     }
 
     /// Takes all versions of `key` and keeps the needed ones, newest first. How many bytes were looked at.
