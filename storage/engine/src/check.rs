@@ -28,6 +28,7 @@ use crate::group::Counter;
 use crate::ids::{IndexId, LogId, SegmentId};
 use crate::log::Log;
 use crate::manifest::SegmentReference;
+use crate::sealing::TableKeys;
 use crate::tree::{
     DriveWatch, Reported, SegmentStore, StoreConfig, Tree, TreeContext, segment_file_name,
     segment_of_file_name,
@@ -487,7 +488,8 @@ fn store<R: Runtime>(runtime: &R, volume: &Volume<R>, only: DriveSet) -> Rc<Segm
         cache_bytes: 16 << 20,
         open_files_max: OPEN_FILES_MAX,
     };
-    SegmentStore::new(runtime.clone(), config, &drives, Only(only))
+    let keys = TableKeys::new(volume.key().cloned());
+    SegmentStore::sealed(runtime.clone(), config, keys, &drives, Only(only))
 }
 
 /// Reads every item and counts.

@@ -1,11 +1,13 @@
 //! `dump`: any file that the engine writes, in text.
 //!
 //! The kind of a file is told by its name, as the engine tells it. What does not verify is said, and what follows
-//! is shown as far as it can be found.
+//! is shown as far as it can be found. What is sealed is opened with the node's key, which the superblock beside the file holds,
+//! wrapped by the root key; without that it is said to be sealed.
 
 use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cairn_item::{ItemView, json};
 use cairn_runtime::{BLOCK_BYTES, Drive, File, Open, Runtime};
@@ -19,8 +21,8 @@ use crate::log::file::{FileEntry, slot_of_name};
 use crate::manifest::decode_edits;
 use crate::mutation::Mutation;
 use crate::record::RecordKind;
-use crate::tree::segment::reference_of_file;
-use crate::tree::{DriveWatch, Reported, SegmentStore, StoreConfig, segment_of_file_name};
+use crate::sealing::{NodeKey, RootKey, TableKeys};
+use crate::tree::{DriveWatch, Reported, SegmentStore, StoreConfig, reference_of_file, segment_of_file_name};
 use crate::volume::superblock::{MemberKind, Superblock};
 use crate::volume::{DriveIndex, DriveSet, VolumeError};
 
@@ -29,23 +31,31 @@ const PIECE_BLOCKS: usize = 256;
 
 /// Distance between the copies of superblock and witness.
 const SUPERBLOCK_STRIDE: usize = 64 << 10;
+/// Number of the copies.
+const SUPERBLOCK_COPIES: usize = 4;
 /// Distance between the copies of an anchor, and their length.
 const ANCHOR_STRIDE: usize = 16 << 10;
 const ANCHOR_BYTES: usize = 8 << 10;
 
-/// Shows the file at `path`.
+/// Shows the file at `path`; `root` are root keys that may open it.
 ///
 /// # Errors
 /// Why it cannot be read. A file that is not ours, or does not verify, is said to be so in the text.
-pub async fn dump<R: Runtime>(runtime: R, path: &Path, out: &mut dyn Write) -> io::Result<()> {
+pub async fn dump<R: Runtime>(
+    runtime: R,
+    path: &Path,
+    root: &[RootKey],
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let drive = runtime.drive(directory.unwrap_or(Path::new(".")), false).await?;
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
+    let key = node_key::<R>(&drive, root).await.map(Arc::new);
     let written = if segment_of_file_name(name).is_some() {
-        dump_segment(&runtime, &drive, name, out).await
+        dump_segment(&runtime, &drive, name, key, out).await
     } else {
         let file = drive
             .open(
@@ -66,16 +76,37 @@ pub async fn dump<R: Runtime>(runtime: R, path: &Path, out: &mut dyn Write) -> i
                     .await?,
             );
         }
-        dump_bytes(name, &bytes, out)
+        dump_bytes(name, &bytes, key.as_deref(), out)
     };
     written.map_err(io::Error::other)
+}
+
+/// The key of the node that a directory is a drive of, when one of the root keys opens it.
+async fn node_key<R: Runtime>(drive: &R::Drive, root: &[RootKey]) -> Option<NodeKey> {
+    let how = Open {
+        read_only: true,
+        ..Open::default()
+    };
+    let file = drive.open("superblock", how).await.ok()?;
+    for copy in 0..SUPERBLOCK_COPIES {
+        let Ok(block) = file.read_at((copy * SUPERBLOCK_STRIDE) as u64, BLOCK_BYTES).await else {
+            continue;
+        };
+        if let Ok(superblock) = Superblock::decode(MemberKind::Drive, copy, &block)
+            && let Some(kept) = &superblock.key
+            && let Some(key) = root.iter().find_map(|root| root.unwrap(superblock.node, kept))
+        {
+            return Some(key);
+        }
+    }
+    None
 }
 
 /// Shows the file `name`, other than a segment, with this content.
 ///
 /// # Errors
 /// Only what `out` says.
-pub fn dump_bytes(name: &str, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+fn dump_bytes(name: &str, bytes: &[u8], key: Option<&NodeKey>, out: &mut dyn Write) -> fmt::Result {
     if name == "superblock" || name == "witness" {
         let kind = if name == "witness" {
             MemberKind::Witness
@@ -91,7 +122,7 @@ pub fn dump_bytes(name: &str, bytes: &[u8], out: &mut dyn Write) -> fmt::Result 
         return dump_anchor(LogId(log), bytes, out);
     }
     if let Some((log, slot)) = slot_of_name(name) {
-        return dump_log(log, slot, bytes, out);
+        return dump_log(log, slot, bytes, key, out);
     }
     writeln!(out, "{name} is not the name of a file that the engine writes")
 }
@@ -120,7 +151,7 @@ fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
     Ok(())
 }
 
-fn dump_log(log: LogId, slot: u32, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+fn dump_log(log: LogId, slot: u32, bytes: &[u8], key: Option<&NodeKey>, out: &mut dyn Write) -> fmt::Result {
     let header = bytes
         .get(..BLOCK_BYTES)
         .and_then(|block| FileEntry::decode_header(block, None, log, slot));
@@ -128,17 +159,27 @@ fn dump_log(log: LogId, slot: u32, bytes: &[u8], out: &mut dyn Write) -> fmt::Re
         return writeln!(out, "the header of the file does not verify");
     };
     writeln!(out, "{entry:#?}")?;
+    let cipher = key.map(|key| key.log_cipher(log, entry.number, &entry.salt));
     let mut at = BLOCK_BYTES;
     while let Some(block) = bytes.get(at..at + BLOCK_BYTES) {
         let header = BatchHeader::decode(block, log, &entry, at as u64);
         let batch = header.and_then(|header| {
             let whole = bytes.get(at..at + header.blocks as usize * BLOCK_BYTES)?;
-            Batch::check(header, whole)
+            Batch::check(header, whole, cipher.as_ref())
         });
         match (header, batch) {
             (_, Some(batch)) => {
                 dump_batch(at, &batch, out)?;
                 at += batch.header.blocks as usize * BLOCK_BYTES;
+            }
+            (Some(header), None) if header.key_id != 0 && cipher.is_none() => {
+                let (sequence, blocks) = (header.sequence, header.blocks);
+                writeln!(
+                    out,
+                    "{at:#010x} batch {sequence}: {} records, {blocks} blocks, sealed: the root key shows them",
+                    header.records
+                )?;
+                at += blocks as usize * BLOCK_BYTES;
             }
             (Some(header), None) => {
                 writeln!(
@@ -223,10 +264,12 @@ async fn dump_segment<R: Runtime>(
     runtime: &R,
     drive: &R::Drive,
     name: &str,
+    key: Option<Arc<NodeKey>>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let index = DriveIndex::new(0).expect("0 is a place");
-    let reference = match reference_of_file(drive, index, name).await {
+    let keys = TableKeys::new(key);
+    let reference = match reference_of_file(drive, index, name, &keys).await {
         Ok(reference) => reference,
         Err(why) => return writeln!(out, "does not verify: {why}"),
     };
@@ -237,7 +280,8 @@ async fn dump_segment<R: Runtime>(
         cache_bytes: 0,
         open_files_max: 2,
     };
-    let store = SegmentStore::new(runtime.clone(), config, &[(index, drive.clone())], Lone(index));
+    let drives = [(index, drive.clone())];
+    let store = SegmentStore::sealed(runtime.clone(), config, keys, &drives, Lone(index));
     let segment = match store.open(&reference).await {
         Ok(segment) => segment,
         Err(error) => return writeln!(out, "does not verify: {error}"),

@@ -2,6 +2,7 @@
 //!
 //! Read in this order:
 //! - [`ids`] and [`checksum`]: the vocabulary and the sums that every persisted structure carries;
+//! - [`sealing`]: encryption at rest and its keys;
 //! - [`volume`]: the node's drives, their superblocks and the in-sync epoch;
 //! - [`log`]: the mirrored group-commit log;
 //! - [`mutation`], [`group`] and [`manifest`]: what the log's records say;
@@ -28,6 +29,7 @@ pub mod manifest;
 pub mod mutation;
 pub mod rebuild;
 pub mod record;
+pub mod sealing;
 pub mod stats;
 pub mod tree;
 pub mod volume;

@@ -14,9 +14,10 @@ use common::*;
 
 /// What `check` says, in a process of its own.
 fn looked_at(world: &World) -> Report {
-    let report = world.run(async |runtime| {
+    let volume = world.volume_config();
+    let report = world.run(async move |runtime| {
         let options = CheckOptions { items: false };
-        check(runtime, &volume_config(), options, &mut |_| {})
+        check(runtime, &volume, options, &mut |_| {})
             .await
             .expect("there is a node")
     });
@@ -157,7 +158,7 @@ fn a_missing_segment_file_is_copied_and_an_orphan_deleted() {
 
 #[test]
 fn a_lost_partition_is_fenced_by_name_and_the_others_go_on() {
-    let world = World::new(6, small());
+    let world = World::plain(6, small());
     let running = world.open();
     world.with(&running, async |engine| {
         put(&engine, P1, b"k", b"kept").await.unwrap();
@@ -275,7 +276,7 @@ fn a_mirror_that_cannot_take_the_anchor_at_the_start_leaves_the_set() {
 #[test]
 fn lost_manifest_edits_fence_whom_they_may_have_concerned() {
     for written in [false, true] {
-        let world = World::new(12, small());
+        let world = World::plain(12, small());
         let running = world.open();
         let engine = running.engine.clone();
         world.run(async move |_| {
@@ -647,7 +648,9 @@ fn dump_shows_every_file() {
             let path = std::path::Path::new(path).join(&name);
             let text = world.run(async move |runtime| {
                 let mut text = String::new();
-                dump::dump(runtime, &path, &mut text).await.unwrap();
+                dump::dump(runtime, &path, &[root_key()], &mut text)
+                    .await
+                    .unwrap();
                 text
             });
             assert!(!text.contains("is not the name of"), "{name}: {text}");

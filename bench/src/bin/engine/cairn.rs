@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cairn_engine::ids::{IndexId, LogId, PartitionId, TableId};
+use cairn_engine::sealing::Keys;
 use cairn_engine::volume::{Keeper, VolumeConfig};
 use cairn_engine::{Change, Direction, Engine, EngineConfig, EngineStats, PartitionDescriptor, Range};
 use cairn_item::{Space, StorageKey};
@@ -112,6 +113,7 @@ async fn on_shard(runtime: RealRuntime, options: &Options, work: Work) -> Result
         state: root.join("state"),
         mirrors: options.mirrors,
         accept_epoch: None,
+        keys: Keys::default(),
     };
     std::fs::create_dir_all(&root).map_err(|error| words(&error))?;
     let keeper = Keeper::open(runtime.clone(), volume)

@@ -6,9 +6,9 @@
 //!    8  8  header checksum: xxh3 of bytes 16..128, seeded with the place
 //!   16  8  body checksum: xxh3 of byte 128 to the end of the last block, seeded with the place
 //!   24  2  format version
-//!   26  1  codec: 0 plain
+//!   26  1  codec: 0, as records are not packed
 //!   27  1  kind: 0 records, 1 marker
-//!   28  4  key id: 0 plain
+//!   28  4  id of the node key that the body is sealed with; 0: not sealed
 //!   32  4  log id
 //!   36  4  blocks: length of the batch
 //!   40  8  incarnation
@@ -20,8 +20,9 @@
 //!   80  4  number of partition ranges of the batch before
 //!   84  4  zero
 //!   88  8  file number
-//!   96 32  zero
-//! body
+//!   96 16  tag of the sealed body; zero when it is not sealed
+//!  112 16  zero
+//! body, sealed as a whole when the node is encrypted
 //!  128 24n partition ranges of the batch before: partition 8, lowest raft index 8, highest 8
 //!        records, each a multiple of 8 bytes: payload length 4, kind 1, zero 1, index 2, partition 8, table 8,
 //!        term 8, raft index 8, payload, zeros
@@ -30,7 +31,9 @@
 //!
 //! The place is {log and file number and salt of the file, its incarnation, offset}: what an earlier use of the file left,
 //! what was written elsewhere, or what a client made up, which does not know the salt, does not verify. The header checksum covers the body's, so the chain over header checksums
-//! covers everything. Ranges repeat what the batch before held, so that a lost batch can be attributed.
+//! covers everything. The tag also vouches for bytes 24..96 of the header; the body's checksum is over the body as it is stored. Ranges repeat what the batch before held, so that a lost batch can be attributed.
+
+use std::borrow::Cow;
 
 use cairn_runtime::{AlignedBuffer, BLOCK_BYTES};
 
@@ -38,6 +41,7 @@ use super::file::FileEntry;
 use super::{PartitionRange, Record};
 use crate::checksum::{Place, checksum};
 use crate::ids::{IndexId, LogId, LogSequence, PartitionId, RaftIndex, TableId, Term};
+use crate::sealing::{FileCipher, TAG_BYTES};
 
 /// Version 1: the first.
 const FORMAT_VERSION: u16 = 1;
@@ -45,6 +49,10 @@ const MAGIC: [u8; 8] = *b"CAIRNBAT";
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 128;
 const RANGE_BYTES: usize = 24;
+/// Where the tag stands.
+const TAG_AT: usize = 96;
+/// What of the header the tag vouches for.
+const SEALED_ABOUT: std::ops::Range<usize> = 24..TAG_AT;
 /// Bytes of a record besides its payload and padding.
 pub(super) const RECORD_HEADER_BYTES: usize = 40;
 /// Partitions a batch can touch: their ranges must leave room for records in the batch after.
@@ -75,9 +83,9 @@ fn seed(log: LogId, file: &FileEntry, offset: u64) -> u64 {
 pub struct BatchHeader {
     /// Whether it is a marker: no records, only the acknowledged sequence.
     pub marker: bool,
-    /// How the body is compressed; 0 is plain.
+    /// How the body is compressed; 0 is not at all.
     pub codec: u8,
-    /// The key that seals the body; 0 is plain.
+    /// The key that the body is sealed with; 0 is none.
     pub key_id: u32,
     /// The log.
     pub log: LogId,
@@ -103,6 +111,8 @@ pub struct BatchHeader {
     pub checksum: u64,
     body_checksum: u64,
     seed: u64,
+    /// Block of the file where it begins.
+    block: u64,
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -139,6 +149,7 @@ impl BatchHeader {
             checksum: sum,
             body_checksum: u64::from_le_bytes(array(block, 16)),
             seed,
+            block: offset / BLOCK_BYTES as u64,
         };
         header.is_sane(log, file).then_some(header)
     }
@@ -149,7 +160,6 @@ impl BatchHeader {
             && self.file_number == file.number
             && self.incarnation == file.incarnation
             && self.codec == 0
-            && self.key_id == 0
             && self.acknowledged < self.sequence
             && self.ranges as usize <= PARTITIONS_MAX
             && needed.div_ceil(BLOCK_BYTES) == self.blocks as usize
@@ -163,17 +173,23 @@ impl BatchHeader {
 }
 
 /// A batch whose every byte was checked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Batch<'a> {
     /// Its header.
     pub header: BatchHeader,
-    bytes: &'a [u8],
+    /// What follows the header, not sealed.
+    body: Cow<'a, [u8]>,
 }
 
 impl<'a> Batch<'a> {
-    /// Checks the body that belongs to a header; `bytes` begin with the header.
+    /// Checks, and opens, the body that belongs to a header; `bytes` begin with the header. A file that has a cipher holds
+    /// batches that are sealed with it, and none else.
     #[must_use]
-    pub fn check(header: BatchHeader, bytes: &'a [u8]) -> Option<Batch<'a>> {
+    pub(crate) fn check(
+        header: BatchHeader,
+        bytes: &'a [u8],
+        cipher: Option<&FileCipher>,
+    ) -> Option<Batch<'a>> {
         if bytes.len() < header.bytes() {
             return None;
         }
@@ -181,17 +197,30 @@ impl<'a> Batch<'a> {
         if checksum(header.seed, &bytes[HEADER_BYTES..]) != header.body_checksum {
             return None;
         }
-        let batch = Batch { header, bytes };
+        let stored = &bytes[HEADER_BYTES..];
+        let body = match cipher {
+            None if header.key_id == 0 => Cow::Borrowed(stored),
+            Some(cipher) if header.key_id == cipher.key_id() => {
+                let mut opened = vec![0; stored.len()];
+                let tag = &bytes[TAG_AT..TAG_AT + TAG_BYTES];
+                let about = &bytes[SEALED_ABOUT];
+                cipher.open(header.block, about, stored, tag, &mut opened).ok()?;
+                Cow::Owned(opened)
+            }
+            _ => return None,
+        };
+        let batch = Batch { header, body };
         let mut records = batch.records();
         let counted = records.by_ref().count();
-        (counted == header.records as usize && records.rest.is_empty()).then_some(batch)
+        let whole = counted == header.records as usize && records.rest.is_empty();
+        whole.then_some(batch)
     }
 
     /// What the batch before held.
-    pub fn previous_ranges(&self) -> impl Iterator<Item = PartitionRange> + 'a {
-        let bytes = self.bytes;
+    pub fn previous_ranges(&self) -> impl Iterator<Item = PartitionRange> + '_ {
+        let bytes = &*self.body;
         (0..self.header.ranges as usize).map(move |index| {
-            let at = HEADER_BYTES + index * RANGE_BYTES;
+            let at = index * RANGE_BYTES;
             PartitionRange {
                 partition: PartitionId(u64::from_le_bytes(array(bytes, at))),
                 first: RaftIndex(u64::from_le_bytes(array(bytes, at + 8))),
@@ -202,10 +231,10 @@ impl<'a> Batch<'a> {
 
     /// Its records, in order.
     #[must_use]
-    pub fn records(&self) -> Records<'a> {
-        let start = HEADER_BYTES + self.header.ranges as usize * RANGE_BYTES;
+    pub fn records(&self) -> Records<'_> {
+        let start = self.header.ranges as usize * RANGE_BYTES;
         Records {
-            rest: &self.bytes[start..start + self.header.record_bytes as usize],
+            rest: &self.body[start..start + self.header.record_bytes as usize],
         }
     }
 
@@ -273,7 +302,7 @@ fn note(ranges: &mut Vec<PartitionRange>, record: &Record<'_>) {
     }
 }
 
-/// What a batch gets when it is sealed.
+/// What a batch gets when it is closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seal {
     pub(super) log: LogId,
@@ -330,7 +359,7 @@ impl Gather {
         self.used - self.records_at
     }
 
-    /// Length if it were sealed now.
+    /// Length if it were closed now.
     pub(super) fn bytes(&self) -> usize {
         self.used.next_multiple_of(BLOCK_BYTES)
     }
@@ -401,19 +430,22 @@ impl Gather {
     }
 
     /// Completes the batch: the bytes to write, their header checksum, and the ranges the next batch repeats.
-    pub(super) fn seal(mut self, seal: &Seal) -> (AlignedBuffer, u64, Vec<PartitionRange>) {
+    /// With a cipher the body is sealed in place.
+    pub(super) fn seal(
+        mut self,
+        seal: &Seal,
+        cipher: Option<&FileCipher>,
+    ) -> (AlignedBuffer, u64, Vec<PartitionRange>) {
         assert!(seal.acknowledged < seal.sequence);
         let bytes = self.bytes();
         self.buffer[self.used..bytes].fill(0);
         self.buffer.set_bytes(bytes);
         let seed = seed(seal.log, &seal.file, seal.offset);
-        let body = checksum(seed, &self.buffer[HEADER_BYTES..]);
         let blocks = u32::try_from(bytes / BLOCK_BYTES).expect("limited by the log");
         let record_bytes = u32::try_from(self.record_bytes()).expect("limited by the log");
-        let header = &mut self.buffer[..HEADER_BYTES];
+        let (header, body) = self.buffer.split_at_mut(HEADER_BYTES);
         header.fill(0);
         header[..8].copy_from_slice(&MAGIC);
-        header[16..24].copy_from_slice(&body.to_le_bytes());
         header[24..26].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         header[27] = u8::from(self.records == 0);
         header[32..36].copy_from_slice(&seal.log.0.to_le_bytes());
@@ -426,6 +458,13 @@ impl Gather {
         header[76..80].copy_from_slice(&self.records.to_le_bytes());
         header[80..84].copy_from_slice(&self.previous_ranges.to_le_bytes());
         header[88..96].copy_from_slice(&seal.file.number.to_le_bytes());
+        if let Some(cipher) = cipher {
+            header[28..32].copy_from_slice(&cipher.key_id().to_le_bytes());
+            let tag = cipher.seal(seal.offset / BLOCK_BYTES as u64, &header[SEALED_ABOUT], body);
+            header[TAG_AT..TAG_AT + TAG_BYTES].copy_from_slice(&tag);
+        }
+        let body = checksum(seed, body);
+        header[16..24].copy_from_slice(&body.to_le_bytes());
         let sum = checksum(seed, &header[16..]);
         header[8..16].copy_from_slice(&sum.to_le_bytes());
         (self.buffer, sum, self.ranges)

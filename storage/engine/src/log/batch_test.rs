@@ -8,6 +8,7 @@ use super::batch::{Batch, BatchHeader, Gather, PARTITIONS_MAX, Seal};
 use super::file::FileEntry;
 use super::{PartitionRange, Record};
 use crate::ids::{Epoch, IndexId, LogId, LogSequence, NodeId, PartitionId, RaftIndex, TableId, Term};
+use crate::sealing::{FileCipher, Secret};
 use crate::volume::DriveSet;
 
 const LOG: LogId = LogId(3);
@@ -83,12 +84,12 @@ fn build(
         let (head, tail) = record.payload.split_at(record.payload.len() / 2);
         assert_eq!(gather.push(&record.record(), &[head, tail]) as usize, place);
     }
-    let (bytes, _, ranges) = gather.seal(&seal(offset));
+    let (bytes, _, ranges) = gather.seal(&seal(offset), None);
     (bytes, ranges)
 }
 
 fn decode(bytes: &[u8], offset: u64) -> Option<Batch<'_>> {
-    Batch::check(BatchHeader::decode(bytes, LOG, &file(), offset)?, bytes)
+    Batch::check(BatchHeader::decode(bytes, LOG, &file(), offset)?, bytes, None)
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn lengths_that_lie_are_refused() {
         }
         let lie = random.next_u64() as u32;
         gather.forge(&lie.to_le_bytes());
-        let (bytes, _, _) = gather.seal(&seal(4096));
+        let (bytes, _, _) = gather.seal(&seal(4096), None);
         let honest = lie as usize == records[0].payload.len();
         let same_size = super::batch::record_bytes(lie as usize % (1 << 31))
             == super::batch::record_bytes(records[0].payload.len());
@@ -289,4 +290,76 @@ fn an_anchor_reads_back_only_at_its_place() {
             assert_eq!(Anchor::decode(&damaged, None, LOG, 0), None, "byte {at}");
         }
     }
+}
+
+#[test]
+fn a_sealed_batch_reads_back_under_its_key_and_shows_nothing() {
+    let cipher = |byte: u8, id: u32| FileCipher::new(&Secret::new([byte; 32]), id);
+    let mut random = Random::new(9);
+    let marker = b"a marker that must not be seen";
+    let mut records: Vec<Owned> = (0..40).map(|_| Owned::random(&mut random)).collect();
+    records[3].payload = marker.to_vec();
+    let previous = [PartitionRange {
+        partition: PartitionId(0x0123_4567_89ab_cdef),
+        first: RaftIndex(1),
+        last: RaftIndex(2),
+    }];
+    let mut gather = Gather::new(None, &previous);
+    for record in &records {
+        gather.push(&record.record(), &[&record.payload]);
+    }
+    let (bytes, sum, _) = gather.seal(&seal(4096), Some(&cipher(1, 1)));
+    for secret in [marker.as_slice(), &previous[0].partition.0.to_le_bytes()] {
+        assert!(bytes.windows(secret.len()).all(|window| window != secret));
+    }
+    let header = BatchHeader::decode(&bytes, LOG, &file(), 4096).expect("the header is not sealed");
+    assert_eq!((header.key_id, header.checksum, header.records), (1, sum, 40));
+    let batch = Batch::check(header, &bytes, Some(&cipher(1, 1))).expect("as it was sealed");
+    let read: Vec<Record<'_>> = batch.records().collect();
+    assert_eq!(read, records.iter().map(Owned::record).collect::<Vec<_>>());
+    assert_eq!(batch.previous_ranges().collect::<Vec<_>>(), previous);
+    for wrong in [None, Some(cipher(2, 1)), Some(cipher(1, 2))] {
+        assert!(
+            Batch::check(header, &bytes, wrong.as_ref()).is_none(),
+            "{wrong:?}"
+        );
+    }
+    let (plain, _) = build(&records, &previous, 4096);
+    let header = BatchHeader::decode(&plain, LOG, &file(), 4096).expect("a plain one");
+    assert!(
+        Batch::check(header, &plain, Some(&cipher(1, 1))).is_none(),
+        "what is not sealed does not count in a sealed file"
+    );
+}
+
+/// A header that says something else than what was sealed, under checksums that are right.
+#[test]
+fn the_seal_of_a_batch_holds_for_its_header() {
+    let cipher = FileCipher::new(&Secret::new([1; 32]), 1);
+    let records: Vec<Owned> = (0..3).map(|_| Owned::random(&mut Random::new(2))).collect();
+    let sealed = |acknowledged| {
+        let mut gather = Gather::new(None, &[]);
+        for record in &records {
+            gather.push(&record.record(), &[&record.payload]);
+        }
+        let seal = Seal {
+            acknowledged: LogSequence(acknowledged),
+            ..seal(4096)
+        };
+        gather.seal(&seal, Some(&cipher)).0
+    };
+    let (one, other) = (sealed(8), sealed(7));
+    assert_eq!(one[128..], other[128..], "the body is the same");
+    let mut forged = AlignedBuffer::from_slice(&one);
+    forged[56..64].copy_from_slice(&7u64.to_le_bytes());
+    let place = crate::checksum::Place {
+        file: crate::checksum::checksum(u64::from(LOG.0) << 40 ^ file().number, &file().salt),
+        incarnation: file().incarnation,
+        offset: 4096,
+    };
+    let sum = crate::checksum::checksum(place.seed(), &forged[16..128]);
+    forged[8..16].copy_from_slice(&sum.to_le_bytes());
+    let header = BatchHeader::decode(&forged, LOG, &file(), 4096).expect("its checksum is right");
+    assert_eq!(header.acknowledged, LogSequence(7));
+    assert!(Batch::check(header, &forged, Some(&cipher)).is_none());
 }

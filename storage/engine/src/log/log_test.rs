@@ -17,6 +17,7 @@ use super::anchor::{Anchor, COPIES, COPY_BYTES, anchor_name, copy_offset};
 use super::batch::BatchHeader;
 use super::file::slot_name;
 use super::*;
+use crate::sealing::{Keys, RootKey};
 use crate::volume::{Keeper, VolumeConfig};
 
 pub(super) const NODE: NodeIndex = NodeIndex(0);
@@ -65,6 +66,12 @@ fn volume_config(drives: usize) -> VolumeConfig {
         state: PathBuf::from("/state"),
         mirrors: drives.min(2),
         accept_epoch: None,
+        // With one drive it is plain, so that both kinds are met.
+        keys: if drives > 1 {
+            Keys::of(RootKey::new([7; 32]))
+        } else {
+            Keys::default()
+        },
     }
 }
 
@@ -697,14 +704,18 @@ fn a_batch_that_does_not_follow_its_predecessor_is_not_believed() {
         let file = files.into_iter().find(|file| file.number == header.file_number);
         let mut gather = super::batch::Gather::new(None, &[]);
         gather.push(&record(1, 0, b"other"), &[b"other"]);
-        let (bytes, _, _) = gather.seal(&super::batch::Seal {
+        let file = file.expect("listed");
+        let key = process.volume.key().expect("two drives are sealed");
+        let cipher = key.log_cipher(LOG, file.number, &file.salt);
+        let seal = super::batch::Seal {
             log: LOG,
-            file: file.expect("listed"),
+            file,
             offset,
             sequence: header.sequence,
             acknowledged: header.acknowledged,
             previous: header.previous ^ u64::from(forged),
-        });
+        };
+        let (bytes, _, _) = gather.seal(&seal, Some(&cipher));
         for drive in 0..2 {
             control(&sim, drive).overwrite(&name, offset, &bytes);
         }

@@ -25,6 +25,7 @@ use super::mirrored::on_all;
 use super::walk::{Told, Walk, open_mirrors};
 use super::{LogConfig, LogError, LogPosition, Lost, PartitionRange, Recovery, Replayed};
 use crate::ids::{LogId, LogSequence};
+use crate::sealing::FileCipher;
 use crate::volume::{DriveIndex, DriveSet, Volume};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -74,6 +75,12 @@ impl<R: Runtime> Context<R> {
             .report_failed(drive, format!("{what}: {error}"))
             .await?;
         Ok(())
+    }
+
+    /// Seals and opens the batches of one use of a file; none when the node is not encrypted.
+    pub(super) fn cipher(&self, entry: &FileEntry) -> Option<FileCipher> {
+        let key = self.volume.key()?;
+        Some(key.log_cipher(self.log, entry.number, &entry.salt))
     }
 
     pub(super) fn drive(&self, index: DriveIndex) -> Result<R::Drive, LogError> {
@@ -491,6 +498,7 @@ async fn walk<R: Runtime, F: FnMut(Replayed<'_>)>(
         context,
         entry,
         mirrors,
+        cipher: context.cipher(&entry),
     };
     let mut walked = Walked {
         first: None,

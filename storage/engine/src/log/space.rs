@@ -179,7 +179,12 @@ impl<R: Runtime> Inner<R> {
                 if let Some(slot) = state.slots.get_mut(&plan.slot) {
                     slot.generation = plan.generation + 1;
                 }
-                return Ok(OpenFile { entry, mirrors });
+                let cipher = context.cipher(&entry);
+                return Ok(OpenFile {
+                    entry,
+                    mirrors,
+                    cipher,
+                });
             }
             // A mirror has failed: again, with a whole set.
             state.files.retain(|other| other.number != entry.number);

@@ -11,6 +11,7 @@ use super::batch::{Batch, BatchHeader};
 use super::file::{FileEntry, create_filled, slot_name};
 use super::recovery::{Context, Slot};
 use crate::ids::LogSequence;
+use crate::sealing::FileCipher;
 use crate::volume::DriveIndex;
 
 /// Bytes read at once.
@@ -123,6 +124,8 @@ pub(super) struct Walk<'a, R: Runtime> {
     pub(super) context: &'a Context<R>,
     pub(super) entry: FileEntry,
     pub(super) mirrors: Vec<Mirror<R>>,
+    /// Opens its batches; none when the node is not encrypted.
+    pub(super) cipher: Option<FileCipher>,
 }
 
 impl<R: Runtime> Walk<'_, R> {
@@ -164,7 +167,8 @@ impl<R: Runtime> Walk<'_, R> {
     }
 
     pub(super) fn batch(&self, mirror: usize, header: BatchHeader, offset: u64) -> Option<Batch<'_>> {
-        Batch::check(header, self.mirrors[mirror].get(offset, header.bytes())?)
+        let bytes = self.mirrors[mirror].get(offset, header.bytes())?;
+        Batch::check(header, bytes, self.cipher.as_ref())
     }
 
     /// The first batch header, on any mirror, from `offset` on that is `next` or later; at `offset` itself only a

@@ -26,6 +26,7 @@ use super::file::FileEntry;
 use super::recovery::{Context, Slot};
 use super::{LogError, LogStats};
 use crate::ids::LogSequence;
+use crate::sealing::FileCipher;
 use crate::volume::{DriveIndex, DriveSet};
 
 /// Buffers kept for reuse.
@@ -35,6 +36,8 @@ const SPARE_BUFFERS_MAX: usize = 3;
 pub(super) struct OpenFile<R: Runtime> {
     pub(super) entry: FileEntry,
     pub(super) mirrors: Vec<(DriveIndex, <R::Drive as Drive>::File)>,
+    /// Seals its batches; none when the node is not encrypted.
+    pub(super) cipher: Option<FileCipher>,
 }
 
 /// The file after the current one.
@@ -245,7 +248,8 @@ impl<R: Runtime> Inner<R> {
         let records = state.gather.records();
         state.stats.record_bytes += state.gather.record_bytes() as u64;
         let empty = Gather::new(Some(AlignedBuffer::zeroed(BLOCK_BYTES)), &[]);
-        let (buffer, chain, ranges) = std::mem::replace(&mut state.gather, empty).seal(&seal);
+        let (buffer, chain, ranges) =
+            std::mem::replace(&mut state.gather, empty).seal(&seal, current.cipher.as_ref());
         state.gather = Gather::new(state.spare.pop(), &ranges);
         let buffer = Rc::new(buffer);
         for (drive, file) in &current.mirrors {

@@ -5,7 +5,7 @@
 //!  8 | used bytes u32, from 0 to the end of the entries; the rest of the last 4 KiB is zero
 //! 12 | kind u8 | codec u8 | entries u16
 //! 16 | prefix bytes u16 | 0 u16
-//! 20 | key id u32
+//! 20 | key id u32: of the table key that seals it, 0 when it is not sealed
 //! 24 | offset of each entry: u16, or u32 when used bytes > 65,535
 //!    | prefix: what all keys of the block begin with
 //!    | entry: suffix bytes u16 | suffix | payload, to the next entry or the end
@@ -25,7 +25,10 @@
 //! 28 | packed: what follows the header of the block unpacked
 //! ```
 //!
-//! In memory, and so in the cache, every block is unpacked.
+//! A block may be **sealed**, which comes last: what is at 24 and behind, packed or not, is encrypted in place, the tag
+//! stands behind it, and used bytes end behind the tag. The tag vouches for bytes 8..24 too.
+//!
+//! In memory, and so in the cache, every block is opened and unpacked.
 //!
 //! A block that has been verified and validated once is never checked again: [`BlockView`] trusts it.
 
@@ -34,6 +37,7 @@ use std::rc::Rc;
 use super::codec::{Codec, Codecs};
 use crate::checksum::checksum;
 use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
+use crate::sealing::{FileCipher, TAG_BYTES};
 
 /// Bytes before the prefix.
 pub(crate) const BLOCK_HEADER_BYTES: usize = 24;
@@ -252,21 +256,56 @@ pub(crate) fn pack(block: &[u8], codec: Codec, codecs: &Codecs, into: &mut Vec<u
     into[start + 13] = codec as u8;
 }
 
-/// Completes a block, exactly its used bytes, with the checksum of its place.
+/// What the bytes at one place of a file are held against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    /// Seed of the checksum.
+    pub(crate) seed: u64,
+    /// The place.
+    pub(crate) unit: u32,
+    /// What seals the file; none when it is not sealed.
+    pub(crate) cipher: Option<&'a FileCipher>,
+}
+
+impl At<'static> {
+    /// A place of a file that is not sealed.
+    pub(crate) fn plain(seed: u64) -> At<'static> {
+        At {
+            seed,
+            unit: 0,
+            cipher: None,
+        }
+    }
+}
+
+/// Completes a block, exactly its used bytes: seals it if its file is, and gives it the checksum of its place.
+pub(crate) fn close(block: &mut Vec<u8>, at: At<'_>) -> u64 {
+    if let Some(cipher) = at.cipher {
+        let used = u32::try_from(block.len() + TAG_BYTES).expect("blocks are small");
+        block[8..12].copy_from_slice(&used.to_le_bytes());
+        block[20..24].copy_from_slice(&cipher.key_id().to_le_bytes());
+        let (header, content) = block.split_at_mut(BLOCK_HEADER_BYTES);
+        let tag = cipher.seal(u64::from(at.unit), &header[8..], content);
+        block.extend_from_slice(&tag);
+    }
+    seal(block, at.seed)
+}
+
+/// Completes a block that is not sealed, exactly its used bytes, with the checksum of its place.
 pub(crate) fn seal(block: &mut [u8], seed: u64) -> u64 {
     let sum = checksum(seed, &block[8..]);
     block[..8].copy_from_slice(&sum.to_le_bytes());
     sum
 }
 
-/// Checks what was read against its place and the index, unpacks it, and validates its structure. Returns the used
-/// bytes of the block unpacked.
+/// Checks what was read against its place and the index, opens and unpacks it, and validates its structure. Returns the
+/// used bytes of the block as it was laid out.
 ///
 /// # Errors
 /// Names what does not hold.
 pub(crate) fn verify(
     bytes: &[u8],
-    seed: u64,
+    at: At<'_>,
     expected: u64,
     kind: BlockKind,
     codecs: &Codecs,
@@ -275,7 +314,7 @@ pub(crate) fn verify(
     if u64::from_le_bytes(array(used, 0)) != expected {
         return Err("the block is not the one that the index names");
     }
-    if checksum(seed, &used[8..]) != expected {
+    if checksum(at.seed, &used[8..]) != expected {
         return Err("the block's checksum does not match");
     }
     if bytes[used.len()..].iter().any(|byte| *byte != 0) {
@@ -284,19 +323,56 @@ pub(crate) fn verify(
     if used[12] != kind as u8 {
         return Err("the block is of another kind");
     }
-    match Codec::from_byte(used[13]) {
-        Some(Codec::None) => {
-            validate(used)?;
-            Ok(used.into())
-        }
-        Some(codec) if kind == BlockKind::Data => {
-            let block = unpack(used, codec, codecs)?;
-            validate(&block)?;
-            Ok(block)
-        }
-        Some(_) => Err("a block of the index is packed"),
-        None => Err("the block's codec is unknown"),
+    let codec = Codec::from_byte(used[13]).ok_or("the block's codec is unknown")?;
+    if codec != Codec::None && kind != BlockKind::Data {
+        return Err("a block of the index is packed");
     }
+    let key_id = u32::from_le_bytes(array(used, 20));
+    let block = match at.cipher {
+        None if key_id != 0 => return Err("the block is sealed and its file is not"),
+        None if codec == Codec::None => used.into(),
+        None => unpack(used, codec, codecs)?,
+        Some(cipher) if key_id != cipher.key_id() => {
+            return Err("the block is not sealed with the key of its file");
+        }
+        Some(cipher) if codec == Codec::None => {
+            let mut block: Rc<[u8]> = std::iter::repeat_n(0, opened_bytes(used)?).collect();
+            let into = Rc::get_mut(&mut block).expect("nobody else has it yet");
+            open(used, cipher, at.unit, into)?;
+            block
+        }
+        Some(cipher) => codecs.with_scratch(opened_bytes(used)?, |packed| {
+            open(used, cipher, at.unit, packed)?;
+            unpack(packed, codec, codecs)
+        })?,
+    };
+    validate(&block)?;
+    Ok(block)
+}
+
+/// Length of a sealed block once it is opened.
+fn opened_bytes(used: &[u8]) -> Result<usize, &'static str> {
+    let bytes = used.len().checked_sub(TAG_BYTES);
+    bytes
+        .filter(|bytes| *bytes >= BLOCK_HEADER_BYTES)
+        .ok_or("the block is too short")
+}
+
+/// Opens a sealed block into all of `into`, which has [`opened_bytes`]. Its checksum field still is what was stored.
+fn open(used: &[u8], cipher: &FileCipher, unit: u32, into: &mut [u8]) -> Result<(), &'static str> {
+    let (header, content) = into.split_at_mut(BLOCK_HEADER_BYTES);
+    header.copy_from_slice(&used[..BLOCK_HEADER_BYTES]);
+    let (sealed, tag) = used[BLOCK_HEADER_BYTES..].split_at(content.len());
+    cipher.open(
+        u64::from(unit),
+        &used[8..BLOCK_HEADER_BYTES],
+        sealed,
+        tag,
+        content,
+    )?;
+    let bytes = u32::try_from(into.len()).expect("shorter than what was stored");
+    into[8..12].copy_from_slice(&bytes.to_le_bytes());
+    Ok(())
 }
 
 /// The block that `stored` is packed from. Its checksum field still is what `stored` says.

@@ -24,6 +24,9 @@ const ZSTD_LEVEL: i32 = 1;
 /// First level that [`Compression::Zstd`] packs with zstd: the last.
 const DEEP_LEVEL: usize = LEVELS_MAX - 1;
 
+/// A longer scratch buffer is not kept.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
 /// How the bytes of a block are stored. The number is the codec byte of blocks and file headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -98,6 +101,8 @@ pub(crate) struct Codecs {
     lz4: RefCell<CompressTable>,
     zstd_packs: RefCell<Option<Compressor<'static>>>,
     zstd_unpacks: RefCell<Option<Decompressor<'static>>>,
+    /// A block between being opened and being unpacked.
+    opened: RefCell<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Codecs {
@@ -137,6 +142,19 @@ impl Codecs {
             }
         };
         into.truncate(start + packed);
+    }
+
+    /// Gives `work` a buffer of so many bytes, whatever they are.
+    pub(crate) fn with_scratch<T>(&self, bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut buffer = self.opened.take();
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
+        let result = work(&mut buffer[..bytes]);
+        if buffer.len() <= SCRATCH_BYTES_MAX {
+            self.opened.replace(buffer);
+        }
+        result
     }
 
     /// Unpacks `packed` into all of `into`.

@@ -46,7 +46,8 @@ pub use compaction::{CompactionConfig, Prepared, Urge};
 pub use memtable::Memtable;
 pub use pace::Pace;
 pub use scan::Cursor;
-pub use segment::{Damage, Segment, reference_of_file, segment_file_name, segment_of_file_name};
+pub(crate) use segment::reference_of_file;
+pub use segment::{Damage, Segment, segment_file_name, segment_of_file_name};
 pub use store::{DriveCounts, DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
 pub use version::{ItemHandle, NEWEST, Version};
 

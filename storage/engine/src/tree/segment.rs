@@ -11,6 +11,7 @@
 //! - every byte is covered by a checksum that something else holds: data blocks' by the leaves, leaves' by
 //!   the top, the top's, the filter's and the header's by the footer, the footer's by the manifest; and each is
 //!   seeded with the file's salt and its offset, so lost, stale and misdirected writes do not verify;
+//! - in an encrypted node everything but the header and the first fields of footer and blocks is sealed;
 //! - entries are ordered by key, then from the newest version to the oldest;
 //! - a separator of the index is not below the last key of its block and not above the first of the next.
 
@@ -28,7 +29,8 @@ pub(crate) use cursor::{Access, SegmentCursor};
 pub use layout::{SegmentFooter, SegmentHeader};
 pub(crate) use reader::Found;
 pub use reader::Segment;
-pub use scrub::{Damage, reference_of_file};
+pub use scrub::Damage;
+pub(crate) use scrub::reference_of_file;
 #[doc(hidden)]
 pub use walk::read_data_block;
 pub use walk::{Piece, walk};

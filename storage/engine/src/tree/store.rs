@@ -22,6 +22,7 @@ use super::open_files::OpenFiles;
 use super::segment::{Segment, segment_file_name};
 use crate::ids::{NodeId, PartitionId, SegmentId};
 use crate::manifest::SegmentReference;
+use crate::sealing::TableKeys;
 use crate::volume::{DriveIndex, DriveSet, Volume, VolumeError};
 
 /// The cache keeps this part of its budget, an eighth, however much filters and index tops take: without any index
@@ -236,6 +237,7 @@ pub struct SegmentStore<R: Runtime> {
     watch: Box<dyn DriveWatch>,
     pub(crate) cache: BlockCache,
     pub(crate) codecs: Codecs,
+    pub(crate) keys: TableKeys,
     files: OpenFiles<<R::Drive as Drive>::File>,
     stats: RefCell<StoreStats>,
     open: RefCell<BTreeMap<SegmentId, Weak<Segment<R>>>>,
@@ -244,11 +246,22 @@ pub struct SegmentStore<R: Runtime> {
 }
 
 impl<R: Runtime> SegmentStore<R> {
-    /// A store over `drives`, of which `watch` tells the live ones.
+    /// A store over `drives`, of which `watch` tells the live ones; nothing in it is sealed.
     #[must_use]
     pub fn new(
         runtime: R,
         config: StoreConfig,
+        drives: &[(DriveIndex, R::Drive)],
+        watch: impl DriveWatch + 'static,
+    ) -> Rc<SegmentStore<R>> {
+        SegmentStore::sealed(runtime, config, TableKeys::default(), drives, watch)
+    }
+
+    /// As [`SegmentStore::new`], with the keys that seal everything in it.
+    pub(crate) fn sealed(
+        runtime: R,
+        config: StoreConfig,
+        keys: TableKeys,
         drives: &[(DriveIndex, R::Drive)],
         watch: impl DriveWatch + 'static,
     ) -> Rc<SegmentStore<R>> {
@@ -260,6 +273,7 @@ impl<R: Runtime> SegmentStore<R> {
             watch: Box::new(watch),
             cache: BlockCache::new(config.cache_bytes),
             codecs: Codecs::default(),
+            keys,
             files: OpenFiles::new(config.open_files_max),
             stats: RefCell::default(),
             open: RefCell::default(),
@@ -483,6 +497,7 @@ impl<R: Runtime> SegmentStore<R> {
         let drives: Vec<_> = indexes
             .filter_map(|index| Some((index, volume.drive(index)?.clone())))
             .collect();
-        SegmentStore::new(runtime, config, &drives, VolumeWatch(volume))
+        let keys = TableKeys::new(volume.key().cloned());
+        SegmentStore::sealed(runtime, config, keys, &drives, VolumeWatch(volume))
     }
 }

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_runtime::sim::{Config, DriveControl, Handle, NodeIndex, SimRuntime, Simulation};
 use cairn_runtime::{Runtime, ShardIndex};
@@ -15,6 +16,7 @@ use cairn_runtime::{Runtime, ShardIndex};
 use super::*;
 use crate::ids::{IndexId, LogId, NodeId, PartitionId, SegmentId, TableId};
 use crate::manifest::{Edit, ManifestState};
+use crate::sealing::{NodeKey, RootKey, TableKeys};
 use crate::volume::{DriveIndex, DriveSet};
 
 const PARTITION: PartitionId = PartitionId(7);
@@ -44,6 +46,7 @@ struct Bench {
     watch: Watch,
     config: CompactionConfig,
     cache_bytes: u64,
+    key: Option<Arc<NodeKey>>,
     tree: Tree<SimRuntime>,
     context: TreeContext<SimRuntime>,
     manifest: RefCell<ManifestState>,
@@ -74,6 +77,7 @@ async fn context(
     watch: &Watch,
     cache_bytes: u64,
     config: CompactionConfig,
+    key: Option<Arc<NodeKey>>,
 ) -> TreeContext<SimRuntime> {
     let mut drives = Vec::new();
     for (at, path) in PATHS.iter().enumerate() {
@@ -89,18 +93,26 @@ async fn context(
         open_files_max: 6,
     };
     TreeContext::over(
-        SegmentStore::new(runtime.clone(), store, &drives, watch.clone()),
+        SegmentStore::sealed(
+            runtime.clone(),
+            store,
+            TableKeys::new(key),
+            &drives,
+            watch.clone(),
+        ),
         config,
     )
 }
 
 impl Bench {
-    async fn new(runtime: SimRuntime, cache_bytes: u64, config: CompactionConfig) -> Bench {
+    async fn new(runtime: SimRuntime, cache_bytes: u64, config: CompactionConfig, sealed: bool) -> Bench {
+        let make = || RootKey::new([1; 32]).make_node_key(&runtime, NodeId(3)).0;
+        let key = sealed.then(make).map(Arc::new);
         let watch = Watch::default();
         watch
             .0
             .set((0..PATHS.len()).filter_map(DriveIndex::new).collect());
-        let context = context(&runtime, &watch, cache_bytes, config).await;
+        let context = context(&runtime, &watch, cache_bytes, config, key.clone()).await;
         let mut manifest = ManifestState::default();
         manifest.apply(&Edit::CreatePartition(descriptor())).unwrap();
         Bench {
@@ -109,6 +121,7 @@ impl Bench {
             watch,
             config,
             cache_bytes,
+            key,
             context,
             manifest: RefCell::new(manifest),
             next: Cell::new(0),
@@ -185,7 +198,8 @@ impl Bench {
 
     /// Forgets everything in memory but the manifest, as a restart does. The memtable must have been flushed.
     async fn reopen(&mut self) -> Result<(), TreeError> {
-        self.context = context(&self.runtime, &self.watch, self.cache_bytes, self.config).await;
+        let key = self.key.clone();
+        self.context = context(&self.runtime, &self.watch, self.cache_bytes, self.config, key).await;
         self.tree = Tree::new(&self.context, &descriptor());
         let segments = self.manifest.borrow().partitions[&PARTITION].segments.clone();
         self.tree.open_segments(segments.values()).await
@@ -218,7 +232,7 @@ impl Bench {
     }
 }
 
-/// Runs a scenario on a node with two drives.
+/// Runs a scenario on a node with two drives. Those of odd seeds are sealed.
 fn simulate<T: 'static>(
     seed: u64,
     cache_bytes: u64,
@@ -228,7 +242,7 @@ fn simulate<T: 'static>(
     let simulation = Simulation::new(seed, Config::default());
     let handle = Handle::clone(&simulation);
     simulation.block_on(NodeIndex(0), ShardIndex(0), async move |runtime| {
-        let bench = Bench::new(runtime, cache_bytes, config).await;
+        let bench = Bench::new(runtime, cache_bytes, config, seed % 2 == 1).await;
         let drives = PATHS.map(|path| handle.drive(NodeIndex(0), path));
         scenario(bench, drives, handle).await
     })

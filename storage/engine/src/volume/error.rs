@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::ids::{Epoch, NodeId};
+use crate::sealing::RootKeyId;
 
 /// Why the drives cannot be opened, or an epoch change cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,25 @@ pub enum VolumeError {
     },
     /// An epoch change could not be made durable on a majority of the copies: nothing may be acknowledged.
     EpochNotDurable(String),
+    /// The node is encrypted and no root key was given.
+    KeyMissing {
+        /// What identifies the root key that is needed.
+        needed: RootKeyId,
+    },
+    /// The node is encrypted under another root key than those that were given.
+    WrongKey {
+        /// What identifies the root key that is needed.
+        needed: RootKeyId,
+        /// What identifies those that were given.
+        given: Vec<RootKeyId>,
+    },
+    /// The root key is the one that the drives name, but does not open the node key.
+    KeyDamaged(RootKeyId),
+    /// The node is encrypted although it was to be plain, or the other way round.
+    EncryptionMismatch {
+        /// Whether the node is encrypted.
+        encrypted: bool,
+    },
     /// The keeper's task has ended.
     Stopped,
 }
@@ -211,6 +231,35 @@ impl fmt::Display for VolumeError {
                 formatter,
                 "the new in-sync set could not be written to a majority of drives and witness ({why}): \
                  stopping, nothing is acknowledged"
+            ),
+            VolumeError::KeyMissing { needed } => write!(
+                formatter,
+                "the node is encrypted and no root key was given: name the file of root key {needed} with \
+                 --root-key-file, or set CAIRN_ROOT_KEY; nothing was changed"
+            ),
+            VolumeError::WrongKey { needed, given } => {
+                let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+                write!(
+                    formatter,
+                    "the node is encrypted under root key {needed}, and {} was given: name the right file with \
+                     --root-key-file, or set CAIRN_ROOT_KEY; nothing was changed",
+                    given.join(" and ")
+                )
+            }
+            VolumeError::KeyDamaged(root) => write!(
+                formatter,
+                "root key {root} is the right one, but the node key that the superblocks hold does not open with it: \
+                 they were changed by something that is no node; restore one drive's superblock from a backup"
+            ),
+            VolumeError::EncryptionMismatch { encrypted: true } => write!(
+                formatter,
+                "the node is encrypted, and --encryption off asks for one that is not: leave the option out. What a \
+                 node is was decided when it was created; nothing was changed"
+            ),
+            VolumeError::EncryptionMismatch { encrypted: false } => write!(
+                formatter,
+                "the node is not encrypted, and a root key or --encryption on asks for one that is: leave them out, or \
+                 say --encryption off. What a node is was decided when it was created; nothing was changed"
             ),
             VolumeError::Stopped => write!(formatter, "the volume has been closed"),
         }

@@ -270,6 +270,11 @@ impl<R: Runtime> Task<R> {
         }
     }
 
+    /// Copies that hold what the last change wrote.
+    pub(super) fn written(&self) -> usize {
+        self.tally.borrow().written
+    }
+
     pub(super) async fn serve(mut self, requests: MailboxReceiver<Request>) {
         let mut requests = requests;
         while let Some(request) = requests.recv().await {
@@ -334,6 +339,7 @@ impl<R: Runtime> Task<R> {
                 })
                 .collect(),
             mirrors: self.shared.mirrors,
+            root_key: self.content.key.as_ref().map(|key| key.root),
             created: self.created,
             warnings: self.warnings.clone(),
             logs: self.reports.clone().into_iter().collect(),

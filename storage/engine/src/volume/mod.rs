@@ -10,6 +10,8 @@
 //! 3. Every drive of the in-sync set of the highest epoch holds everything that was acknowledged. A drive leaves
 //!    the set online; it comes back only while the node is stopped, through a rebuild ([`crate::rebuild`]).
 //! 4. Superblock and witness have one writer, the [`Keeper`].
+//! 5. A node is encrypted from its creation or never. The key of its files is in every copy, wrapped by the root key, and
+//!    changes with an epoch change only; so the record that a start goes on from says which root key it needs.
 //!
 //! **Start** ([`Keeper::open`]): lock and read every directory; refuse what is not ours; take the highest epoch
 //! among a majority of copies; if one of its drives is missing, or the copies differ, make a new epoch durable
@@ -22,6 +24,7 @@ mod member;
 mod open;
 pub(crate) mod rejoin;
 mod report;
+mod rotate;
 mod set;
 mod shared;
 pub mod superblock;
@@ -41,9 +44,11 @@ use keeper::Request;
 use shared::Shared;
 
 use crate::ids::{DriveId, Epoch, LogId, NodeId};
+use crate::sealing::{Keys, NodeKey, RootKeyId};
 
 pub use error::VolumeError;
 pub use report::{LogReport, LogReports, ScrubReport};
+pub use rotate::{Rotated, rotate_root_key};
 pub use set::{DRIVES_MAX, DriveIndex, DriveSet};
 
 /// Where a node keeps its files.
@@ -58,6 +63,8 @@ pub struct VolumeConfig {
     pub mirrors: usize,
     /// Continue from this epoch although a majority of its copies cannot be read.
     pub accept_epoch: Option<u64>,
+    /// What opens an encrypted node, and whether a new one is encrypted.
+    pub keys: Keys,
 }
 
 /// The drives that hold everything acknowledged, and the version of that set.
@@ -99,6 +106,8 @@ pub struct VolumeStatus {
     pub drives: Vec<DriveStatus>,
     /// Drives that hold each file.
     pub mirrors: usize,
+    /// The root key that its keys are wrapped with; none when the node is not encrypted.
+    pub root_key: Option<RootKeyId>,
     /// Whether this start created the node.
     pub created: bool,
     /// What an operator should know: missing drives, drives that share a device, a lost witness.
@@ -304,6 +313,11 @@ impl<R: Runtime> Volume<R> {
     #[must_use]
     pub fn mirrors(&self) -> usize {
         self.inner.handle.shared.mirrors
+    }
+
+    /// What seals the node's files; none when they are not.
+    pub(crate) fn key(&self) -> Option<&Arc<NodeKey>> {
+        self.inner.handle.shared.key.as_ref()
     }
 
     /// The in-sync drives a new file goes to; `salt` (a file's number) spreads files over the drives.

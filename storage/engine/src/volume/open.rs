@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::superblock::{DrivePlace, MemberKind, Quorum, Superblock};
 use super::{DRIVES_MAX, DriveIndex, DriveSet, InSync, Keeper, VolumeConfig, VolumeError, VolumeHandle};
 use crate::ids::{DriveId, Epoch, NodeId};
+use crate::sealing::{Keys, NodeKey, RootKey};
 
 /// Requests that may wait for the keeper.
 const REQUESTS_MAX: usize = 256;
@@ -259,6 +260,46 @@ pub(super) async fn make_directory<R: Runtime>(runtime: &R, path: &Path) -> Resu
     Ok(drive)
 }
 
+/// The root key of a node that is being created; none when it is not to be encrypted.
+fn root_of_new(keys: &Keys) -> Result<Option<&RootKey>, VolumeError> {
+    match (keys.encrypted, keys.root.first()) {
+        (Some(false), _) => Ok(None),
+        (Some(true), None) => Err(VolumeError::Config(
+            "an encrypted node needs a root key, and none was given: name its file with --root-key-file"
+                .to_owned(),
+        )),
+        (_, root) => Ok(root),
+    }
+}
+
+/// The key of the node that `record` describes. Looks only.
+fn open_key(keys: &Keys, record: &Superblock) -> Result<Option<NodeKey>, VolumeError> {
+    let Some(kept) = &record.key else {
+        let asked = keys.encrypted.unwrap_or(!keys.root.is_empty());
+        return if asked {
+            Err(VolumeError::EncryptionMismatch { encrypted: false })
+        } else {
+            Ok(None)
+        };
+    };
+    if keys.encrypted == Some(false) {
+        return Err(VolumeError::EncryptionMismatch { encrypted: true });
+    }
+    let given: Vec<_> = keys.root.iter().map(RootKey::id).collect();
+    let Some(root) = given.iter().position(|id| *id == kept.root) else {
+        let needed = kept.root;
+        return Err(if given.is_empty() {
+            VolumeError::KeyMissing { needed }
+        } else {
+            VolumeError::WrongKey { needed, given }
+        });
+    };
+    match keys.root[root].unwrap(record.node, kept) {
+        Some(key) => Ok(Some(key)),
+        None => Err(VolumeError::KeyDamaged(kept.root)),
+    }
+}
+
 async fn create<R: Runtime>(
     runtime: &R,
     config: &VolumeConfig,
@@ -273,10 +314,13 @@ async fn create<R: Runtime>(
         })
         .collect();
     let all: DriveSet = (0..places.len()).filter_map(DriveIndex::new).collect();
+    let node = NodeId(random_id(runtime));
+    let made = root_of_new(&config.keys)?.map(|root| root.make_node_key(runtime, node));
+    let (key, wrapped) = made.unzip();
     let content = Superblock {
         kind: MemberKind::Drive,
         sequence: 0,
-        node: NodeId(random_id(runtime)),
+        node,
         drive: DriveId(0),
         promised: Epoch(0),
         epoch: Epoch(0),
@@ -286,6 +330,7 @@ async fn create<R: Runtime>(
         compatible: 0,
         incompatible: 0,
         read_only: 0,
+        key: wrapped,
         drives: places.clone(),
     };
     let mut copies = Vec::new();
@@ -313,7 +358,12 @@ async fn create<R: Runtime>(
         .map_err(|error| unusable(&config.state, &error))?;
     copies.push(Copy::new(None, member));
     let paths = config.drives.iter().cloned().map(Some).collect();
-    let shared = Arc::new(Shared::new(content.node, config.mirrors, paths));
+    let shared = Arc::new(Shared::new(
+        content.node,
+        config.mirrors,
+        key.map(Arc::new),
+        paths,
+    ));
     let mut task = Task::new(runtime.clone(), shared, copies, content);
     task.created = true;
     task.devices = opened.iter().map(|drive| Some(drive.device())).collect();
@@ -594,6 +644,7 @@ async fn resume<R: Runtime>(
 ) -> Result<Resumed<R>, VolumeError> {
     let census = Census::take(config, &witness, &drives)?;
     let (chosen, forced) = census.choose(config.accept_epoch.map(Epoch))?;
+    let key = open_key(&config.keys, chosen)?;
     let present = census.present();
     let uniform = census.is_uniform(chosen) && !forced && chosen.mirrors == config.mirrors as u16;
     let promised = census
@@ -736,7 +787,12 @@ async fn resume<R: Runtime>(
     }
     copies.extend(copies_witness.map(|member| Copy::new(None, member)));
 
-    let shared = Arc::new(Shared::new(content.node, config.mirrors, paths));
+    let shared = Arc::new(Shared::new(
+        content.node,
+        config.mirrors,
+        key.map(Arc::new),
+        paths,
+    ));
     let mut task = Task::new(runtime.clone(), shared, copies, content);
     task.devices = devices;
     task.why = why;

@@ -27,6 +27,7 @@ use super::{
     Attached, DriveIndex, DriveSet, InSync, Volume, VolumeConfig, VolumeError, VolumeHandle, VolumeStatus,
 };
 use crate::ids::{DriveId, Epoch};
+use crate::sealing::RootKey;
 
 /// Questions that may wait; nobody asks more than one at a time.
 const REQUESTS_MAX: usize = 16;
@@ -189,6 +190,7 @@ impl<R: Runtime> Offline<R> {
         let shared = Arc::new(Shared::new(
             content.node,
             self.task.shared.mirrors,
+            self.task.shared.key.clone(),
             self.paths.clone(),
         ));
         let in_sync = InSync {
@@ -237,6 +239,20 @@ impl<R: Runtime> Offline<R> {
         // Not needed for what was promised; but the next start finds all copies alike.
         self.task.all_written(WRITTEN_LIMIT).await;
         Ok(())
+    }
+
+    /// Wraps the node key with another root key: durable when this returns. Answers how many copies of the wrapped key
+    /// have been written; those that have not still open with the old one.
+    pub(crate) async fn rewrap(&mut self, root: &RootKey) -> Result<usize, VolumeError> {
+        let key = self.task.shared.key.clone();
+        let key = key.ok_or(VolumeError::EncryptionMismatch { encrypted: false })?;
+        let next = Superblock {
+            key: Some(root.wrap(&self.runtime, &key)),
+            ..self.task.content.clone()
+        };
+        self.task.change_to(next, 1).await?;
+        self.task.all_written(WRITTEN_LIMIT).await;
+        Ok(self.task.written())
     }
 
     /// The node as it is now.

@@ -1,13 +1,14 @@
 //! What all shards of a node see of the in-sync set: one atomic word.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cairn_runtime::mailbox::{MailboxSender, Refused};
 
 use super::{DriveIndex, DriveSet, InSync};
 use crate::ids::{Epoch, NodeId};
+use crate::sealing::NodeKey;
 
 const CHANGING: u64 = 1 << 63;
 /// Epochs are stored in 31 bits of the word.
@@ -17,6 +18,8 @@ pub(super) const EPOCH_MAX: u64 = (1 << 31) - 1;
 pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) mirrors: usize,
+    /// Seals everything; none when the node is not encrypted.
+    pub(super) key: Option<Arc<NodeKey>>,
     /// Directories by place; none for a drive that is not there.
     pub(super) paths: Vec<Option<PathBuf>>,
     /// Bit 63: a change is being written; then 31 bits of epoch, 32 of set.
@@ -28,10 +31,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(node: NodeId, mirrors: usize, paths: Vec<Option<PathBuf>>) -> Shared {
+    pub(super) fn new(
+        node: NodeId,
+        mirrors: usize,
+        key: Option<Arc<NodeKey>>,
+        paths: Vec<Option<PathBuf>>,
+    ) -> Shared {
         Shared {
             node,
             mirrors,
+            key,
             paths,
             word: AtomicU64::new(CHANGING),
             scrubs: AtomicU64::new(0),
@@ -89,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_word_holds_epoch_set_and_mark() {
-        let shared = Shared::new(NodeId(1), 2, Vec::new());
+        let shared = Shared::new(NodeId(1), 2, None, Vec::new());
         assert!(
             shared.load().1,
             "nothing is acknowledged before the first publication"

@@ -20,8 +20,14 @@
 //!  104  8  feature bits: read-only (refuse to write when unknown)
 //!  112 16  zero
 //!  128 1024  ordered list, 32 places of 32 bytes: drive id 16, epoch it joined 8, zero 8
-//! 1152 2944  zero
+//! 1152  4  id of the node key; 0 when the node is not encrypted, and the next 92 bytes are zero
+//! 1156  4  cipher: 1 AES-256-GCM
+//! 1160  8  id of the root key that wraps the node key
+//! 1168 80  wrapped node key: salt 32, sealed key 32, tag 16
+//! 1248 2848  zero
 //! ```
+//!
+//! Of the incompatible features bit 0 says that the node is encrypted.
 //!
 //! All integers are little-endian. The checksum comes first so that everything behind it is covered; the copy's
 //! number and the seed both name the place, so a copy written to another copy's place does not verify.
@@ -31,6 +37,7 @@ use cairn_runtime::{AlignedBuffer, BLOCK_BYTES};
 use super::{DRIVES_MAX, DriveIndex, DriveSet};
 use crate::checksum::{Place, checksum};
 use crate::ids::{DriveId, Epoch, NodeId};
+use crate::sealing::{RootKeyId, WRAPPED_BYTES, Wrapped, WrappedNodeKey};
 
 /// Version 1: the first.
 pub(super) const FORMAT_VERSION: u16 = 1;
@@ -45,7 +52,13 @@ const MAGIC_DRIVE: [u8; 8] = *b"CAIRNSUP";
 const MAGIC_WITNESS: [u8; 8] = *b"CAIRNWIT";
 const LIST_AT: usize = 128;
 const PLACE_BYTES: usize = 32;
-const _: () = assert!(LIST_AT + DRIVES_MAX * PLACE_BYTES <= BLOCK_BYTES);
+const KEY_AT: usize = LIST_AT + DRIVES_MAX * PLACE_BYTES;
+const KEY_BYTES: usize = 16 + WRAPPED_BYTES;
+const _: () = assert!(KEY_AT + KEY_BYTES <= BLOCK_BYTES);
+/// The incompatible feature of a node that is encrypted.
+const ENCRYPTED: u64 = 1;
+/// AES-256-GCM, the only cipher so far.
+const CIPHER: u32 = 1;
 
 /// Whose block it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +114,8 @@ pub struct Superblock {
     pub incompatible: u64,
     /// Feature bits that forbid writing when unknown.
     pub read_only: u64,
+    /// The key that the node's files are sealed with; none when they are not.
+    pub key: Option<WrappedNodeKey>,
     /// All drives the node has had, in order.
     pub drives: Vec<DrivePlace>,
 }
@@ -205,8 +220,16 @@ impl Superblock {
         put(80, &self.in_sync.bits().to_le_bytes());
         put(84, &self.removed.bits().to_le_bytes());
         put(88, &self.compatible.to_le_bytes());
-        put(96, &self.incompatible.to_le_bytes());
+        let encrypted = if self.key.is_some() { ENCRYPTED } else { 0 };
+        put(96, &(self.incompatible | encrypted).to_le_bytes());
         put(104, &self.read_only.to_le_bytes());
+        if let Some(key) = &self.key {
+            assert!(key.id > 0, "0 is no key");
+            put(KEY_AT, &key.id.to_le_bytes());
+            put(KEY_AT + 4, &CIPHER.to_le_bytes());
+            put(KEY_AT + 8, &key.root.0.to_le_bytes());
+            put(KEY_AT + 16, key.wrapped.bytes());
+        }
         for (index, place) in self.drives.iter().enumerate() {
             put(LIST_AT + index * PLACE_BYTES, &place.id.0.to_le_bytes());
             put(LIST_AT + index * PLACE_BYTES + 16, &place.joined.0.to_le_bytes());
@@ -258,8 +281,13 @@ impl Superblock {
             removed: DriveSet::from_bits(fields.u32(84)),
             mirrors: fields.u16(20),
             compatible: fields.u64(88),
-            incompatible: fields.u64(96),
+            incompatible: fields.u64(96) & !ENCRYPTED,
             read_only: fields.u64(104),
+            key: (fields.u64(96) & ENCRYPTED != 0).then(|| WrappedNodeKey {
+                id: fields.u32(KEY_AT),
+                root: RootKeyId(fields.u64(KEY_AT + 8)),
+                wrapped: Wrapped::from_bytes(fields.array(KEY_AT + 16)),
+            }),
             drives,
         };
         if superblock.incompatible != 0 || superblock.read_only != 0 {
@@ -268,10 +296,14 @@ impl Superblock {
                 superblock.incompatible, superblock.read_only
             )));
         }
+        if superblock.key.is_some() && fields.u32(KEY_AT + 4) != CIPHER {
+            return Err(CopyError::TooNew(format!("cipher {}", fields.u32(KEY_AT + 4))));
+        }
         let listed = kind == MemberKind::Witness || superblock.index_of(superblock.drive).is_some();
         let sane = superblock.in_sync.is_within(superblock.counted())
             && superblock.epoch <= superblock.promised
-            && superblock.mirrors > 0;
+            && superblock.mirrors > 0
+            && superblock.key.as_ref().is_none_or(|key| key.id > 0);
         if listed && sane {
             Ok(superblock)
         } else {
@@ -343,6 +375,7 @@ mod tests {
             compatible: 1,
             incompatible: 0,
             read_only: 0,
+            key: None,
             drives: vec![
                 DrivePlace {
                     id: DriveId(9),

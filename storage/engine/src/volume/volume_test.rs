@@ -24,6 +24,7 @@ fn config(drives: usize) -> VolumeConfig {
         state: PathBuf::from("/state"),
         mirrors: drives.min(2),
         accept_epoch: None,
+        keys: Keys::default(),
     }
 }
 

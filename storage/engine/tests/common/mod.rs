@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use cairn_engine::ids::{CommitTimestamp, IndexId, LogId, PartitionId, TableId};
+use cairn_engine::sealing::{Keys, RootKey};
 use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle};
 use cairn_engine::{
     Change, Direction, Engine, EngineConfig, EngineError, PartitionDescriptor, Range, Stored, Updated,
@@ -26,6 +27,7 @@ pub type SimEngine = Engine<SimRuntime>;
 
 pub struct World {
     pub sim: Simulation,
+    pub keys: Keys,
     pub config: EngineConfig,
 }
 
@@ -42,12 +44,18 @@ impl Running {
     }
 }
 
+/// What the node of these tests is encrypted under.
+pub fn root_key() -> RootKey {
+    RootKey::new([7; 32])
+}
+
 pub fn volume_config() -> VolumeConfig {
     VolumeConfig {
         drives: vec![PathBuf::from("/mirror-0"), PathBuf::from("/mirror-1")],
         state: PathBuf::from("/state"),
         mirrors: 2,
         accept_epoch: None,
+        keys: Keys::of(root_key()),
     }
 }
 
@@ -70,6 +78,7 @@ pub fn small() -> EngineConfig {
 impl World {
     pub fn new(seed: u64, config: EngineConfig) -> World {
         World {
+            keys: Keys::of(root_key()),
             sim: Simulation::new(
                 seed,
                 Config {
@@ -78,6 +87,21 @@ impl World {
                 },
             ),
             config,
+        }
+    }
+
+    /// A world whose node is not encrypted, so that what is written can be found in its files.
+    pub fn plain(seed: u64, config: EngineConfig) -> World {
+        World {
+            keys: Keys::default(),
+            ..World::new(seed, config)
+        }
+    }
+
+    pub fn volume_config(&self) -> VolumeConfig {
+        VolumeConfig {
+            keys: self.keys.clone(),
+            ..volume_config()
         }
     }
 
@@ -90,7 +114,7 @@ impl World {
     }
 
     pub fn try_open(&self) -> Result<Running, String> {
-        self.try_open_on(volume_config())
+        self.try_open_on(self.volume_config())
     }
 
     pub fn try_open_on(&self, volume: VolumeConfig) -> Result<Running, String> {

@@ -1,4 +1,9 @@
 use super::*;
+use crate::sealing::Secret;
+
+fn plain(seed: u64) -> At<'static> {
+    At::plain(seed)
+}
 
 /// Sums of what the codecs make of a small block.
 const LZ4_SUM: u64 = 11_348_339_584_104_111_176;
@@ -102,7 +107,7 @@ fn large_blocks_have_wide_offsets() {
         assert_eq!([view.lower_bound(b"a"), view.lower_bound(b"b")], [0, 1]);
         assert_eq!(view.payload(1).len(), payload_bytes / 2);
         let (block, sum) = padded(block, 1);
-        verify(&block, 1, sum, BlockKind::Data, &Codecs::default()).unwrap();
+        verify(&block, plain(1), sum, BlockKind::Data, &Codecs::default()).unwrap();
     }
 }
 
@@ -110,27 +115,27 @@ fn large_blocks_have_wide_offsets() {
 fn any_changed_byte_and_any_other_place_is_refused() {
     let (block, sum) = padded(build(&[b"key-1", b"key-2", b"key-3"], 100), 9);
     let codecs = Codecs::default();
-    verify(&block, 9, sum, BlockKind::Data, &codecs).unwrap();
+    verify(&block, plain(9), sum, BlockKind::Data, &codecs).unwrap();
     assert!(
-        verify(&block, 8, sum, BlockKind::Data, &codecs).is_err(),
+        verify(&block, plain(8), sum, BlockKind::Data, &codecs).is_err(),
         "another place"
     );
     assert!(
-        verify(&block, 9, sum ^ 1, BlockKind::Data, &codecs).is_err(),
+        verify(&block, plain(9), sum ^ 1, BlockKind::Data, &codecs).is_err(),
         "an older block of this place"
     );
     assert!(
-        verify(&block, 9, sum, BlockKind::Leaf, &codecs).is_err(),
+        verify(&block, plain(9), sum, BlockKind::Leaf, &codecs).is_err(),
         "another kind"
     );
-    assert!(verify(&vec![0; 4096], 9, sum, BlockKind::Data, &codecs).is_err());
-    assert!(verify(&[], 9, sum, BlockKind::Data, &codecs).is_err());
+    assert!(verify(&vec![0; 4096], plain(9), sum, BlockKind::Data, &codecs).is_err());
+    assert!(verify(&[], plain(9), sum, BlockKind::Data, &codecs).is_err());
     for at in 0..block.len() {
         for change in [1, 0x80, 0xff] {
             let mut bad = block.clone();
             bad[at] ^= change;
             assert!(
-                verify(&bad, 9, sum, BlockKind::Data, &codecs).is_err(),
+                verify(&bad, plain(9), sum, BlockKind::Data, &codecs).is_err(),
                 "byte {at}"
             );
         }
@@ -147,7 +152,7 @@ fn a_hostile_block_with_a_good_checksum_is_safe() {
             bad[at] = byte;
             let sum = seal(&mut bad, 3);
             // Its length may lie; then the checksum is of something else.
-            let Ok(used) = verify(&bad, 3, sum, BlockKind::Data, &codecs) else {
+            let Ok(used) = verify(&bad, plain(3), sum, BlockKind::Data, &codecs) else {
                 continue;
             };
             let view = BlockView::new(&used);
@@ -253,11 +258,11 @@ fn a_packed_block_is_what_it_was_packed_from_and_damage_is_found() {
             packed_block.len()
         );
         let (stored, sum) = padded(packed_block, 9);
-        let unpacked = verify(&stored, 9, sum, BlockKind::Data, &codecs).unwrap();
+        let unpacked = verify(&stored, plain(9), sum, BlockKind::Data, &codecs).unwrap();
         // All but the checksum, which is of what is stored.
         assert_eq!(unpacked[8..], block[8..]);
         assert!(
-            verify(&stored, 8, sum, BlockKind::Data, &codecs).is_err(),
+            verify(&stored, plain(8), sum, BlockKind::Data, &codecs).is_err(),
             "another place"
         );
         for at in 0..stored.len() {
@@ -265,7 +270,7 @@ fn a_packed_block_is_what_it_was_packed_from_and_damage_is_found() {
                 let mut bad = stored.clone();
                 bad[at] ^= change;
                 assert!(
-                    verify(&bad, 9, sum, BlockKind::Data, &codecs).is_err(),
+                    verify(&bad, plain(9), sum, BlockKind::Data, &codecs).is_err(),
                     "byte {at}"
                 );
             }
@@ -274,7 +279,7 @@ fn a_packed_block_is_what_it_was_packed_from_and_damage_is_found() {
         index[12] = BlockKind::Leaf as u8;
         let (index, sum) = padded(index, 9);
         assert!(
-            verify(&index, 9, sum, BlockKind::Leaf, &codecs).is_err(),
+            verify(&index, plain(9), sum, BlockKind::Leaf, &codecs).is_err(),
             "an index is never packed"
         );
     }
@@ -295,7 +300,7 @@ fn a_hostile_packed_block_with_a_good_checksum_is_safe_and_allocates_little() {
                 let mut bad = good.clone();
                 bad[at] = byte;
                 let sum = seal(&mut bad, 3);
-                let Ok(used) = verify(&bad, 3, sum, BlockKind::Data, &codecs) else {
+                let Ok(used) = verify(&bad, plain(3), sum, BlockKind::Data, &codecs) else {
                     continue;
                 };
                 assert!(used.len() <= UNPACKED_ALONE_BYTES_MAX);
@@ -319,7 +324,7 @@ fn a_hostile_packed_block_with_a_good_checksum_is_safe_and_allocates_little() {
             let mut bad = good.clone();
             bad[24..28].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
             let sum = seal(&mut bad, 3);
-            let refused = verify(&bad, 3, sum, BlockKind::Data, &codecs);
+            let refused = verify(&bad, plain(3), sum, BlockKind::Data, &codecs);
             assert_eq!(
                 refused.err(),
                 Some("the block's unpacked length is impossible"),
@@ -329,6 +334,65 @@ fn a_hostile_packed_block_with_a_good_checksum_is_safe_and_allocates_little() {
         let mut cut = good[..26].to_vec();
         cut[8..12].copy_from_slice(&26_u32.to_le_bytes());
         let sum = seal(&mut cut, 3);
-        assert!(verify(&cut, 3, sum, BlockKind::Data, &codecs).is_err());
+        assert!(verify(&cut, plain(3), sum, BlockKind::Data, &codecs).is_err());
+    }
+}
+
+#[test]
+fn a_sealed_block_reads_back_at_its_place_under_its_key() {
+    let codecs = Codecs::default();
+    let cipher = |byte: u8, id: u32| FileCipher::new(&Secret::new([byte; 32]), id);
+    let (right, others) = (cipher(1, 3), [cipher(2, 3), cipher(1, 4)]);
+    let at = |cipher, unit| At {
+        seed: 9,
+        unit,
+        cipher: Some(cipher),
+    };
+    let keys: Vec<Vec<u8>> = (0..40)
+        .map(|number| format!("key-{number:04}").into_bytes())
+        .collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let laid_out = build(&keys, 90);
+    for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
+        let mut block = Vec::new();
+        match codec {
+            Codec::None => block.clone_from(&laid_out),
+            codec => pack(&laid_out, codec, &codecs, &mut block),
+        }
+        let before = block.len();
+        let sum = close(&mut block, at(&right, 5));
+        assert_eq!(block.len(), before + TAG_BYTES);
+        assert_eq!(block[20..24], [3, 0, 0, 0]);
+        for secret in [b"key-".as_slice(), &[7; 20]] {
+            assert!(block.windows(secret.len()).all(|window| window != secret));
+        }
+        block.resize(block.len().next_multiple_of(4096), 0);
+        let read = verify(&block, at(&right, 5), sum, BlockKind::Data, &codecs).unwrap();
+        assert_eq!(read[24..], laid_out[24..]);
+        assert_eq!(read[8..12], laid_out[8..12]);
+        for wrong in [at(&right, 6), at(&others[0], 5), at(&others[1], 5), plain(9)] {
+            assert!(
+                verify(&block, wrong, sum, BlockKind::Data, &codecs).is_err(),
+                "{wrong:?}"
+            );
+        }
+        for place in (8..before + TAG_BYTES).step_by(7) {
+            // Damage that the checksum does not tell, as of somebody who can write checksums.
+            let mut bad = block.clone();
+            bad[place] ^= 1;
+            let Ok(used) = used_bytes(&bad).map(<[u8]>::len) else {
+                continue;
+            };
+            let sum = seal(&mut bad[..used], 9);
+            let refused = verify(&bad, at(&right, 5), sum, BlockKind::Data, &codecs);
+            assert!(refused.is_err(), "byte {place}");
+        }
+    }
+    for short in [24, 30, 39] {
+        let mut block = laid_out[..short].to_vec();
+        block[8..12].copy_from_slice(&(short as u32).to_le_bytes());
+        block[20..24].copy_from_slice(&[3, 0, 0, 0]);
+        let sum = seal(&mut block, 9);
+        assert!(verify(&block, at(&right, 5), sum, BlockKind::Data, &codecs).is_err());
     }
 }

@@ -1,10 +1,15 @@
 //! Header and footer of a segment file; docs/format-segment.md has the diagrams.
 
+use std::borrow::Cow;
+use std::rc::Rc;
+
 use super::UNIT_BYTES;
 use super::entry::Place;
 use crate::checksum::{self, checksum};
 use crate::ids::{CommitTimestamp, IndexId, NodeId, PartitionId, SegmentId, TableId};
 use crate::mutation::KEY_BYTES_MAX;
+use crate::sealing::{FileCipher, SALT_BYTES, TAG_BYTES, TableKey, TableKeys, WRAPPED_BYTES, Wrapped};
+use crate::tree::block::At;
 use crate::tree::codec::Codec;
 use crate::volume::DriveSet;
 
@@ -13,9 +18,6 @@ const FOOTER_MAGIC: [u8; 8] = *b"CAIRNEND";
 
 /// Version of the layout. History: 1, the first.
 const VERSION: u16 = 1;
-
-/// Random bytes that make the checksums and, when sealed, the key of each file its own.
-pub(crate) const SALT_BYTES: usize = 32;
 
 /// The first unit of a segment file: what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +34,18 @@ pub struct SegmentHeader {
     pub index: IndexId,
     /// The drives it was written to.
     pub mirrors: DriveSet,
-    /// See [`SALT_BYTES`].
+    /// Random bytes that make the checksums and, when sealed, the key of each file its own.
     pub salt: [u8; SALT_BYTES],
     /// What the writer was told to pack with; each block names its own.
     pub codec: Codec,
-    /// Key that seals it; 0 is none.
+    /// Which of the table's keys seals it; 0 is none.
     pub key_id: u32,
+    /// That key, wrapped with the node's; none when it is not sealed.
+    pub(crate) key: Option<Wrapped>,
 }
+
+/// Where the wrapped key stands in the header.
+const KEY_AT: usize = 104;
 
 /// Seeds of the checksums in one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +67,111 @@ impl FileSeed {
     }
 }
 
+/// What the bytes of one file are written and held against: the seeds of its checksums, and the cipher if it is sealed.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    seed: FileSeed,
+    cipher: Option<FileCipher>,
+    /// Held so that the table's key stays known as long as it is in use.
+    _key: Option<Rc<TableKey>>,
+}
+
+impl From<FileSeed> for Guard {
+    /// The guard of a file that is not sealed.
+    fn from(seed: FileSeed) -> Guard {
+        Guard {
+            seed,
+            cipher: None,
+            _key: None,
+        }
+    }
+}
+
+impl Guard {
+    /// What holds for bytes that begin at `unit`.
+    pub(crate) fn at(&self, unit: u32) -> At<'_> {
+        At {
+            seed: self.seed.at(unit),
+            unit,
+            cipher: self.cipher.as_ref(),
+        }
+    }
+
+    /// Bytes by which everything that is stored by itself is longer than what it holds.
+    pub(crate) fn tag_bytes(&self) -> usize {
+        if self.cipher.is_some() { TAG_BYTES } else { 0 }
+    }
+
+    /// What it takes in memory.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        if self.cipher.is_some() {
+            FileCipher::RESIDENT_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// Completes bytes that are stored at `unit` without a header of their own; their checksum.
+    pub(crate) fn close(&self, unit: u32, bytes: &mut Vec<u8>) -> u64 {
+        let at = self.at(unit);
+        if let Some(cipher) = at.cipher {
+            let tag = cipher.seal(u64::from(unit), &[], bytes);
+            bytes.extend_from_slice(&tag);
+        }
+        checksum(at.seed, bytes)
+    }
+
+    /// What [`Guard::close`] completed, `stored` bytes long and zero from there on.
+    ///
+    /// # Errors
+    /// Names what does not hold.
+    pub(crate) fn open<'a>(
+        &self,
+        place: Place,
+        stored: u32,
+        bytes: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, &'static str> {
+        let (stored, padding) = bytes.split_at(stored as usize);
+        let at = self.at(place.unit);
+        if checksum(at.seed, stored) != place.checksum {
+            return Err("the filter's checksum does not match");
+        }
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err("the filter's padding is not zero");
+        }
+        let Some(cipher) = at.cipher else {
+            return Ok(stored.into());
+        };
+        let (sealed, tag) = stored
+            .split_last_chunk::<TAG_BYTES>()
+            .ok_or("the filter is too short")?;
+        let mut opened = vec![0; sealed.len()];
+        cipher.open(u64::from(place.unit), &[], sealed, tag, &mut opened)?;
+        Ok(opened.into())
+    }
+}
+
 impl SegmentHeader {
     pub(crate) fn seed(&self) -> FileSeed {
         FileSeed::new(self.id, &self.salt)
+    }
+
+    /// What the file's bytes are held against.
+    ///
+    /// # Errors
+    /// When its key is not to be had, in words.
+    pub(crate) fn guard(&self, keys: &TableKeys) -> Result<Guard, &'static str> {
+        let key = keys.of(self.table, self.key.as_ref().map(|key| (self.key_id, key)))?;
+        Ok(self.guarded_by(key))
+    }
+
+    /// What the file's bytes are written against, with the key that is in the header.
+    pub(crate) fn guarded_by(&self, key: Option<Rc<TableKey>>) -> Guard {
+        Guard {
+            seed: self.seed(),
+            cipher: key.as_ref().map(|key| key.segment_cipher(self.id, &self.salt)),
+            _key: key,
+        }
     }
 
     /// The first unit.
@@ -79,6 +188,9 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.salt);
         bytes.extend_from_slice(&[self.codec as u8, 0, 0, 0]);
         bytes.extend_from_slice(&self.mirrors.bits().to_le_bytes());
+        if let Some(key) = &self.key {
+            bytes.extend_from_slice(key.bytes());
+        }
         bytes.resize(UNIT_BYTES, 0);
         // The header holds the salt, so its own sum is seeded with the id alone.
         let sum = checksum(self.id.0, &bytes[8..]);
@@ -116,9 +228,8 @@ impl SegmentHeader {
         let mirrors = DriveSet::from_bits(u32::from_le_bytes(fields.array()));
         let codec =
             Codec::from_byte(codec).ok_or("the segment's codec is one that this program does not know")?;
-        if key_id != 0 {
-            return Err("the segment is sealed in a way that this program does not know");
-        }
+        let wrapped = bytes[KEY_AT..].first_chunk::<WRAPPED_BYTES>();
+        let key = wrapped.filter(|_| key_id != 0).copied().map(Wrapped::from_bytes);
         if mirrors.is_empty() {
             return Err("the header's mirror set is impossible");
         }
@@ -132,6 +243,7 @@ impl SegmentHeader {
             salt,
             codec,
             key_id,
+            key,
         })
     }
 }
@@ -179,19 +291,22 @@ const FOOTER_FIXED_BYTES: usize = 8 + 8 + 2 + 2 + 4 + 8 * 9 + 16 + 16 + 3 * 4 + 
 /// The last bytes of the file: units of the footer and the magic once more.
 const TAIL_BYTES: usize = 16;
 
+/// Bytes of the footer that are never sealed: checksum, magic, version, lengths of the keys.
+const FOOTER_OPEN_BYTES: usize = 24;
+
 /// Units of the longest footer.
 const FOOTER_UNITS_MAX: u32 =
-    ((FOOTER_FIXED_BYTES + 2 * KEY_BYTES_MAX + TAIL_BYTES) as u32).div_ceil(UNIT_BYTES as u32);
+    ((FOOTER_FIXED_BYTES + 2 * KEY_BYTES_MAX + TAG_BYTES + TAIL_BYTES) as u32).div_ceil(UNIT_BYTES as u32);
 
 impl SegmentFooter {
     /// Units of a footer with these keys.
     pub(crate) fn units_for(first_key: &[u8], last_key: &[u8]) -> u32 {
-        let bytes = FOOTER_FIXED_BYTES + first_key.len() + last_key.len() + TAIL_BYTES;
+        let bytes = FOOTER_FIXED_BYTES + first_key.len() + last_key.len() + TAG_BYTES + TAIL_BYTES;
         u32::try_from(bytes.div_ceil(UNIT_BYTES)).expect("keys are short")
     }
 
     /// The footer's units, to begin at `unit`; and its checksum.
-    pub(crate) fn encode(&self, seed: FileSeed, unit: u32) -> (Vec<u8>, u64) {
+    pub(crate) fn encode(&self, guard: &Guard, unit: u32) -> (Vec<u8>, u64) {
         let mut bytes = vec![0; 8];
         bytes.extend_from_slice(&FOOTER_MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -224,9 +339,15 @@ impl SegmentFooter {
         bytes.extend_from_slice(&self.last_key);
         let units = SegmentFooter::units_for(&self.first_key, &self.last_key) as usize;
         bytes.resize(units * UNIT_BYTES - TAIL_BYTES, 0);
+        let at = guard.at(unit);
+        if let Some(cipher) = at.cipher {
+            let (open, rest) = bytes.split_at_mut(FOOTER_OPEN_BYTES);
+            let (content, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
+            tag.copy_from_slice(&cipher.seal(u64::from(unit), &open[8..], content));
+        }
         bytes.extend_from_slice(&u64::try_from(units).expect("few units").to_le_bytes());
         bytes.extend_from_slice(&FOOTER_MAGIC);
-        let sum = checksum(seed.at(unit), &bytes[8..]);
+        let sum = checksum(at.seed, &bytes[8..]);
         bytes[..8].copy_from_slice(&sum.to_le_bytes());
         (bytes, sum)
     }
@@ -251,16 +372,29 @@ impl SegmentFooter {
     /// Names what does not hold; any bytes are safe.
     pub(crate) fn decode(
         bytes: &[u8],
-        seed: FileSeed,
+        guard: &Guard,
         unit: u32,
     ) -> Result<(SegmentFooter, u64), &'static str> {
         if bytes.len() < UNIT_BYTES || bytes[8..16] != FOOTER_MAGIC {
             return Err("the footer does not begin as one");
         }
         let sum = fields_checksum(bytes);
-        if sum != checksum(seed.at(unit), &bytes[8..]) {
+        let at = guard.at(unit);
+        if sum != checksum(at.seed, &bytes[8..]) {
             return Err("the footer's checksum does not match");
         }
+        let mut opened;
+        let bytes = if let Some(cipher) = at.cipher {
+            opened = bytes.to_vec();
+            let sealed = &bytes[FOOTER_OPEN_BYTES..bytes.len() - TAIL_BYTES];
+            let (content, tag) = sealed.split_at(sealed.len() - TAG_BYTES);
+            let into = &mut opened[FOOTER_OPEN_BYTES..][..content.len()];
+            let about = &bytes[8..FOOTER_OPEN_BYTES];
+            cipher.open(u64::from(unit), about, content, tag, into)?;
+            &opened
+        } else {
+            bytes
+        };
         let mut fields = Fields(&bytes[16..FOOTER_FIXED_BYTES]);
         if u16::from_le_bytes(fields.array()) != VERSION {
             return Err("the segment has a version that this program does not know");
@@ -328,7 +462,13 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use cairn_runtime::ShardIndex;
+    use cairn_runtime::sim::{Config, NodeIndex, Simulation};
+
     use super::*;
+    use crate::sealing::RootKey;
 
     fn header() -> SegmentHeader {
         SegmentHeader {
@@ -341,7 +481,12 @@ mod tests {
             salt: [7; SALT_BYTES],
             codec: Codec::None,
             key_id: 0,
+            key: None,
         }
+    }
+
+    fn guard() -> Guard {
+        header().seed().into()
     }
 
     fn footer(key_bytes: usize) -> SegmentFooter {
@@ -383,18 +528,18 @@ mod tests {
         assert_eq!(packed.encode()[96], 1);
         assert_eq!(SegmentHeader::decode(&packed.encode()), Ok(packed));
         for key_bytes in [1, 100, 2_000, KEY_BYTES_MAX] {
-            let (bytes, sum) = footer(key_bytes).encode(header().seed(), 6);
+            let (bytes, sum) = footer(key_bytes).encode(&guard(), 6);
             let units = SegmentFooter::units(&bytes[bytes.len() - UNIT_BYTES..]).unwrap();
             assert_eq!(bytes.len(), units as usize * UNIT_BYTES);
-            let decoded = SegmentFooter::decode(&bytes, header().seed(), 6);
+            let decoded = SegmentFooter::decode(&bytes, &guard(), 6);
             assert_eq!(decoded, Ok((footer(key_bytes), sum)));
             assert!(
-                SegmentFooter::decode(&bytes, header().seed(), 7).is_err(),
+                SegmentFooter::decode(&bytes, &guard(), 7).is_err(),
                 "another place"
             );
         }
         assert_eq!(
-            checksum(0, &footer(10).encode(header().seed(), 6).0),
+            checksum(0, &footer(10).encode(&guard(), 6).0),
             5_974_777_635_630_230_587
         );
     }
@@ -402,14 +547,14 @@ mod tests {
     #[test]
     fn any_changed_byte_is_refused() {
         let bytes = header().encode();
-        let (end, _) = footer(10).encode(header().seed(), 6);
+        let (end, _) = footer(10).encode(&guard(), 6);
         for at in 0..UNIT_BYTES {
             let (mut header_bytes, mut end) = (bytes.clone(), end.clone());
             header_bytes[at] ^= 0x10;
             assert!(SegmentHeader::decode(&header_bytes).is_err(), "header byte {at}");
             end[at] ^= 0x10;
             assert!(
-                SegmentFooter::decode(&end, header().seed(), 6).is_err(),
+                SegmentFooter::decode(&end, &guard(), 6).is_err(),
                 "footer byte {at}"
             );
         }
@@ -418,15 +563,62 @@ mod tests {
 
     #[test]
     fn hostile_footers_with_a_good_checksum_are_safe() {
-        let (good, _) = footer(10).encode(header().seed(), 6);
+        let (good, _) = footer(10).encode(&guard(), 6);
         for at in 8..FOOTER_FIXED_BYTES {
             for byte in [0, 1, 127, 128, 255] {
                 let mut bad = good.clone();
                 bad[at] = byte;
                 let sum = checksum(header().seed().at(6), &bad[8..]);
                 bad[..8].copy_from_slice(&sum.to_le_bytes());
-                drop(SegmentFooter::decode(&bad, header().seed(), 6));
+                drop(SegmentFooter::decode(&bad, &guard(), 6));
             }
         }
+    }
+
+    #[test]
+    fn a_sealed_footer_shows_no_key_and_reads_back_under_its_own() {
+        let simulation = Simulation::new(1, Config::default());
+        let (keys, key) = simulation.block_on(NodeIndex(0), ShardIndex(0), async |runtime| {
+            let (node, _) = RootKey::new([1; 32]).make_node_key(&runtime, NodeId(3));
+            let keys = TableKeys::new(Some(Arc::new(node)));
+            let key = keys.newest(&runtime, TableId(4));
+            (keys, key.expect("it is sealed"))
+        });
+        let sealed = SegmentHeader {
+            key_id: key.id,
+            key: Some(key.wrapped.clone()),
+            ..header()
+        };
+        let read = SegmentHeader::decode(&sealed.encode());
+        assert_eq!(read, Ok(sealed.clone()));
+        let guard = sealed.guard(&keys).unwrap();
+        for key_bytes in [1, 20, 16_384] {
+            let footer = footer(key_bytes);
+            let (bytes, sum) = footer.encode(&guard, 6);
+            assert_eq!(bytes.len() % UNIT_BYTES, 0);
+            assert_eq!(
+                SegmentFooter::decode(&bytes, &guard, 6),
+                Ok((footer.clone(), sum))
+            );
+            assert!(SegmentFooter::decode(&bytes, &guard, 7).is_err());
+            assert!(key_bytes == 1 || bytes.windows(8).all(|window| *window != footer.last_key[..8]));
+            let mut forged = bytes.clone();
+            forged[32] ^= 1;
+            let sum = checksum(guard.at(6).seed, &forged[8..]);
+            forged[..8].copy_from_slice(&sum.to_le_bytes());
+            assert!(SegmentFooter::decode(&forged, &guard, 6).is_err());
+        }
+        let mut filter = vec![1, 2, 3];
+        let sum = guard.close(9, &mut filter);
+        let place = Place {
+            unit: 9,
+            units: 1,
+            checksum: sum,
+        };
+        let stored = u32::try_from(filter.len()).unwrap();
+        filter.resize(UNIT_BYTES, 0);
+        assert_eq!(guard.open(place, stored, &filter).unwrap(), [1, 2, 3].as_slice());
+        assert!(header().guard(&keys).is_err(), "not sealed, and this node seals");
+        assert!(sealed.guard(&TableKeys::default()).is_err());
     }
 }

@@ -40,7 +40,7 @@ const MARGIN: usize = WHOLE / 40;
 pub(super) struct Closed {
     /// How many entries it holds, from the first.
     pub(super) entries: usize,
-    /// Its bytes as stored; the checksum is missing.
+    /// Its bytes as stored; seal and checksum are missing.
     pub(super) block: Vec<u8>,
     /// Its length unpacked.
     pub(super) unpacked_bytes: usize,
@@ -49,6 +49,8 @@ pub(super) struct Closed {
 /// Fills the blocks of one segment.
 pub(super) struct Packing {
     codec: Codec,
+    /// Bytes that a stored block is longer for being sealed.
+    tag_bytes: usize,
     /// Of the blocks before, the last counting for a quarter; in WHOLE.
     ratio: usize,
     /// Blocks until one is packed for the ratio alone.
@@ -60,9 +62,10 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    pub(super) fn new(codec: Codec) -> Packing {
+    pub(super) fn new(codec: Codec, tag_bytes: usize) -> Packing {
         Packing {
             codec,
+            tag_bytes,
             ratio: WHOLE,
             sample_in: 0,
             units: 1,
@@ -76,11 +79,12 @@ impl Packing {
 
     /// What so many bytes will be stored as.
     fn foretold(&self, bytes: usize) -> usize {
-        if self.shrinks() {
+        let stored = if self.shrinks() {
             bytes * (self.ratio + MARGIN) / WHOLE
         } else {
             bytes
-        }
+        };
+        stored + self.tag_bytes
     }
 
     /// Whether the open block takes the entry, perhaps by growing; an empty one takes any.
@@ -111,8 +115,9 @@ impl Packing {
         let mut tries = 0;
         loop {
             let (block, unpacked_bytes) = self.store(open, entries, codecs);
-            let units = block.len().div_ceil(UNIT_BYTES);
-            let fits = units <= self.units || units <= BLOCK_UNITS_MAX && is_filled(block.len(), units);
+            let stored = block.len() + self.tag_bytes;
+            let units = stored.div_ceil(UNIT_BYTES);
+            let fits = units <= self.units || units <= BLOCK_UNITS_MAX && is_filled(stored, units);
             if fits || entries == 1 {
                 return Closed {
                     entries,
@@ -121,7 +126,7 @@ impl Packing {
                 };
             }
             tries += 1;
-            let room = self.units.min(BLOCK_UNITS_MAX) * UNIT_BYTES;
+            let room = self.units.min(BLOCK_UNITS_MAX) * UNIT_BYTES - self.tag_bytes;
             // Shrinks with every turn, by half when foretelling fails.
             let fewer = if tries < 3 {
                 entries * room * (WHOLE - MARGIN) / (block.len() * WHOLE)
@@ -146,7 +151,8 @@ impl Packing {
         packed.clear();
         pack(&plain, self.codec, codecs, &mut packed);
         self.learn(packed.len(), bytes);
-        let saves_units = packed.len().div_ceil(UNIT_BYTES) < bytes.div_ceil(UNIT_BYTES);
+        let units = |bytes: usize| (bytes + self.tag_bytes).div_ceil(UNIT_BYTES);
+        let saves_units = units(packed.len()) < units(bytes);
         if saves_units && packed.len() * WHOLE <= bytes * RATIO_MAX {
             self.spare = [plain, Vec::new()];
             (packed, bytes)

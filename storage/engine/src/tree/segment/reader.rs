@@ -10,10 +10,9 @@ use std::rc::Rc;
 use cairn_runtime::{AlignedBuffer, Runtime, is_exhaustion};
 
 use super::entry::{self, Place};
-use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
+use super::layout::{Guard, SegmentFooter, SegmentHeader, fields_checksum};
 use super::mirrors::{Files, Mirrors};
 use super::{UNIT_BYTES, segment_file_name};
-use crate::checksum::checksum;
 use crate::ids::{CommitTimestamp, PartitionId, SegmentId};
 use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockKind, BlockView, verify};
@@ -43,7 +42,7 @@ pub struct Segment<R: Runtime> {
     pub(super) footer: SegmentFooter,
     pub(super) footer_unit: u32,
     pub(super) footer_checksum: u64,
-    pub(super) seed: FileSeed,
+    pub(super) guard: Guard,
     mirrors: RefCell<Mirrors<R>>,
     turn: Cell<usize>,
     filter: Filter,
@@ -88,14 +87,14 @@ impl<R: Runtime> Segment<R> {
         });
         let (header, header_checksum) = header.await?;
         files.reference.1 = header.partition;
-        let seed = header.seed();
+        let guard = header.guard(&store.keys).map_err(|why| files.corrupt(0, why))?;
         let footer_units = SegmentFooter::units_for(&reference.first_key, &reference.last_key);
         let file_units = u32::try_from(reference.bytes / UNIT_BYTES as u64).unwrap_or(u32::MAX);
         let Some(footer_unit) = file_units.checked_sub(footer_units) else {
             return Err(files.corrupt(0, "the manifest says it is too short"));
         };
         let footer = files.read(footer_unit, footer_units, |bytes| {
-            let (footer, sum) = SegmentFooter::decode(bytes, seed, footer_unit)?;
+            let (footer, sum) = SegmentFooter::decode(bytes, &guard, footer_unit)?;
             if sum != reference.footer_checksum || footer.id != reference.id {
                 return Err("the footer is not the one that the manifest names");
             }
@@ -106,18 +105,11 @@ impl<R: Runtime> Segment<R> {
             return Err(files.corrupt(0, "the header is not the one that the footer names"));
         }
         let filter = files.read(footer.filter.unit, footer.filter.units, |bytes| {
-            let (filter, padding) = bytes.split_at(footer.filter_bytes as usize);
-            if checksum(seed.at(footer.filter.unit), filter) != footer.filter.checksum {
-                return Err("the filter's checksum does not match");
-            }
-            if padding.iter().any(|byte| *byte != 0) {
-                return Err("the filter's padding is not zero");
-            }
-            Filter::parse(filter)
+            Filter::parse(&guard.open(footer.filter, footer.filter_bytes, bytes)?)
         });
         let filter = filter.await?;
         let top = files.read(footer.top.unit, footer.top.units, |bytes| {
-            check_block(bytes, seed, footer.top, BlockKind::Top, &footer, &store.codecs)
+            check_block(bytes, &guard, footer.top, BlockKind::Top, &footer, &store.codecs)
         });
         let top = top.await?;
         let segment = Segment {
@@ -127,7 +119,7 @@ impl<R: Runtime> Segment<R> {
             footer,
             footer_unit,
             footer_checksum: reference.footer_checksum,
-            seed,
+            guard,
             mirrors: RefCell::new(mirrors),
             turn,
             filter,
@@ -156,10 +148,10 @@ impl<R: Runtime> Segment<R> {
         &self.footer
     }
 
-    /// Bytes of filter and index top, in memory for as long as the segment is open.
+    /// Bytes of filter, index top and cipher, in memory for as long as the segment is open.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        (self.filter.resident_bytes() + self.top.len()) as u64
+        (self.filter.resident_bytes() + self.top.len() + self.guard.resident_bytes()) as u64
     }
 
     pub(crate) fn store(&self) -> &Rc<SegmentStore<R>> {
@@ -294,14 +286,14 @@ impl<R: Runtime> Segment<R> {
         read.ok()
     }
 
-    /// Verifies a block and copies it, unpacked, out of its buffer.
+    /// Verifies a block and copies it, opened and unpacked, out of its buffer.
     pub(crate) fn check(
         &self,
         bytes: &[u8],
         place: Place,
         kind: BlockKind,
     ) -> Result<Rc<[u8]>, &'static str> {
-        check_block(bytes, self.seed, place, kind, &self.footer, &self.store.codecs)
+        check_block(bytes, &self.guard, place, kind, &self.footer, &self.store.codecs)
     }
 
     /// The drives whose file is read.
@@ -336,13 +328,13 @@ impl<R: Runtime> Drop for Segment<R> {
 
 pub(super) fn check_block(
     bytes: &[u8],
-    seed: FileSeed,
+    guard: &Guard,
     place: Place,
     kind: BlockKind,
     footer: &SegmentFooter,
     codecs: &Codecs,
 ) -> Result<Rc<[u8]>, &'static str> {
-    let block = verify(bytes, seed.at(place.unit), place.checksum, kind, codecs)?;
+    let block = verify(bytes, guard.at(place.unit), place.checksum, kind, codecs)?;
     match kind {
         BlockKind::Data => entry::check_versions(&block)?,
         BlockKind::Leaf => entry::check_places(&block, footer.data_end)?,

@@ -6,8 +6,8 @@ use super::entry::{self, Place};
 use super::layout::{SegmentFooter, SegmentHeader, fields_checksum};
 use super::reader::Segment;
 use super::{UNIT_BYTES, segment_file_name, segment_of_file_name};
-use crate::checksum::checksum;
 use crate::manifest::SegmentReference;
+use crate::sealing::TableKeys;
 use crate::tree::block::{BlockKind, BlockView};
 use crate::tree::store::TreeError;
 use crate::tree::version::Version;
@@ -60,7 +60,7 @@ impl<R: Runtime> Segment<R> {
         let mut damages = files.scrub(0, 1, repair, header).await;
         let units = SegmentFooter::units_for(&self.footer.first_key, &self.footer.last_key);
         let footer = |bytes: &[u8]| {
-            let (_, sum) = SegmentFooter::decode(bytes, self.seed, self.footer_unit)?;
+            let (_, sum) = SegmentFooter::decode(bytes, &self.guard, self.footer_unit)?;
             let right = sum == self.footer_checksum;
             if right {
                 Ok(())
@@ -71,14 +71,8 @@ impl<R: Runtime> Segment<R> {
         damages.extend(files.scrub(self.footer_unit, units, repair, footer).await);
         let place = self.footer.filter;
         let filter = |bytes: &[u8]| {
-            let (filter, padding) = bytes.split_at(self.footer.filter_bytes as usize);
-            let right = checksum(self.seed.at(place.unit), filter) == place.checksum;
-            let padded = padding.iter().all(|byte| *byte == 0);
-            if right && padded {
-                Ok(())
-            } else {
-                Err("the filter does not verify")
-            }
+            let opened = self.guard.open(place, self.footer.filter_bytes, bytes);
+            opened.map(drop)
         };
         damages.extend(files.scrub(place.unit, place.units, repair, filter).await);
         pace(bytes(place)).await;
@@ -138,10 +132,11 @@ impl<R: Runtime> Segment<R> {
 ///
 /// # Errors
 /// What is wrong with the file, in words.
-pub async fn reference_of_file<D: Drive>(
+pub(crate) async fn reference_of_file<D: Drive>(
     drive: &D,
     index: DriveIndex,
     name: &str,
+    keys: &TableKeys,
 ) -> Result<SegmentReference, String> {
     let id = segment_of_file_name(name).ok_or_else(|| format!("{name} is not named as a segment"))?;
     let words = |error: std::io::Error| format!("{name}: {error}");
@@ -161,6 +156,7 @@ pub async fn reference_of_file<D: Drive>(
         return Err(format!("{name}: {bytes} bytes are no segment"));
     }
     let header = SegmentHeader::decode(&file.read_at(0, UNIT_BYTES).await.map_err(words)?)?;
+    let guard = header.guard(keys)?;
     let last = file
         .read_at(bytes - UNIT_BYTES as u64, UNIT_BYTES)
         .await
@@ -173,7 +169,7 @@ pub async fn reference_of_file<D: Drive>(
         u64::from(footer_unit) * UNIT_BYTES as u64,
         footer_units as usize * UNIT_BYTES,
     );
-    let (footer, sum) = SegmentFooter::decode(&footer.await.map_err(words)?, header.seed(), footer_unit)?;
+    let (footer, sum) = SegmentFooter::decode(&footer.await.map_err(words)?, &guard, footer_unit)?;
     Ok(SegmentReference {
         id,
         level: 0,

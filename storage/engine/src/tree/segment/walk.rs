@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::UNIT_BYTES;
 use super::entry::{self, Place};
-use super::layout::{FileSeed, SegmentFooter, SegmentHeader, fields_checksum};
-use crate::checksum::checksum;
-use crate::tree::block::{BlockKind, BlockView};
+use super::layout::{Guard, SegmentFooter, SegmentHeader, fields_checksum};
+use crate::sealing::TableKeys;
+use crate::tree::block::{At, BlockKind, BlockView};
 use crate::tree::codec::Codecs;
 use crate::tree::filter::Filter;
 use crate::tree::segment::reader::check_block;
@@ -50,34 +50,29 @@ pub fn walk(bytes: &[u8], see: &mut dyn FnMut(Piece<'_>)) -> Result<(), String> 
     }
     let header = SegmentHeader::decode(file.units(0, 1)?)?;
     see(Piece::Header(&header));
-    let seed = header.seed();
+    // Without drives there is no key: what is sealed is not looked into.
+    let guard = header.guard(&TableKeys::default())?;
     let footer_units = SegmentFooter::units(file.units(units - 1, 1)?)?;
     let footer_unit = units
         .checked_sub(footer_units)
         .ok_or("the footer is longer than the file")?;
-    let (footer, _) = SegmentFooter::decode(file.units(footer_unit, footer_units)?, seed, footer_unit)?;
+    let (footer, _) = SegmentFooter::decode(file.units(footer_unit, footer_units)?, &guard, footer_unit)?;
     see(Piece::Footer(&footer));
     if footer.header_checksum != fields_checksum(bytes) {
         return Err("the header is not the one that the footer names".to_owned());
     }
     let place = footer.filter;
-    let (filter, padding) = file
-        .units(place.unit, place.units)?
-        .split_at(footer.filter_bytes as usize);
-    if checksum(seed.at(place.unit), filter) != place.checksum || padding.iter().any(|byte| *byte != 0) {
-        return Err("the filter does not verify".to_owned());
-    }
-    Filter::parse(filter)?;
-    let top = file.block(footer.top, BlockKind::Top, seed, &footer)?;
+    Filter::parse(&guard.open(place, footer.filter_bytes, file.units(place.unit, place.units)?)?)?;
+    let top = file.block(footer.top, BlockKind::Top, &guard, &footer)?;
     let mut key = Vec::new();
     for place in places(&top) {
-        let leaf = file.block(place, BlockKind::Leaf, seed, &footer)?;
+        let leaf = file.block(place, BlockKind::Leaf, &guard, &footer)?;
         for place in places(&leaf) {
             see(Piece::Block {
                 unit: place.unit,
                 units: place.units,
             });
-            let block = file.block(place, BlockKind::Data, seed, &footer)?;
+            let block = file.block(place, BlockKind::Data, &guard, &footer)?;
             let view = BlockView::new(&block);
             for entry in 0..view.len() {
                 view.key_into(entry, &mut key);
@@ -99,7 +94,7 @@ pub fn read_data_block(bytes: &[u8]) -> Result<usize, &'static str> {
     let used = crate::tree::block::used_bytes(&block)?.len();
     let sum = crate::tree::block::seal(&mut block[..used], 1);
     let codecs = Codecs::default();
-    let block = crate::tree::block::verify(&block, 1, sum, BlockKind::Data, &codecs)?;
+    let block = crate::tree::block::verify(&block, At::plain(1), sum, BlockKind::Data, &codecs)?;
     entry::check_versions(&block)?;
     let view = BlockView::new(&block);
     let mut key = Vec::new();
@@ -132,11 +127,11 @@ impl<'a> Bytes<'a> {
         &self,
         place: Place,
         kind: BlockKind,
-        seed: FileSeed,
+        guard: &Guard,
         footer: &SegmentFooter,
     ) -> Result<Rc<[u8]>, String> {
         let bytes = self.units(place.unit, place.units)?;
-        let checked = check_block(bytes, seed, place, kind, footer, &self.codecs);
+        let checked = check_block(bytes, guard, place, kind, footer, &self.codecs);
         checked.map_err(|why| format!("unit {}: {why}", place.unit))
     }
 }

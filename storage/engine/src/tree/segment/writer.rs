@@ -15,13 +15,13 @@ use cairn_runtime::sync::OneshotReceiver;
 use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime};
 
 use super::entry::{self, Place};
-use super::layout::{FileSeed, SALT_BYTES, SegmentFooter, SegmentHeader, fields_checksum};
+use super::layout::{Guard, SegmentFooter, SegmentHeader, fields_checksum};
 use super::packing::Packing;
 use super::{UNIT_BYTES, segment_file_name};
-use crate::checksum::checksum;
 use crate::ids::{CommitTimestamp, IndexId, PartitionId, SegmentId, TableId};
 use crate::manifest::SegmentReference;
-use crate::tree::block::{BlockBuilder, BlockKind, seal};
+use crate::sealing::SALT_BYTES;
+use crate::tree::block::{BlockBuilder, BlockKind, close};
 use crate::tree::codec::Codec;
 use crate::tree::filter::FilterBuilder;
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
@@ -58,7 +58,7 @@ pub struct SegmentWriter<R: Runtime> {
     id: SegmentId,
     name: String,
     level: u8,
-    seed: FileSeed,
+    guard: Guard,
     header_checksum: u64,
     mirrors: Vec<MirrorFile<R>>,
     chunk: AlignedBuffer,
@@ -129,15 +129,21 @@ impl<R: Runtime> SegmentWriter<R> {
             salt: [0; SALT_BYTES],
             codec: facts.codec,
             key_id: 0,
+            key: None,
         };
         store.runtime.random_secret(&mut header.salt);
+        let key = store.keys.newest(&store.runtime, facts.table);
+        if let Some(key) = &key {
+            header.key_id = key.id;
+            header.key = Some(key.wrapped.clone());
+        }
         let bytes = header.encode();
+        let guard = header.guarded_by(key);
         let mut writer = SegmentWriter {
             store: Rc::clone(store),
             id,
             name,
             level: facts.level,
-            seed: header.seed(),
             header_checksum: fields_checksum(&bytes),
             mirrors,
             chunk: AlignedBuffer::zeroed(CHUNK_BYTES),
@@ -146,7 +152,8 @@ impl<R: Runtime> SegmentWriter<R> {
             spare: None,
             in_flight: Vec::new(),
             data: BlockBuilder::default(),
-            packing: Packing::new(facts.codec),
+            packing: Packing::new(facts.codec, guard.tag_bytes()),
+            guard,
             leaf: BlockBuilder::default(),
             leaves: Vec::new(),
             filter: FilterBuilder::default(),
@@ -230,11 +237,12 @@ impl<R: Runtime> SegmentWriter<R> {
         while filter.step() {
             self.store.runtime.yield_now().await;
         }
-        let filter = filter.finish();
+        let mut filter = filter.finish();
+        let filter_checksum = self.guard.close(data_end, &mut filter);
         let filter_place = Place {
             unit: data_end,
             units: u32::try_from(filter.len().div_ceil(UNIT_BYTES)).expect("filters are small"),
-            checksum: checksum(self.seed.at(data_end), &filter),
+            checksum: filter_checksum,
         };
         self.emit(&filter).await?;
         let mut top = BlockBuilder::default();
@@ -266,7 +274,7 @@ impl<R: Runtime> SegmentWriter<R> {
             first_key: std::mem::take(&mut self.facts.first_key),
             last_key: std::mem::take(&mut self.last_key),
         };
-        let (bytes, footer_checksum) = footer.encode(self.seed, self.unit());
+        let (bytes, footer_checksum) = footer.encode(&self.guard, self.unit());
         self.emit(&bytes).await?;
         self.submit().await?;
         self.settle().await?;
@@ -321,7 +329,8 @@ impl<R: Runtime> SegmentWriter<R> {
     /// Adds a data block to the index.
     fn index(&mut self, separator: &[u8], place: Place, last: bool) {
         let payload = place.encode();
-        let full = self.leaf.used_with(separator, payload.len()) > UNIT_BYTES;
+        let stored = self.leaf.used_with(separator, payload.len()) + self.guard.tag_bytes();
+        let full = stored > UNIT_BYTES;
         if !self.leaf.is_empty() && full {
             self.close_leaf();
         }
@@ -339,13 +348,13 @@ impl<R: Runtime> SegmentWriter<R> {
     }
 
     /// Completes a block for the place where the next bytes go.
-    fn seal(&self, block: &mut [u8]) -> Place {
+    fn seal(&self, block: &mut Vec<u8>) -> Place {
         let unit = self.unit();
-        let units = u32::try_from(block.len().div_ceil(UNIT_BYTES)).expect("blocks are small");
+        let checksum = close(block, self.guard.at(unit));
         Place {
             unit,
-            units,
-            checksum: seal(block, self.seed.at(unit)),
+            units: u32::try_from(block.len().div_ceil(UNIT_BYTES)).expect("blocks are small"),
+            checksum,
         }
     }
 

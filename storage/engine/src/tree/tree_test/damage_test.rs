@@ -265,7 +265,7 @@ fn what_a_flush_has_written_survives_a_crash() {
     for seed in 0..20 {
         let simulation = Simulation::new(seed, Config::default());
         let reference = simulation.block_on(NodeIndex(0), ShardIndex(0), async move |runtime| {
-            let bench = Bench::new(runtime, 1 << 20, SMALL).await;
+            let bench = Bench::new(runtime, 1 << 20, SMALL, false).await;
             fill(&bench).await;
             let manifest = bench.manifest.borrow();
             manifest.clone()
@@ -273,7 +273,7 @@ fn what_a_flush_has_written_survives_a_crash() {
         simulation.crash(NodeIndex(0));
         simulation.restart(NodeIndex(0));
         simulation.block_on(NodeIndex(0), ShardIndex(0), async move |runtime| {
-            let mut bench = Bench::new(runtime, 1 << 20, SMALL).await;
+            let mut bench = Bench::new(runtime, 1 << 20, SMALL, false).await;
             *bench.manifest.borrow_mut() = reference;
             bench.reopen().await.unwrap();
             assert_eq!(bench.stats().mirrors_missing, 0);

@@ -2,6 +2,7 @@
 
 use super::segment::{Piece, walk};
 use super::*;
+use crate::sealing::TableKeys;
 
 #[test]
 fn a_point_read_is_one_device_read_and_a_miss_none() {
@@ -550,7 +551,7 @@ fn an_empty_tree_costs_little() {
 
 #[test]
 fn a_file_can_be_looked_into_without_its_manifest() {
-    simulate(9, 1 << 20, SMALL, async |bench, drives, _| {
+    simulate(12, 1 << 20, SMALL, async |bench, drives, _| {
         for number in 0..50 {
             bench.put(&key(number), &bytes(number, 1_000));
         }
@@ -566,7 +567,9 @@ fn a_file_can_be_looked_into_without_its_manifest() {
             .clone();
         // What was deleted was never there, but the segment could not know.
         let name = segment_file_name(known.id);
-        let found = reference_of_file(&drive, first, &name).await.unwrap();
+        let found = reference_of_file(&drive, first, &name, &TableKeys::default())
+            .await
+            .unwrap();
         assert_eq!(
             found,
             SegmentReference {
@@ -620,7 +623,11 @@ fn a_file_can_be_looked_into_without_its_manifest() {
         bench.settle().await;
         assert_eq!(bench.stats().repairs, 0, "looking changes nothing");
         for bad in ["segment-1", "segment-00000000000000zz", "log-1"] {
-            assert!(reference_of_file(&drive, first, bad).await.is_err());
+            assert!(
+                reference_of_file(&drive, first, bad, &TableKeys::default())
+                    .await
+                    .is_err()
+            );
         }
     });
 }
