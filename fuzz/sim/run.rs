@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cairn_engine::volume::{Keeper, VolumeConfig};
+use cairn_engine::sealing::{Keys, RootKey, audit};
+use cairn_engine::volume::{Keeper, VolumeConfig, rotate_root_key};
 use cairn_engine::{Engine, EngineStats, check, ids::LogId};
 use cairn_runtime::sim::{DriveControl, FaultConfig, FaultCounters, NodeIndex, SimRuntime, Simulation};
 use cairn_runtime::sync::WaitGroup;
@@ -47,6 +48,12 @@ pub struct Summary {
     pub scrubs: u64,
     /// Log batches and segment places repaired from the other mirror.
     pub repairs: u64,
+    /// Root keys that have taken the place of another, and rotations that were cut off.
+    pub rotations: u64,
+    /// Rotations that were cut off by a crash.
+    pub rotations_cut_off: u64,
+    /// Pairs of key and nonce that were used, each for one content; counted in debug builds.
+    pub sealed: u64,
     /// Safety mode: starts that were refused.
     pub starts_refused: u64,
     /// Safety mode: partitions that would not serve.
@@ -74,12 +81,16 @@ impl fmt::Display for Failure {
     }
 }
 
-fn volume_config() -> VolumeConfig {
+fn volume_config(roots: &[RootKey]) -> VolumeConfig {
     VolumeConfig {
         drives: vec![PathBuf::from("/mirror-0"), PathBuf::from("/mirror-1")],
         state: PathBuf::from("/state"),
         mirrors: 2,
         accept_epoch: None,
+        keys: Keys {
+            root: roots.to_vec(),
+            encrypted: Some(!roots.is_empty()),
+        },
     }
 }
 
@@ -98,10 +109,18 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
         sim: &sim,
         context: Rc::clone(&context),
         summary: Rc::default(),
+        roots: Vec::new(),
     };
+    if scenario.encrypted {
+        run.roots.push(RootKey::new([1; 32]));
+    }
+    audit::begin();
     for (round, end) in scenario.rounds.iter().enumerate() {
         run.arrange_faults(round, round + 1 == scenario.rounds.len());
         run.round(round, *end);
+        if let (Some(events), None) = (scenario.rotations[round], context.failure()) {
+            run.rotate(round, events);
+        }
         run.damage(*end == End::Close);
         if let Some(why) = context.failure() {
             return Err(Failure { seed, round, why });
@@ -116,6 +135,7 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
         });
     }
     let mut summary = run.summary.borrow().clone();
+    summary.sealed = audit::end() as u64;
     summary.trace = sim.trace_hash();
     summary.events = sim.events();
     summary.elapsed = sim.elapsed();
@@ -130,6 +150,8 @@ struct Run<'a> {
     sim: &'a Simulation,
     context: Rc<Context>,
     summary: Rc<RefCell<Summary>>,
+    /// The node's root key; where a rotation was cut off, those that it may be.
+    roots: Vec<RootKey>,
 }
 
 impl Run<'_> {
@@ -212,10 +234,12 @@ impl Run<'_> {
         let finished = Rc::clone(&done);
         let refusals = Rc::clone(&self.summary);
         let random_seed = sim.random().next_u64();
+        let volume = volume_config(&self.roots);
         runtime.clone().spawn(Queue::Foreground, async move {
             if let Err(why) = node(
                 Rc::clone(&context),
                 runtime,
+                volume,
                 random_seed,
                 end == End::Close,
                 summary,
@@ -261,6 +285,42 @@ impl Run<'_> {
         }
     }
 
+    /// Another root key for the stopped node, perhaps cut off by a crash: then it is one of two, and whoever opens the node
+    /// has both.
+    fn rotate(&mut self, round: usize, events: u64) {
+        let sim = self.sim;
+        sim.restart(NODE);
+        let new = RootKey::new([u8::try_from(round).unwrap_or(u8::MAX).wrapping_add(2); 32]);
+        let (volume, fresh, runtime) = (
+            volume_config(&self.roots),
+            new.clone(),
+            sim.runtime(NODE, ShardIndex(0)),
+        );
+        let outcome = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&outcome);
+        runtime.clone().spawn(Queue::Foreground, async move {
+            let rotated = rotate_root_key(runtime, &volume, &fresh).await;
+            *slot.borrow_mut() = Some(rotated);
+        });
+        let until = sim.events() + events;
+        while outcome.borrow().is_none() && sim.events() < until && sim.step() {}
+        sim.crash(NODE);
+        let outcome = outcome.borrow_mut().take();
+        let mut summary = self.summary.borrow_mut();
+        match outcome {
+            Some(Ok(_)) => {
+                self.roots = vec![new];
+                summary.rotations += 1;
+                return;
+            }
+            // A node whose creation was cut off has nothing to rotate; nor is a damaged one held to anything.
+            Some(Err(_)) if round == 0 || self.context.scenario.damage.is_some() => {}
+            Some(Err(error)) => self.context.fail(format!("rotating the root key: {error}")),
+            None => summary.rotations_cut_off += 1,
+        }
+        self.roots.push(new);
+    }
+
     /// The node is stopped: every byte is looked at.
     fn check_files(&mut self) {
         let faulty = matches!(
@@ -272,8 +332,8 @@ impl Run<'_> {
         victim.attach();
         self.sim.restart(NODE);
         let context = Rc::clone(&self.context);
+        let volume = volume_config(&self.roots);
         let report = self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
-            let volume = volume_config();
             let options = check::CheckOptions { items: false };
             check::check(runtime, &volume, options, &mut |_| {}).await
         });
@@ -306,11 +366,12 @@ impl Run<'_> {
 async fn node(
     context: Rc<Context>,
     runtime: SimRuntime,
+    volume: VolumeConfig,
     seed: u64,
     close: bool,
     summary: Rc<RefCell<Summary>>,
 ) -> Result<(), String> {
-    let keeper = Keeper::open(runtime.clone(), volume_config())
+    let keeper = Keeper::open(runtime.clone(), volume)
         .await
         .map_err(|error| format!("open: {error}"))?;
     let volume = keeper
@@ -386,6 +447,9 @@ impl Summary {
         self.scrubs += other.scrubs;
         self.log_files += other.log_files;
         self.repairs += other.repairs;
+        self.rotations += other.rotations;
+        self.rotations_cut_off += other.rotations_cut_off;
+        self.sealed += other.sealed;
         self.starts_refused += other.starts_refused;
         self.partitions_refused += other.partitions_refused;
     }

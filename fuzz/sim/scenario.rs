@@ -63,6 +63,10 @@ pub struct Scenario {
     pub damage: Option<u32>,
     /// Limits of the engine.
     pub engine: EngineConfig,
+    /// Whether what is written is encrypted.
+    pub encrypted: bool,
+    /// After each round: another root key, with a crash after so many events if it is not through by then.
+    pub rotations: Vec<Option<u64>>,
 }
 
 const SMALL_ITEM: u64 = 16;
@@ -116,6 +120,14 @@ impl Scenario {
         let mut random_storage = Random::new(seed ^ 0x57a6_e000_0000_0000);
         engine.compression =
             [Compression::None, Compression::Lz4, Compression::Zstd][random_storage.index(3)];
+        let encrypted = random_storage.below(2) == 0;
+        // Not after the last round: what it leaves is looked at byte by byte.
+        let rotations = (1..=rounds.len())
+            .map(|round| {
+                (round < rounds.len() && encrypted && random_storage.below(3) == 0)
+                    .then(|| random_storage.below(600))
+            })
+            .collect();
         Scenario {
             seed,
             rounds,
@@ -128,6 +140,8 @@ impl Scenario {
             fault,
             damage: None,
             engine,
+            encrypted,
+            rotations,
         }
     }
 

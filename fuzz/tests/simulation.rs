@@ -39,6 +39,10 @@ fn check(total: &Summary) {
         total.snapshots,
         total.log_files,
         total.repairs,
+        total.rotations,
+        total.rotations_cut_off,
+        // Without debug assertions nobody counts.
+        if cfg!(debug_assertions) { total.sealed } else { 1 },
     ];
     assert!(work.iter().all(|count| *count > 0), "{total:#?}");
 }
