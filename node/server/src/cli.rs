@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use cairn_engine::Compression;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Size;
+use crate::config::{Encryption, Size};
 use crate::logging::{Format, Level};
 
 /// A DynamoDB-compatible database node.
@@ -35,7 +35,39 @@ pub enum Command {
         /// The file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+
+        /// File of the root key, without which the content of an encrypted node's files is not shown
+        /// [default: root.key in the state directory beside the drive, or in ./cairn-data/state]
+        #[arg(long, env = "CAIRN_ROOT_KEY_FILE", value_name = "FILE")]
+        root_key_file: Option<PathBuf>,
     },
+    /// Look after the keys of a stopped node.
+    Keys {
+        /// What to do.
+        #[command(subcommand)]
+        action: KeysAction,
+    },
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysAction {
+    /// Wrap the keys of the node with another root key. Nothing else is rewritten; the old root key opens nothing of the node
+    /// afterwards. What is cut off is completed by the same command, and until then either root key opens the node.
+    Rotate(RotateOptions),
+}
+
+/// Options of `cairn keys rotate`.
+#[derive(Debug, Default, Args)]
+pub struct RotateOptions {
+    /// The node, and its root key until now.
+    #[command(flatten)]
+    pub node: RebuildOptions,
+
+    /// File of the root key from now on, made when it is not there
+    /// [default: a new key takes the place of the old one in its file]
+    #[arg(long, env = "CAIRN_NEW_ROOT_KEY_FILE", value_name = "FILE")]
+    pub new_root_key_file: Option<PathBuf>,
 }
 
 /// Options of `cairn check`.
@@ -53,6 +85,11 @@ pub struct CheckOptions {
     /// Drives that hold a copy of every byte [default: 2, or 1 with one drive]
     #[arg(long, env = "CAIRN_MIRRORS", value_name = "N")]
     pub mirrors: Option<usize>,
+
+    /// File of the root key that the node's data is encrypted under [default: root.key in the state directory; the
+    /// variable CAIRN_ROOT_KEY holds a key itself]
+    #[arg(long, env = "CAIRN_ROOT_KEY_FILE", value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
 }
 
 /// Options of `cairn drives`.
@@ -142,6 +179,16 @@ pub struct ServeOptions {
     #[arg(long, env = "CAIRN_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
 
+    /// Whether everything written is encrypted: on or off. Decided when the node is created; a node that is not what is
+    /// asked for is refused [default: on for a new node, else as it is]
+    #[arg(long, env = "CAIRN_ENCRYPTION", value_name = "SWITCH")]
+    pub encryption: Option<Encryption>,
+
+    /// File of the root key that the node's data is encrypted under [default: root.key in the state directory, made
+    /// at the first start; the variable CAIRN_ROOT_KEY holds a key itself]
+    #[arg(long, env = "CAIRN_ROOT_KEY_FILE", value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+
     /// TOML file of access keys; with it signatures are checked, without it only loopback addresses are accepted
     /// [default: none]
     #[arg(long, env = "CAIRN_CREDENTIALS", value_name = "FILE")]
@@ -191,6 +238,11 @@ pub struct RebuildOptions {
     /// of a newer epoch are lost [default: refuse]
     #[arg(long, env = "CAIRN_ACCEPT_EPOCH", value_name = "N")]
     pub accept_epoch: Option<u64>,
+
+    /// File of the root key that the node's data is encrypted under [default: root.key in the state directory; the
+    /// variable CAIRN_ROOT_KEY holds a key itself]
+    #[arg(long, env = "CAIRN_ROOT_KEY_FILE", value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -95,6 +95,27 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// Whether what a node writes is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+impl FromStr for Encryption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Encryption, String> {
+        match text {
+            "on" => Ok(Encryption::On),
+            "off" => Ok(Encryption::Off),
+            other => Err(format!("{other:?} is neither on nor off")),
+        }
+    }
+}
+
 /// The configuration file. Every key is optional; one that is not known is an error.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +139,11 @@ pub struct File {
     /// `none`, `lz4` or `zstd`.
     #[serde(default, deserialize_with = "from_text")]
     pub compression: Option<Compression>,
+    /// `on` or `off`.
+    #[serde(default, deserialize_with = "from_text")]
+    pub encryption: Option<Encryption>,
+    /// File of the root key.
+    pub root_key_file: Option<PathBuf>,
     /// Credentials file.
     pub credentials: Option<PathBuf>,
     /// Plain text on addresses other than loopback.
@@ -238,6 +264,10 @@ pub struct Config {
     pub memory_bytes: u64,
     /// What new segments are packed with.
     pub compression: Compression,
+    /// Whether the node is to be encrypted; none leaves it to the node.
+    pub encryption: Option<Encryption>,
+    /// File of the root key, when it is not the one in the state directory.
+    pub root_key_file: Option<PathBuf>,
     /// Credentials file.
     pub credentials: Option<PathBuf>,
     /// The operator's word that this in-sync epoch is the newest.
@@ -286,6 +316,8 @@ impl Config {
             shards,
             memory_bytes: memory.0,
             compression: options.compression.or(file.compression).unwrap_or_default(),
+            encryption: options.encryption.or(file.encryption),
+            root_key_file: options.root_key_file.or(file.root_key_file),
             credentials: options.credentials.or(file.credentials),
             accept_epoch: options.accept_epoch,
             log_format: options.log_format.or(file.log_format).unwrap_or(Format::Human),
@@ -307,12 +339,14 @@ impl Config {
             mirrors: options.mirrors,
             state: options.state,
             accept_epoch: options.accept_epoch,
+            root_key_file: options.root_key_file,
             ..ServeOptions::default()
         };
         let file = File {
             drives: file.drives,
             mirrors: file.mirrors,
             state: file.state,
+            root_key_file: file.root_key_file,
             ..File::default()
         };
         let machine = Machine {

@@ -234,7 +234,7 @@ fn what_cannot_be_meant() {
           |
         1 | drive = ['/a']
           | ^^^^^
-        unknown field `drive`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `compression`, `credentials`, `insecure`, `log_format`, `log_level`
+        unknown field `drive`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `compression`, `encryption`, `root_key_file`, `credentials`, `insecure`, `log_format`, `log_level`
     "#]],
     );
     check(
@@ -267,7 +267,7 @@ fn what_cannot_be_meant() {
           |
         1 | accept_epoch = 3
           | ^^^^^^^^^^^^
-        unknown field `accept_epoch`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `compression`, `credentials`, `insecure`, `log_format`, `log_level`
+        unknown field `accept_epoch`, expected one of `drives`, `mirrors`, `state`, `http`, `native`, `admin`, `shards`, `memory`, `compression`, `encryption`, `root_key_file`, `credentials`, `insecure`, `log_format`, `log_level`
     "#]],
     );
 }
@@ -309,4 +309,25 @@ fn a_state_directory_is_found_beside_the_drives() {
     check(&drives, &["/mnt/state"], None);
     check(&["/mnt/state", "/mnt/b"], &["/mnt/state"], None);
     check(&["/"], &[], None);
+}
+
+#[test]
+fn encryption_is_left_to_the_node_unless_somebody_says_so() {
+    let said = |flags: &str, file: &str| {
+        let config = resolve(flags, file).unwrap();
+        (config.encryption, config.root_key_file)
+    };
+    let (on, off) = (Some(Encryption::On), Some(Encryption::Off));
+    assert_eq!(said("", ""), (None, None));
+    let file = "encryption = 'off'\nroot_key_file = '/b'";
+    assert_eq!(said("", file), (off, Some("/b".into())));
+    assert_eq!(
+        said("--encryption on --root-key-file /a", file),
+        (on, Some("/a".into()))
+    );
+    assert!(
+        resolve("--encryption yes", "")
+            .unwrap_err()
+            .contains("neither on nor off")
+    );
 }

@@ -13,6 +13,7 @@
 //! - [`admin`], [`metrics`], [`logging`], `notices`: what an operator sees;
 //! - [`cli`], [`config`]: what an operator says; [`drives`]: and does about the drives of a running node;
 //! - [`serve`]: all of it together;
+//! - [`keys`]: the root key of an encrypted node;
 //! - [`rebuild`]: what makes a drive of a stopped node a mirror again.
 
 pub mod node;
@@ -40,6 +41,7 @@ pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod drives;
+pub mod keys;
 
 pub mod rebuild;
 pub mod serve;

@@ -6,25 +6,29 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cairn::cli::{CheckOptions, Cli, Command, DrivesAction, DrivesOptions, RebuildOptions, ServeOptions};
-use cairn::config::{Config, ConfigError, File, Machine, Size, find_state};
+use cairn::cli::{
+    CheckOptions, Cli, Command, DrivesAction, DrivesOptions, KeysAction, RebuildOptions, ServeOptions,
+};
+use cairn::config::{Config, ConfigError, Encryption, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
 use cairn::drives::client::{Client, scrub};
 use cairn::http::Limits;
 use cairn::index::IndexCheck;
+use cairn::keys::{self, Given, Replacement, Source};
 use cairn::logging::{Level, Logger, write_lines};
 use cairn::node::{Node, NodeConfig};
 use cairn::rebuild::{Teller, outcome};
 use cairn::serve::{Addresses, Fronts, Plan, Stopper};
 use cairn_engine::config::OPEN_FILES_MAX;
 use cairn_engine::rebuild::Progress;
-use cairn_engine::volume::{VolumeConfig, VolumeStatus};
+use cairn_engine::sealing::{KEY_BYTES, Keys, RootKey};
+use cairn_engine::volume::{VolumeConfig, VolumeStatus, rotate_root_key};
 use cairn_engine::{EngineConfig, check, dump, rebuild as engine_rebuild};
 use cairn_runtime::Runtime;
 use cairn_runtime::real;
@@ -66,7 +70,13 @@ fn main() -> ExitCode {
         },
         Command::Check(options) => (check(options), FAILED),
         Command::Drives(options) => (drives(options), FAILED),
-        Command::Dump { file } => (dump(file), FAILED),
+        Command::Dump { file, root_key_file } => (dump(file, root_key_file), FAILED),
+        Command::Keys {
+            action: KeysAction::Rotate(options),
+        } => match resolve_rebuild(options.node) {
+            Ok(config) => (rotate(&config, options.new_root_key_file.as_deref()), FAILED),
+            Err(error) => (Err(error.to_string()), USAGE),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -189,12 +199,14 @@ fn run(
     connections_max: usize,
     logger: &Logger,
 ) -> Result<(), String> {
+    let keys = keys_to_serve(config, logger)?;
     let node = Node::new(
         NodeConfig {
             drives: config.drives.clone(),
             state: config.state.clone(),
             mirrors: config.mirrors,
             accept_epoch: config.accept_epoch,
+            keys,
             memory_bytes: config.memory_bytes,
             engine: EngineConfig {
                 compression: config.compression,
@@ -261,6 +273,51 @@ fn run(
     }
 }
 
+/// The environment variable that holds a root key itself.
+const ROOT_KEY: &str = "CAIRN_ROOT_KEY";
+
+fn given(config: &Config) -> Given {
+    Given {
+        variable: std::env::var(ROOT_KEY).ok(),
+        file: config.root_key_file.clone(),
+        encrypted: config.encryption.map(|encryption| encryption == Encryption::On),
+    }
+}
+
+fn random_key() -> Result<RootKey, String> {
+    let mut bytes = [0; KEY_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(RootKey::new(bytes))
+}
+
+/// Finds the root key of a node that is to serve; makes one for a node that is new.
+fn keys_to_serve(config: &Config, logger: &Logger) -> Result<Keys, String> {
+    let found = keys::find(&given(config), Some(&config.state)).map_err(|error| error.to_string())?;
+    for warning in &found.warnings {
+        logger.log(Level::Warn, unix_ms(), warning, &[]);
+    }
+    let mut keys = found.keys;
+    let is_new = found.source == Source::None
+        && keys.encrypted != Some(false)
+        && keys::is_first_start(&config.drives, &config.state);
+    if is_new {
+        let (key, path) = (random_key()?, config.state.join(keys::FILE_NAME));
+        keys::write(&path, &key)
+            .map_err(|error| format!("the root key cannot be written to {}: {error}", path.display()))?;
+        let fields: [(&'static str, &dyn std::fmt::Display); 2] =
+            [("file", &path.display()), ("id", &key.id())];
+        logger.log(
+            Level::Warn,
+            unix_ms(),
+            "a root key was made: without it nothing of this node can be read. Keep a copy elsewhere, or move it and \
+             name it with --root-key-file",
+            &fields,
+        );
+        keys.root.push(key);
+    }
+    Ok(keys)
+}
+
 /// Lets the first SIGTERM or SIGINT drain the node and the second end it at once.
 fn watch_signals(stopper: Stopper, is_ready: Arc<AtomicBool>, logger: Logger) -> Result<(), String> {
     let mut signals =
@@ -311,6 +368,11 @@ fn announce(config: &Config, addresses: Addresses, status: &VolumeStatus, logger
         status.drives.len(),
         status.in_sync.epoch.0
     );
+    let encryption = status.root_key.map_or_else(
+        || "off: what is on the drives can be read by whoever has them".to_owned(),
+        |root| format!("AES-256-GCM under root key {root}"),
+    );
+    text += &format!("  encryption {encryption}\n");
     for drive in &status.drives {
         let path = drive.path.as_ref().map_or_else(
             || format!("drive {}", drive.id),
@@ -354,7 +416,14 @@ fn check(options: CheckOptions) -> Result<(), String> {
     } else {
         ""
     };
+    let given = Given {
+        variable: std::env::var(ROOT_KEY).ok(),
+        file: options.root_key_file,
+        encrypted: None,
+    };
+    let keys = keys::find(&given, state.as_deref()).map_err(|error| error.to_string())?;
     let config = VolumeConfig {
+        keys: keys.keys,
         mirrors: options.mirrors.unwrap_or(options.drives.len().min(2)),
         drives: options.drives,
         state: state.unwrap_or_default(),
@@ -377,12 +446,7 @@ fn check(options: CheckOptions) -> Result<(), String> {
 }
 
 fn rebuild(config: &Config) -> Result<(), String> {
-    let volume = VolumeConfig {
-        drives: config.drives.clone(),
-        state: config.state.clone(),
-        mirrors: config.mirrors,
-        accept_epoch: config.accept_epoch,
-    };
+    let (volume, _) = stopped_node(config)?;
     let status = on_one_shard(async move |runtime| {
         let mut teller = Teller::default();
         let mut progress = |progress: Progress<'_>| {
@@ -395,6 +459,43 @@ fn rebuild(config: &Config) -> Result<(), String> {
             .map_err(|error| error.to_string())
     })??;
     say(&format!("{}\n", outcome(&config.drives, &status)?));
+    Ok(())
+}
+
+/// A stopped node, with its root key and where that came from.
+fn stopped_node(config: &Config) -> Result<(VolumeConfig, Source), String> {
+    let found = keys::find(&given(config), Some(&config.state)).map_err(|error| error.to_string())?;
+    let volume = VolumeConfig {
+        drives: config.drives.clone(),
+        state: config.state.clone(),
+        mirrors: config.mirrors,
+        accept_epoch: config.accept_epoch,
+        keys: found.keys,
+    };
+    Ok((volume, found.source))
+}
+
+fn rotate(config: &Config, named: Option<&Path>) -> Result<(), String> {
+    let (volume, source) = stopped_node(config)?;
+    let replacement =
+        Replacement::prepare(&source, named, random_key()?).map_err(|error| error.to_string())?;
+    let key = replacement.key.clone();
+    let rotated = on_one_shard(async move |runtime| rotate_root_key(runtime, &volume, &key).await)?;
+    let rotated = rotated.map_err(|error| error.to_string())?;
+    let where_to = replacement.complete().map_err(|error| {
+        format!("the keys are wrapped with the new root key, but its file cannot be put in place: {error}")
+    })?;
+    let (old, new) = (rotated.old, rotated.new);
+    say(&format!(
+        "the node's keys are wrapped with root key {new}, no longer with {old}\n{where_to}\n"
+    ));
+    if rotated.unwritten > 0 {
+        say(&format!(
+            "{} copies of the wrapped key could not be written and still open with {old}; a start with their drives \
+             writes them\n",
+            rotated.unwritten
+        ));
+    }
     Ok(())
 }
 
@@ -421,10 +522,17 @@ fn nap() {
     std::thread::sleep(POLL);
 }
 
-fn dump(file: PathBuf) -> Result<(), String> {
+fn dump(file: PathBuf, root_key_file: Option<PathBuf>) -> Result<(), String> {
+    let given = Given {
+        variable: std::env::var(ROOT_KEY).ok(),
+        file: root_key_file,
+        encrypted: None,
+    };
+    let state = existing_state(&[file.parent().map(Path::to_owned).unwrap_or_default()]);
+    let found = keys::find(&given, state.as_deref()).map_err(|error| error.to_string())?;
     let text = on_one_shard(async move |runtime| {
         let mut text = String::new();
-        let dumped = dump::dump(runtime, &file, &mut text).await;
+        let dumped = dump::dump(runtime, &file, &found.keys.root, &mut text).await;
         dumped
             .map(|()| text)
             .map_err(|error| format!("cannot read {}: {error}", file.display()))

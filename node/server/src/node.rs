@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use cairn_engine::ids::{LogId, PartitionId};
+use cairn_engine::sealing::Keys;
 use cairn_engine::volume::{Keeper, VolumeConfig, VolumeHandle};
 use cairn_engine::{Engine, EngineConfig, EngineStats};
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
@@ -56,6 +57,8 @@ pub struct NodeConfig {
     pub mirrors: usize,
     /// The operator's word that this epoch is the newest.
     pub accept_epoch: Option<u64>,
+    /// What opens an encrypted node, and whether a new one is encrypted.
+    pub keys: Keys,
     /// Memory budget of the whole node in bytes, split by shard.
     pub memory_bytes: u64,
     /// Region in ARNs.
@@ -73,6 +76,7 @@ impl Default for NodeConfig {
             state: "cairn-data/state".into(),
             mirrors: 2,
             accept_epoch: None,
+            keys: Keys::default(),
             memory_bytes: 1 << 30,
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
@@ -203,6 +207,7 @@ impl Node {
             state: config.state.clone(),
             mirrors: config.mirrors,
             accept_epoch: config.accept_epoch,
+            keys: config.keys.clone(),
         };
         let keeper = Keeper::open(runtime.clone(), volume_config)
             .await

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -225,7 +226,9 @@ fn check_from_elsewhere(data: &Path) {
 
     let (state, hidden) = (data.join("state"), data.join("hidden"));
     std::fs::rename(&state, &hidden).unwrap();
-    let checked = tool(elsewhere.path(), &["check", first, second]);
+    let key = hidden.join("root.key");
+    let key = ["--root-key-file", key.to_str().unwrap()];
+    let checked = tool(elsewhere.path(), &["check", key[0], key[1], first, second]);
     assert!(
         checked.contains("everything verifies") && checked.contains(note),
         "{checked}"
@@ -238,7 +241,15 @@ fn check_from_elsewhere(data: &Path) {
     assert!(refused.contains("--state DIR"), "{refused}");
     let named = failing_tool(
         elsewhere.path(),
-        &["check", "--state", state.to_str().unwrap(), first, second],
+        &[
+            "check",
+            key[0],
+            key[1],
+            "--state",
+            state.to_str().unwrap(),
+            first,
+            second,
+        ],
     );
     assert!(named.contains("the node is damaged"), "{named}");
     assert!(!state.exists());
@@ -274,6 +285,148 @@ fn tool(home: &Path, arguments: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Every file below a directory, and what it holds.
+fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(content(&entry.path()));
+        } else {
+            files.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+const MARKER: &str = "a-marker-that-nobody-may-find";
+
+/// Lets a new node store the marker as the name of a table, of an attribute, as a key and as a value.
+fn mark(serve: &mut Command) {
+    let node = start(anywhere(serve));
+    let table = format!(
+        "{{\"TableName\":\"{MARKER}\",\"KeySchema\":[{{\"AttributeName\":\"id\",\"KeyType\":\"HASH\"}}],\
+         \"AttributeDefinitions\":[{{\"AttributeName\":\"id\",\"AttributeType\":\"S\"}}],\
+         \"BillingMode\":\"PAY_PER_REQUEST\"}}"
+    );
+    assert!(node.call("CreateTable", &table).contains(MARKER));
+    for id in 0..20 {
+        let item = format!(
+            "{{\"TableName\":\"{MARKER}\",\"Item\":{{\"id\":{{\"S\":\"{MARKER}-{id}\"}},\
+             \"{MARKER}\":{{\"S\":\"{MARKER}\"}}}}}}"
+        );
+        assert_eq!(node.call("PutItem", &item), "{}");
+    }
+    assert_eq!(node.stop("-TERM"), Some(0));
+}
+
+/// Whether the node starts and has what [`mark`] stored.
+fn has_marks(serve: &mut Command) {
+    let node = start(anywhere(serve));
+    let key = format!("{{\"TableName\":\"{MARKER}\",\"Key\":{{\"id\":{{\"S\":\"{MARKER}-7\"}}}}}}");
+    let item = node.call("GetItem", &key);
+    assert!(item.contains(&format!("\"S\":\"{MARKER}\"")), "{item}");
+    assert_eq!(node.stop("-TERM"), Some(0));
+}
+
+fn is_marked(files: &BTreeMap<PathBuf, Vec<u8>>) -> bool {
+    let marked = |bytes: &Vec<u8>| {
+        bytes
+            .windows(MARKER.len())
+            .any(|window| window == MARKER.as_bytes())
+    };
+    files.values().any(marked)
+}
+
+/// A start that fails, and says why.
+fn refusal(serve: &mut Command) -> String {
+    let output = anywhere(serve).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_is_stored_is_encrypted_and_opens_with_its_key_only() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("cairn-data");
+    mark(&mut command(home.path()));
+    let before = content(&data);
+    assert!(before.len() > 5 && !is_marked(&before));
+    let key_file = data.join("state/root.key");
+    let mode = std::fs::metadata(&key_file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let dumped: String = before
+        .keys()
+        .filter(|path| path.to_str().unwrap().contains("/log-0"))
+        .map(|path| tool(home.path(), &["dump", path.to_str().unwrap()]))
+        .collect();
+    assert!(dumped.contains(MARKER));
+
+    // A wrong key, none, and the wish for a node that is not encrypted.
+    let wrong = home.path().join("wrong.key");
+    std::fs::write(&wrong, "ab".repeat(32)).unwrap();
+    let said = refusal(command(home.path()).arg("--root-key-file").arg(&wrong));
+    assert!(said.contains("the node is encrypted under root key"), "{said}");
+    let said = refusal(command(home.path()).args(["--encryption", "off"]));
+    assert!(
+        said.contains("the node is encrypted, and --encryption off"),
+        "{said}"
+    );
+    let moved = home.path().join("moved.key");
+    std::fs::rename(&key_file, &moved).unwrap();
+    let said = refusal(&mut command(home.path()));
+    assert!(said.contains("no root key was given"), "{said}");
+    std::fs::rename(&moved, &key_file).unwrap();
+    assert!(content(&data) == before, "a refused start changes nothing");
+    std::fs::rename(&key_file, &moved).unwrap();
+    has_marks(command(home.path()).env("CAIRN_ROOT_KEY", std::fs::read_to_string(&moved).unwrap()));
+    has_marks(command(home.path()).arg("--root-key-file").arg(&moved));
+    let checked = Command::new(CAIRN)
+        .args(["check", "cairn-data/drive-a", "cairn-data/drive-b"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(1));
+    std::fs::rename(&moved, &key_file).unwrap();
+
+    // Another key in its place; the old one opens nothing any more.
+    let rotated = tool(home.path(), &["keys", "rotate"]);
+    assert!(rotated.contains("the old one is kept in"), "{rotated}");
+    has_marks(&mut command(home.path()));
+    let old = content(&data.join("state"))
+        .into_keys()
+        .find(|path| path.to_str().unwrap().contains("root.key."));
+    let said = refusal(command(home.path()).arg("--root-key-file").arg(old.unwrap()));
+    assert!(said.contains("the node is encrypted under root key"), "{said}");
+    let elsewhere = home.path().join("elsewhere.key");
+    let named = ["--new-root-key-file", elsewhere.to_str().unwrap()];
+    let rotated = tool(home.path(), &["keys", "rotate", named[0], named[1]]);
+    assert!(rotated.contains("elsewhere.key"), "{rotated}");
+    has_marks(command(home.path()).arg("--root-key-file").arg(&elsewhere));
+    let checked = ["check", "--root-key-file", elsewhere.to_str().unwrap()];
+    let drives = ["cairn-data/drive-a", "cairn-data/drive-b"];
+    let checked = tool(home.path(), &[checked.as_slice(), &drives].concat());
+    assert!(checked.contains("everything verifies"), "{checked}");
+}
+
+#[test]
+fn a_node_that_is_not_encrypted_stays_so() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("cairn-data");
+    mark(command(home.path()).args(["--encryption", "off"]));
+    let before = content(&data);
+    assert!(is_marked(&before), "what is looked for is found where it is");
+    assert!(!data.join("state/root.key").exists());
+    let said = refusal(command(home.path()).args(["--encryption", "on"]));
+    assert!(said.contains("the node is not encrypted"), "{said}");
+    let said = refusal(command(home.path()).env("CAIRN_ROOT_KEY", "ab".repeat(32)));
+    assert!(said.contains("the node is not encrypted"), "{said}");
+    assert!(content(&data) == before);
+    has_marks(&mut command(home.path()));
+    assert!(!data.join("state/root.key").exists());
+    let refused = failing_tool(home.path(), &["keys", "rotate", "--new-root-key-file", "new.key"]);
+    assert!(refused.contains("the node is not encrypted"), "{refused}");
 }
 
 #[test]
