@@ -507,6 +507,36 @@ fn nothing_is_acknowledged_while_an_epoch_change_cannot_be_written() {
     assert_eq!(process.log.acknowledged(), LogSequence(1));
 }
 
+/// A node that was killed again and again, with a file for each start, came up with more files than it may have. What was released
+/// while its next file was being made ready missed the anchor of that file, and nobody wrote another: writers waited for ever.
+#[test]
+fn a_release_while_the_next_file_is_made_ready_lets_go_on() {
+    for step in 0..100 {
+        let sim = world(16);
+        let mut process = open(&sim, 2, small()).expect("a first start");
+        for _ in 0..=small().files_max {
+            if write(&sim, &process, &[1; 100]).is_err() {
+                break;
+            }
+            drop(process);
+            restart(&sim);
+            process = open(&sim, 2, small()).expect("healthy drives");
+        }
+        let stats = process.log.stats();
+        assert!(stats.files_live > stats.files_max, "{stats:?}");
+        let log = process.log.clone();
+        sim.block_on(NODE, SHARD, async move |runtime: SimRuntime| {
+            runtime.sleep(Duration::from_micros(step * 100)).await;
+            let wanted = log.release_wanted().expect("full files");
+            log.release_up_to(log.acknowledged().max(wanted));
+            cairn_runtime::sync::timeout(&runtime, Duration::from_secs(10), log.ready(100))
+                .await
+                .unwrap_or_else(|_| panic!("released after {step} steps, and nobody may write"))
+                .expect("there is room");
+        });
+    }
+}
+
 #[test]
 fn released_files_are_used_again_and_the_log_is_bounded() {
     let sim = world(15);

@@ -61,7 +61,17 @@ impl<R: Runtime> Inner<R> {
                         inner.fail(error);
                         return;
                     }
-                    Ok(file) => state.prepared = Prepared::Ready(file),
+                    Ok(file) => {
+                        state.prepared = Prepared::Ready(file);
+                        // What was released meanwhile may have missed the file's anchor.
+                        if state
+                            .files
+                            .first()
+                            .is_some_and(|oldest| inner.is_released(&state, oldest))
+                        {
+                            inner.release(&mut state);
+                        }
+                    }
                     Err(LogError::Full) => {
                         state.prepared = Prepared::None;
                         state.exhausted = true;
