@@ -154,6 +154,8 @@ type Place = tokio::sync::Mutex<Option<Connection>>;
 
 /// First pause before a retry; it doubles up to [`BACKOFF_MAX`], with jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// Times that one call follows a table whose map has moved on: adding an index moves it three times within moments.
+const REMAPS_MAX: usize = 4;
 /// Longest pause before a retry.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
@@ -347,22 +349,25 @@ impl Client {
         operation: Operation<'_>,
     ) -> Result<Vec<u8>, Error> {
         let address = self.address_of(table, partition);
-        let outcome = self.send(&address, Some(table), partition, &operation).await;
+        let mut outcome = self.send(&address, Some(table), partition, &operation).await;
         if let Err(Error::Failed(failure)) = &outcome
             && failure.name == "ResourceNotFoundException"
         {
             // The table is gone; another may have its name by now, which the next who asks for it learns.
             self.tables().retain(|_, known| known.id != table.id);
         }
-        if let Err(Error::Failed(failure)) = &outcome
-            && failure.retry == Retry::Remap
-        {
+        for _ in 0..REMAPS_MAX {
+            match &outcome {
+                Err(Error::Failed(failure)) if failure.retry == Retry::Remap => {}
+                _ => break,
+            }
             let newer = self.describe(&table.name).await?;
             // Another table under the same name is not the one that the caller means.
-            if newer.id == table.id {
-                let address = self.address_of(&newer, partition);
-                return self.send(&address, Some(&newer), partition, &operation).await;
+            if newer.id != table.id {
+                break;
             }
+            let address = self.address_of(&newer, partition);
+            outcome = self.send(&address, Some(&newer), partition, &operation).await;
         }
         outcome
     }
