@@ -30,6 +30,7 @@ use crate::expiry::ExpiryStats;
 use crate::http::decode::{Head, Malformed, Request};
 use crate::http::encode::{self, After};
 use crate::http::server::{Application, Exchange};
+use crate::index::IndexStats;
 use crate::metrics::{Family, Snapshot};
 
 /// How long a scrape waits for the shards.
@@ -378,6 +379,32 @@ pub fn add_expiry(snapshot: &mut Snapshot, stats: &ExpiryStats) {
     ];
     for (family, value) in values {
         *snapshot.values.entry((family, String::new())).or_default() += value;
+    }
+}
+
+/// Adds a shard's counters of global indexes.
+pub fn add_indexes(snapshot: &mut Snapshot, stats: &IndexStats) {
+    #[rustfmt::skip]
+    let values = [
+        (gauge("cairn_index_backlog_records", "Changes of items that wait for global indexes."), stats.backlog_records),
+        (gauge("cairn_index_backlog_bytes", "Bytes of changes that wait for global indexes."), stats.backlog_bytes),
+        (counter("cairn_index_backfill_examined_total", "Items gone through to fill global indexes."), stats.examined),
+        (counter("cairn_index_backfill_failures_total", "Failures of filling global indexes, tried again since."), stats.failures),
+    ];
+    for (family, value) in values {
+        *snapshot.values.entry((family, String::new())).or_default() += value;
+    }
+    for ((table, index), filling) in &stats.filling {
+        // Names have no characters that would have to be escaped.
+        let labels = format!("{{table=\"{table}\",index=\"{index}\"}}");
+        #[rustfmt::skip]
+        let values = [
+            (gauge("cairn_index_backfill_done_items", "Items gone through of those that an index is being filled with."), filling.examined),
+            (gauge("cairn_index_backfill_items", "Items that an index is being filled with."), filling.items),
+        ];
+        for (family, value) in values {
+            *snapshot.values.entry((family, labels.clone())).or_default() += value;
+        }
     }
 }
 

@@ -26,7 +26,8 @@ use crate::answers::Answers;
 use crate::api::{ApiError, Service};
 use crate::catalog::{Catalog, Change, Order, Store, TableDefinition, TableStatus, Usage};
 use crate::expiry::{Expiry, ExpiryStats, sweep};
-use crate::index::Indexes;
+use crate::index::writes::Writes;
+use crate::index::{IndexStats, Indexes};
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
 
 /// Control messages that may wait for a shard.
@@ -346,6 +347,8 @@ impl Node {
             mailboxes,
             expiry: Expiry::default(),
             indexes: Indexes::default(),
+            writes: Writes::default(),
+            leader: self.shared.control[0].clone(),
             stopped: false.into(),
         }))
     }
@@ -477,9 +480,7 @@ impl<R: Runtime> ControlLoop<R> {
     async fn apply(&self, change: Change) -> Result<(), ApiError> {
         match change {
             Change::Set(definition) => {
-                if definition.status == TableStatus::Creating {
-                    self.router.create_partitions(&definition).await?;
-                }
+                self.router.create_partitions(&definition).await?;
                 let table = self
                     .catalog
                     .borrow_mut()
@@ -492,6 +493,7 @@ impl<R: Runtime> ControlLoop<R> {
                     self.router.watch(&table);
                 }
             }
+            Change::Dropped(places) => self.router.drop_places(&places).await?,
             Change::Removed(name) => self.catalog.borrow_mut().remove(&name),
         }
         Ok(())
@@ -506,6 +508,12 @@ impl<R: Runtime> ControlLoop<R> {
                 Order::Create { draft, reply } => reply.send(store.create(*draft).await),
                 Order::Delete { name, reply } => reply.send(store.delete(&name).await),
                 Order::Change { name, change, reply } => reply.send(store.change(&name, change).await),
+                Order::Backfilled {
+                    table,
+                    index,
+                    partition,
+                    reply,
+                } => reply.send(store.backfilled(table, index, partition).await),
             }
         });
     }
@@ -566,6 +574,12 @@ impl<R: Runtime> Shard<R> {
     #[must_use]
     pub fn expiry_stats(&self) -> ExpiryStats {
         self.router.expiry.stats()
+    }
+
+    /// Counters and gauges of the indexes.
+    #[must_use]
+    pub fn index_stats(&self) -> IndexStats {
+        self.router.index_stats()
     }
 
     /// Logs of this shard that take no writes any more, and why.

@@ -22,7 +22,9 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, mailbox};
 use cairn_runtime::{Listener, Queue, Runtime};
 use futures_util::future::{Either, join, select};
 
-use crate::admin::{Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_expiry, add_volume};
+use crate::admin::{
+    Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_expiry, add_indexes, add_volume,
+};
 use crate::answers::Answers;
 use crate::api::Service;
 use crate::credentials::Credentials;
@@ -346,6 +348,7 @@ impl Fronts {
                     add_engine(&mut snapshot, &stats);
                 }
                 add_expiry(&mut snapshot, &shard.expiry_stats());
+                add_indexes(&mut snapshot, &shard.index_stats());
             }
             snapshot
         };

@@ -4,6 +4,7 @@
 //! compare-and-set: what it refuses, it refuses because of the entry that it would have replaced.
 
 use super::definition::{Billing, TableDefinition};
+use super::index_change::{self, IndexUpdate};
 use super::settings::{Ceilings, EXPIRED_ITEMS, HIDDEN, TableClass};
 use crate::api::ApiError;
 use crate::api::error::RESOURCE_IN_USE;
@@ -39,6 +40,8 @@ pub(crate) enum BillingMode {
 /// What UpdateTable changes; none is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TableUpdate {
+    /// Changes of global indexes, each of another one.
+    pub indexes: Vec<IndexUpdate>,
     pub billing: Option<BillingMode>,
     /// Read and write capacity units.
     pub units: Option<(u64, u64)>,
@@ -124,7 +127,10 @@ pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
 
 impl TableUpdate {
     fn apply(self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
+        index_change::check(table, &self.indexes)?;
+        let before = table.billing;
         self.change_billing(table, now_ms)?;
+        index_change::apply(table, self.indexes, before, now_ms)?;
         match table.billing {
             Billing::Provisioned { .. } => {
                 if let Some((name, _)) = self
@@ -140,16 +146,11 @@ impl TableUpdate {
                 table.settings.ceilings = Ceilings::default();
             }
             Billing::OnDemand => {
-                check_ceilings(self.ceilings, -1)?;
-                let current = &mut table.settings.ceilings;
-                for (given, current) in [
-                    (self.ceilings.read, &mut current.read),
-                    (self.ceilings.write, &mut current.write),
-                ] {
-                    if let Some(units) = given {
-                        *current = Some(units).filter(|units| *units > 0);
-                    }
+                check_ceilings(self.ceilings, -1, "table")?;
+                if !self.ceilings.is_none() {
+                    index_change::check_table_ceilings(table)?;
                 }
+                table.settings.ceilings.change(self.ceilings);
             }
         }
         if let Some(protection) = self.deletion_protection {
@@ -165,13 +166,13 @@ impl TableUpdate {
     }
 
     fn change_billing(&self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
-        if (table.billing, self.billing) == (Billing::OnDemand, Some(BillingMode::Provisioned))
-            && let Some(index) = table.indexes.iter().find(|index| index.global.is_some())
-        {
-            return Err(ApiError::parameters(format!(
-                "ProvisionedThroughput must be specified for index: {}",
-                index.name
-            )));
+        let is_switched = matches!(
+            (table.billing, self.billing),
+            (Billing::OnDemand, Some(BillingMode::Provisioned))
+                | (Billing::Provisioned { .. }, Some(BillingMode::OnDemand))
+        );
+        if is_switched || self.units.is_some() {
+            index_change::check_table_units(table)?;
         }
         match (table.billing, self.billing, self.units) {
             (Billing::OnDemand, None, Some(_)) => Err(units_on_demand()),
@@ -198,14 +199,7 @@ impl TableUpdate {
             ) => {
                 let old = (read_units, write_units);
                 if old == units {
-                    return Err(ApiError::validation(format!(
-                        "The provisioned throughput for the table will not change. The requested value equals the \
-                         current value. Current ReadCapacityUnits provisioned for the table: {}. Requested \
-                         ReadCapacityUnits: {}. Current WriteCapacityUnits provisioned for the table: {}. Requested \
-                         WriteCapacityUnits: {}. Refer to the Amazon DynamoDB Developer Guide for current limits and \
-                         how to request higher limits.",
-                        old.0, units.0, old.1, units.1
-                    )));
+                    return Err(unchanged_units("the table", "the table", old));
                 }
                 table.settings.throughput = table.settings.throughput.after(old, units, now_ms);
                 table.billing = Billing::Provisioned {
@@ -223,12 +217,22 @@ impl TableUpdate {
     }
 }
 
-/// Refuses ceilings that are none; `least` may be given besides positive numbers.
-pub(crate) fn check_ceilings(ceilings: Ceilings, least: i64) -> Result<(), ApiError> {
+/// The answer to a change of throughput that is none.
+pub(super) fn unchanged_units(of: &str, provisioned_for: &str, (read, write): (u64, u64)) -> ApiError {
+    ApiError::validation(format!(
+        "The provisioned throughput for {of} will not change. The requested value equals the current value. Current \
+         ReadCapacityUnits provisioned for {provisioned_for}: {read}. Requested ReadCapacityUnits: {read}. Current \
+         WriteCapacityUnits provisioned for {provisioned_for}: {write}. Requested WriteCapacityUnits: {write}. Refer to \
+         the Amazon DynamoDB Developer Guide for current limits and how to request higher limits."
+    ))
+}
+
+/// Refuses ceilings that are none, of the table or "index : name"; `least` may be given besides positive numbers.
+pub(crate) fn check_ceilings(ceilings: Ceilings, least: i64, of: &str) -> Result<(), ApiError> {
     for (name, units) in ceilings.members() {
         if units.is_some_and(|units| units < least || units == 0) {
             return Err(ApiError::parameters(format!(
-                "Requested {name} for OnDemandThroughput for table is outside of valid range"
+                "Requested {name} for OnDemandThroughput for {of} is outside of valid range"
             )));
         }
     }

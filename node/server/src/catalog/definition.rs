@@ -145,6 +145,14 @@ impl TableDefinition {
         self.indexes.iter().find(|index| index.name == name)
     }
 
+    /// Forgets attributes that are keys of nothing any more.
+    pub(crate) fn forget_attributes(&mut self) {
+        let of_table = std::iter::once(&self.partition_key).chain(&self.sort_key);
+        let of_indexes = self.indexes.iter().flat_map(IndexDefinition::keys);
+        let used: Vec<String> = of_table.chain(of_indexes).map(|key| key.name.clone()).collect();
+        self.attributes.retain(|attribute| used.contains(&attribute.name));
+    }
+
     /// Places of the table and of its global indexes, each with the index that it belongs to.
     pub(crate) fn all_places(&self) -> impl Iterator<Item = (IndexId, &[PartitionPlace])> {
         let global = self.indexes.iter().filter_map(|index| {
@@ -333,6 +341,7 @@ fn as_bytes_u64(value: ValueView<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::index::{GlobalIndex, IndexProjection, IndexStatus};
+    use super::super::settings::{Ceilings, ThroughputHistory};
     use super::*;
 
     fn string(name: &str) -> KeyAttribute {
@@ -380,6 +389,14 @@ mod tests {
                     global: Some(GlobalIndex {
                         status: IndexStatus::Backfilling,
                         units: (1, 2),
+                        throughput: ThroughputHistory {
+                            increased_ms: Some(7),
+                            ..ThroughputHistory::default()
+                        },
+                        ceilings: Ceilings {
+                            read: None,
+                            write: Some(9),
+                        },
                         places: vec![PartitionPlace {
                             id: PartitionId(20),
                             log: LogId(1),

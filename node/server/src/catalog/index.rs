@@ -15,6 +15,8 @@
 //!                   Read       N   provisioned read capacity units; 0 on demand
 //!                   Write      N   provisioned write capacity units; 0 on demand
 //!                   Places     L   as the table's
+//!                   Throughput M   as the table's, see `settings`
+//!                   Ceilings   M   as the table's, see `settings`
 //! ```
 
 use cairn_engine::ids::IndexId;
@@ -23,6 +25,7 @@ use cairn_item::{KeyType, Value, ValueView};
 use super::definition::{
     KeyAttribute, PartitionPlace, as_text, as_u64, attribute, number, place_value, places_of, text,
 };
+use super::settings::{Ceilings, ThroughputHistory};
 
 /// An index of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,10 @@ pub struct GlobalIndex {
     pub status: IndexStatus,
     /// Provisioned read and write capacity units; zeros on demand.
     pub units: (u64, u64),
+    /// Changes of its provisioned throughput.
+    pub throughput: ThroughputHistory,
+    /// Its own ceilings while the table is paid for by request.
+    pub ceilings: Ceilings,
     /// Its partitions, by `lower`, never empty.
     pub places: Vec<PartitionPlace>,
 }
@@ -138,6 +145,12 @@ impl IndexDefinition {
             .is_none_or(|global| global.status == IndexStatus::Active)
     }
 
+    /// Where it is in its life; none of a local index, which lives as long as its table.
+    #[must_use]
+    pub fn status(&self) -> Option<IndexStatus> {
+        self.global.as_ref().map(|global| global.status)
+    }
+
     pub(super) fn to_value(&self) -> Value {
         let names = |keys: &[KeyAttribute]| Value::L(keys.iter().map(|key| text(&key.name)).collect());
         let mut members = vec![
@@ -157,6 +170,8 @@ impl IndexDefinition {
             members.push(attribute("Write", number(global.units.1)));
             let places = global.places.iter().map(place_value).collect();
             members.push(attribute("Places", Value::L(places)));
+            members.extend(global.throughput.attribute());
+            members.extend(global.ceilings.attribute());
         }
         Value::map(members)
     }
@@ -188,6 +203,8 @@ impl IndexDefinition {
                 Some(GlobalIndex {
                     status,
                     units: (as_u64(get("Read")?)?, as_u64(get("Write")?)?),
+                    throughput: ThroughputHistory::from_attribute(get("Throughput"))?,
+                    ceilings: Ceilings::from_attribute(get("Ceilings"))?,
                     places: places_of(get("Places")?)?,
                 })
             }

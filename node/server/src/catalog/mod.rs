@@ -14,6 +14,7 @@
 mod change;
 mod definition;
 mod index;
+mod index_change;
 mod settings;
 mod store;
 
@@ -34,6 +35,7 @@ pub use settings::{Ceilings, TableClass, TableSettings, ThroughputHistory};
 pub(crate) use change::{
     BillingMode, TableChange, TableUpdate, check_ceilings, check_own_tag, check_tag_count, units_on_demand,
 };
+pub(crate) use index_change::{GLOBAL_MAX, IndexUpdate, check_index_ceilings};
 pub(crate) use store::{Changed, Store, TABLES_MAX, TableDraft};
 
 use crate::api::ApiError;
@@ -254,6 +256,8 @@ fn key_error(error: ItemError) -> ApiError {
 pub(crate) enum Change {
     /// This is the table's entry now.
     Set(Arc<TableDefinition>),
+    /// These partitions of an index that nobody reads or feeds any more are to go.
+    Dropped(Arc<[PartitionPlace]>),
     /// The table is gone.
     Removed(String),
 }
@@ -348,6 +352,13 @@ pub(crate) enum Order {
         change: TableChange,
         reply: ReplySender<Result<Changed, ApiError>>,
     },
+    /// Everything in a partition of a table is in an index.
+    Backfilled {
+        table: TableId,
+        index: IndexId,
+        partition: PartitionId,
+        reply: ReplySender<Result<(), ApiError>>,
+    },
 }
 
 impl<R: Runtime> Router<R> {
@@ -365,15 +376,16 @@ impl<R: Runtime> Router<R> {
         })
     }
 
-    /// Creates this shard's partitions of a table and its indexes; those that exist stay as they are, and those of indexes
-    /// that are being deleted are not made.
+    /// Creates this shard's partitions of a table that is being created, and of an index that is; those that exist stay as
+    /// they are.
     pub(crate) async fn create_partitions(&self, definition: &TableDefinition) -> Result<(), ApiError> {
+        let is_new = |id| {
+            let mut indexes = definition.indexes.iter();
+            let index = indexes.find(|index| index.id == id);
+            index.is_some_and(|index| index.status() == Some(IndexStatus::Creating))
+        };
         for (index, places) in definition.all_places() {
-            if definition
-                .indexes
-                .iter()
-                .any(|other| other.id == index && !other.is_fed())
-            {
+            if definition.status != TableStatus::Creating && !is_new(index) {
                 continue;
             }
             for (place, engine) in self.engines_of(places) {

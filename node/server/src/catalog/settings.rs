@@ -89,6 +89,35 @@ impl ThroughputHistory {
         }
         self
     }
+
+    /// `Throughput`, unless nothing was ever changed.
+    pub(super) fn attribute(&self) -> Option<Attribute> {
+        if *self == ThroughputHistory::default() {
+            return None;
+        }
+        let ThroughputHistory {
+            increased_ms,
+            decreased_ms,
+            decreases,
+        } = *self;
+        let mut members = vec![attribute("Decreases", number(decreases))];
+        members.extend(increased_ms.map(|ms| attribute("Increased", number(ms))));
+        members.extend(decreased_ms.map(|ms| attribute("Decreased", number(ms))));
+        Some(attribute("Throughput", Value::map(members)))
+    }
+
+    /// Reads it back.
+    pub(super) fn from_attribute(value: Option<ValueView<'_>>) -> Option<ThroughputHistory> {
+        let Some(value) = value else {
+            return Some(ThroughputHistory::default());
+        };
+        let throughput = as_map(value)?;
+        Some(ThroughputHistory {
+            increased_ms: optional(throughput.get("Increased"), as_u64)?,
+            decreased_ms: optional(throughput.get("Decreased"), as_u64)?,
+            decreases: as_u64(throughput.get("Decreases")?)?,
+        })
+    }
 }
 
 /// Most request units that a table on demand is to be charged. Recorded and described; nothing is throttled by it.
@@ -113,6 +142,41 @@ impl Ceilings {
     #[must_use]
     pub fn is_none(self) -> bool {
         self == Ceilings::default()
+    }
+
+    /// Takes over the members that are given; -1 is no ceiling any more.
+    pub(super) fn change(&mut self, given: Ceilings) {
+        for (given, current) in [(given.read, &mut self.read), (given.write, &mut self.write)] {
+            if let Some(units) = given {
+                *current = Some(units).filter(|units| *units > 0);
+            }
+        }
+    }
+
+    /// `Ceilings`, when there are any.
+    pub(super) fn attribute(self) -> Option<Attribute> {
+        if self.is_none() {
+            return None;
+        }
+        let members = [("Read", self.read), ("Write", self.write)];
+        let members = members.into_iter().filter_map(|(name, units)| {
+            let units = u64::try_from(units?).expect("ceilings are positive");
+            Some(attribute(name, number(units)))
+        });
+        Some(attribute("Ceilings", Value::map(members.collect())))
+    }
+
+    /// Reads them back.
+    pub(super) fn from_attribute(value: Option<ValueView<'_>>) -> Option<Ceilings> {
+        let Some(value) = value else {
+            return Some(Ceilings::default());
+        };
+        let ceilings = as_map(value)?;
+        let units = |name| optional(ceilings.get(name), |value| i64::try_from(as_u64(value)?).ok());
+        Some(Ceilings {
+            read: units("Read")?,
+            write: units("Write")?,
+        })
     }
 }
 
@@ -159,29 +223,12 @@ impl TableSettings {
             let tags = self.tags.iter().map(|(key, value)| attribute(key, text(value)));
             attributes.push(attribute("Tags", Value::map(tags.collect())));
         }
-        if self.throughput != ThroughputHistory::default() {
-            let ThroughputHistory {
-                increased_ms,
-                decreased_ms,
-                decreases,
-            } = self.throughput;
-            let mut members = vec![attribute("Decreases", number(decreases))];
-            members.extend(increased_ms.map(|ms| attribute("Increased", number(ms))));
-            members.extend(decreased_ms.map(|ms| attribute("Decreased", number(ms))));
-            attributes.push(attribute("Throughput", Value::map(members)));
-        }
+        attributes.extend(self.throughput.attribute());
         attributes.extend(
             self.on_demand_since_ms
                 .map(|ms| attribute("OnDemand", number(ms))),
         );
-        if !self.ceilings.is_none() {
-            let members = [("Read", self.ceilings.read), ("Write", self.ceilings.write)];
-            let members = members.into_iter().filter_map(|(name, units)| {
-                let units = u64::try_from(units?).expect("ceilings are positive");
-                Some(attribute(name, number(units)))
-            });
-            attributes.push(attribute("Ceilings", Value::map(members.collect())));
-        }
+        attributes.extend(self.ceilings.attribute());
         if let Some(name) = &self.expiry_attribute {
             attributes.push(attribute(
                 "Expiry",
@@ -210,23 +257,9 @@ impl TableSettings {
                 settings.tags.insert(key.to_owned(), as_text(value)?.to_owned());
             }
         }
-        if let Some(throughput) = item.get("Throughput") {
-            let throughput = as_map(throughput)?;
-            settings.throughput = ThroughputHistory {
-                increased_ms: optional(throughput.get("Increased"), as_u64)?,
-                decreased_ms: optional(throughput.get("Decreased"), as_u64)?,
-                decreases: as_u64(throughput.get("Decreases")?)?,
-            };
-        }
+        settings.throughput = ThroughputHistory::from_attribute(item.get("Throughput"))?;
         settings.on_demand_since_ms = optional(item.get("OnDemand"), as_u64)?;
-        if let Some(ceilings) = item.get("Ceilings") {
-            let ceilings = as_map(ceilings)?;
-            let units = |name| optional(ceilings.get(name), |value| i64::try_from(as_u64(value)?).ok());
-            settings.ceilings = Ceilings {
-                read: units("Read")?,
-                write: units("Write")?,
-            };
-        }
+        settings.ceilings = Ceilings::from_attribute(item.get("Ceilings"))?;
         if let Some(expiry) = item.get("Expiry") {
             settings.expiry_attribute = Some(as_text(as_map(expiry)?.get("Attribute")?)?.to_owned());
         }

@@ -3,11 +3,16 @@
 //! Creating a table: (1) ids are taken from the counter, durably; (2) its entry is written as `CREATING`: from here on
 //! the table exists; (3) every shard creates its partitions; (4) the entry becomes `ACTIVE`; (5) every shard hears it.
 //! Deleting one: (1) the entry becomes `DELETING`: from here on the table is gone; (2) every shard drops its partitions;
-//! (3) the entry goes; (4) every shard hears it. What a crash or a full drive leaves undone is done by
-//! [`Store::resume`]. One order is carried out at a time.
+//! (3) the entry goes; (4) every shard hears it.
+//!
+//! Adding an index: (1) ids are taken; (2) the table's entry names the index as `CREATING`: from here on it exists; (3) every shard
+//! creates its partitions, and feeds it; (4) the entry says `BACKFILLING`, and every shard hears it; (5) when all partitions of the
+//! table have been entered into it, the entry says `ACTIVE`. Removing one: (1) the entry says `DELETING`, and no shard that has
+//! heard it reads or feeds the index; (2) every shard drops its partitions; (3) the entry names it no more. What a crash or a full drive leaves undone is done by
+//! [`Store::resume`], and by the shards that fill the index. One order is carried out at a time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,8 +28,8 @@ use cairn_runtime::{Queue, Runtime};
 use super::change::{TableChange, in_use};
 use super::definition::{ACCOUNT, NAME, as_u64, attribute, entry_key, number, text};
 use super::{
-    Billing, Change, IndexDefinition, KeyAttribute, PartitionPlace, PrimaryKey, SYSTEM_PARTITION, Table,
-    TableDefinition, TableSettings, TableStatus, system_table,
+    Billing, Change, IndexDefinition, IndexStatus, KeyAttribute, PartitionPlace, PrimaryKey,
+    SYSTEM_PARTITION, Table, TableDefinition, TableSettings, TableStatus, system_table,
 };
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE};
@@ -78,6 +83,8 @@ pub(crate) struct Store<R: Runtime> {
     turn: Mutex<()>,
     counter: Cell<Counter>,
     tables: RefCell<BTreeMap<String, Arc<TableDefinition>>>,
+    /// Of each index that is being filled, the partitions of its table that have been entered.
+    backfilled: RefCell<BTreeMap<(TableId, IndexId), BTreeSet<PartitionId>>>,
     resuming: Cell<bool>,
 }
 
@@ -102,7 +109,11 @@ impl<R: Runtime> Store<R> {
                     "log 0 holds no catalog, but {orphans} partitions exist; it must be recovered first"
                 )));
             }
-            router.create_partitions(&definition).await?;
+            let creating = TableDefinition {
+                status: TableStatus::Creating,
+                ..definition.clone()
+            };
+            router.create_partitions(&creating).await?;
         }
         let system = Table::new(Arc::new(definition), &router.deal)?;
         let store = Store {
@@ -117,6 +128,7 @@ impl<R: Runtime> Store<R> {
                 next_partition: SYSTEM_PARTITION.0 + 1,
             }),
             tables: RefCell::default(),
+            backfilled: RefCell::default(),
             resuming: Cell::new(false),
         };
         store.load().await?;
@@ -258,6 +270,13 @@ impl<R: Runtime> Store<R> {
         if let Some(state) = unsettled(definition.status) {
             return Err(in_use(name, state));
         }
+        if definition.indexes.iter().any(|index| !index.is_active()) {
+            return Err(ApiError::new(
+                RESOURCE_IN_USE,
+                "Attempt to change a resource which is still in use: Cannot delete table while indexes are being \
+                 created, updated, or deleted.",
+            ));
+        }
         if definition.settings.deletion_protection {
             return Err(ApiError::validation(
                 "Resource cannot be deleted as it is currently protected against deletion. Disable deletion \
@@ -278,7 +297,11 @@ impl<R: Runtime> Store<R> {
     }
 
     /// Changes what is set about a table; resolves when its new entry is durable and, if nothing fails, all shards have it.
-    pub(crate) async fn change(&self, name: &str, change: TableChange) -> Result<Changed, ApiError> {
+    pub(crate) async fn change(
+        self: &Rc<Self>,
+        name: &str,
+        change: TableChange,
+    ) -> Result<Changed, ApiError> {
         let _turn = self.turn.lock().await;
         let before = self.find(name)?;
         if let Some(state) = unsettled(before.status) {
@@ -289,12 +312,89 @@ impl<R: Runtime> Store<R> {
             let after = Arc::clone(&before);
             return Ok(Changed { before, after });
         }
-        after.version = self.advance(0, 0).await?.version;
+        let placeless = |index: &&mut IndexDefinition| {
+            let global = index.global.as_ref();
+            global.is_some_and(|global| global.places.is_empty())
+        };
+        let added = after.indexes.iter_mut().find(placeless);
+        let partitions = if added.is_some() { self.partitions() } else { 0 };
+        let counter = self.advance(0, partitions).await?;
+        if let Some(index) = added {
+            let mut next_partition = counter.next_partition - partitions;
+            let places = self.places(&mut next_partition, before.id.0 + u64::from(index.id.0));
+            index.global.as_mut().expect("it is placeless").places = places;
+        }
+        after.version = counter.version;
         let after = Arc::new(after);
         self.put(&after).await?;
-        // Only a node that stops fails to tell its shards, and every shard reads the entry when it starts again.
+        // What a shard cannot do now, such as making partitions on a full drive, is tried again below; a node that stops reads the
+        // entry when it starts again.
         let _ = self.tell(Change::Set(Arc::clone(&after))).await;
+        if is_unfinished(&after) {
+            self.resume_later();
+        }
         Ok(Changed { before, after })
+    }
+
+    /// Everything in a partition of a table is in an index; when that is so of all partitions, the index serves.
+    pub(crate) async fn backfilled(
+        &self,
+        table: TableId,
+        index: IndexId,
+        partition: PartitionId,
+    ) -> Result<(), ApiError> {
+        let _turn = self.turn.lock().await;
+        let tables = self.tables();
+        let definition = tables.iter().find(|definition| definition.id == table);
+        let Some(definition) = definition else {
+            return Ok(());
+        };
+        let mut after = TableDefinition::clone(definition);
+        let mut indexes = after.indexes.iter_mut();
+        let filled =
+            indexes.find(|other| (other.id, other.status()) == (index, Some(IndexStatus::Backfilling)));
+        let Some(filled) = filled else { return Ok(()) };
+        {
+            let mut backfilled = self.backfilled.borrow_mut();
+            let entered = backfilled.entry((table, index)).or_default();
+            entered.insert(partition);
+            if !definition.places.iter().all(|place| entered.contains(&place.id)) {
+                return Ok(());
+            }
+        }
+        filled.global.as_mut().expect("it has a status").status = IndexStatus::Active;
+        self.replace(after).await?;
+        self.backfilled.borrow_mut().remove(&(table, index));
+        Ok(())
+    }
+
+    /// Stores a newer entry of a table and tells every shard.
+    async fn replace(&self, mut definition: TableDefinition) -> Result<(), ApiError> {
+        definition.version = self.advance(0, 0).await?.version;
+        let definition = Arc::new(definition);
+        self.put(&definition).await?;
+        self.tell(Change::Set(definition)).await
+    }
+
+    /// Does what is left to do for an index that is being created or deleted.
+    async fn finish_index(&self, definition: &Arc<TableDefinition>) -> Result<(), ApiError> {
+        let Some(position) = definition.indexes.iter().position(is_index_unfinished) else {
+            return Ok(());
+        };
+        self.tell(Change::Set(Arc::clone(definition))).await?;
+        let mut after = TableDefinition::clone(definition);
+        let index = &mut after.indexes[position];
+        let global = index.global.as_mut().expect("it has a status");
+        if global.status == IndexStatus::Creating {
+            global.status = IndexStatus::Backfilling;
+            return self.replace(after).await;
+        }
+        let places = Arc::from(global.places.as_slice());
+        self.backfilled.borrow_mut().remove(&(definition.id, index.id));
+        self.tell(Change::Dropped(places)).await?;
+        after.indexes.remove(position);
+        after.forget_attributes();
+        self.replace(after).await
     }
 
     fn find(&self, name: &str) -> Result<Arc<TableDefinition>, ApiError> {
@@ -309,7 +409,7 @@ impl<R: Runtime> Store<R> {
     /// Does what is left to do for a table that is being created or deleted.
     async fn finish(&self, definition: &Arc<TableDefinition>) -> Result<(), ApiError> {
         match definition.status {
-            TableStatus::Active => {}
+            TableStatus::Active => self.finish_index(definition).await?,
             TableStatus::Creating => {
                 self.tell(Change::Set(Arc::clone(definition))).await?;
                 let counter = self.advance(0, 0).await?;
@@ -331,17 +431,14 @@ impl<R: Runtime> Store<R> {
         Ok(())
     }
 
-    /// Finishes every table that is being created or deleted, trying until it is done or the node stops.
+    /// Finishes every table, and every index, that is being created or deleted, trying until it is done or the node stops.
     pub(crate) async fn resume(self: Rc<Self>) {
         if self.resuming.replace(true) {
             return;
         }
         loop {
             let turn = self.turn.lock().await;
-            let unfinished = self
-                .tables()
-                .into_iter()
-                .filter(|table| table.status != TableStatus::Active);
+            let unfinished = self.tables().into_iter().filter(|table| is_unfinished(table));
             let mut failed = None;
             for table in unfinished {
                 if let Err(error) = self.finish(&table).await {
@@ -447,6 +544,18 @@ impl<R: Runtime> Store<R> {
             low & 0xffff_ffff_ffff
         )
     }
+}
+
+/// Whether something is left to do that does not come about by itself.
+fn is_unfinished(table: &TableDefinition) -> bool {
+    table.status != TableStatus::Active || table.indexes.iter().any(is_index_unfinished)
+}
+
+fn is_index_unfinished(index: &IndexDefinition) -> bool {
+    matches!(
+        index.status(),
+        Some(IndexStatus::Creating | IndexStatus::Deleting)
+    )
 }
 
 /// What is being done to a table that cannot be changed yet or any more.

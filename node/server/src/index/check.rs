@@ -185,8 +185,8 @@ mod tests {
     use super::super::change::{Operation, prefix};
     use super::*;
     use crate::catalog::{
-        GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute, SYSTEM_PARTITION,
-        system_table,
+        Ceilings, GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute, SYSTEM_PARTITION,
+        ThroughputHistory, system_table,
     };
 
     const TABLE: PartitionId = PartitionId(2);
@@ -219,6 +219,8 @@ mod tests {
         let global = GlobalIndex {
             status: IndexStatus::Active,
             units: (0, 0),
+            throughput: ThroughputHistory::default(),
+            ceilings: Ceilings::default(),
             places: place(GLOBAL),
         };
         TableDefinition {

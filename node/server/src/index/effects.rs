@@ -77,6 +77,19 @@ pub(crate) fn effects(
     effects
 }
 
+/// The record that enters an item into a global index that is being filled; none when it does not belong there.
+pub(crate) fn entered(
+    table: &TableDefinition,
+    index: &IndexDefinition,
+    lower: u64,
+    (item, item_bytes): Image<'_>,
+) -> Option<Derived> {
+    let entry = one_entry(table, index, item, item_bytes)?;
+    let mut owned = Record::default();
+    owned.add(index.id, None, Some(entry), false, true);
+    Some(record_of(lower, owned.encode()))
+}
+
 fn one_entry<'a>(
     table: &TableDefinition,
     index: &IndexDefinition,

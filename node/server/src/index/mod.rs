@@ -4,6 +4,8 @@
 //! - [`effects`]: what a write of an item means for the indexes of its table;
 //! - [`change`]: the records of a partition's change sequence;
 //! - [`feed`]: what takes changes from there to the global indexes;
+//! - [`backfill`]: what enters the items that were there before an index;
+//! - [`writes`]: when all writes have ended that began before a moment;
 //! - [`check`]: whether they equal their table, on a stopped node.
 //!
 //! **Invariants**
@@ -14,15 +16,18 @@
 //! 3. A partition of a global index applies the changes of each partition of the table in order, and notes with them, in one
 //!    step, how far it has come: what reaches it again changes nothing.
 //! 4. Records of the change sequence go when every index has applied them, and not before.
+//! 5. An index serves when everything that was there before it has gone through the change sequence as well.
 //!
 //! The shard that owns a partition decides by its own copy of the catalog, at the moment of the decision: an index that all
 //! shards have heard of misses no later write.
 
+mod backfill;
 pub(crate) mod change;
 mod check;
 pub(crate) mod effects;
 pub(crate) mod entry;
 pub(crate) mod feed;
+pub(crate) mod writes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -31,13 +36,15 @@ use std::time::Duration;
 
 pub use check::IndexCheck;
 
-use cairn_engine::ids::PartitionId;
+use cairn_engine::ids::{IndexId, PartitionId, TableId};
+use cairn_runtime::mailbox::reply;
 use cairn_runtime::sync::Notify;
 use cairn_runtime::{Queue, Runtime};
 
 use crate::api::ApiError;
-use crate::api::error::THROUGHPUT_EXCEEDED;
-use crate::catalog::Table;
+use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
+use crate::catalog::{Order, Table};
+use crate::node::Control;
 use crate::route::Router;
 
 /// Records of a partition's change sequence that may wait for its indexes.
@@ -52,10 +59,43 @@ const BACKLOG_FULL: &str = "The level of configured provisioned throughput for o
      table was exceeded. Consider increasing your provisioning level for the under-provisioned global secondary indexes with \
      the UpdateTable API";
 
+/// Counters and gauges of a shard's indexes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    /// Records of change sequences that wait for global indexes now.
+    pub backlog_records: u64,
+    /// Bytes of them.
+    pub backlog_bytes: u64,
+    /// Items gone through to fill indexes.
+    pub examined: u64,
+    /// Failures of filling indexes, tried again since.
+    pub failures: u64,
+    /// Indexes that are being filled, by the names of table and index.
+    pub filling: BTreeMap<(String, String), Filling>,
+}
+
+/// How far an index is filled from a shard's partitions of its table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filling {
+    /// Items gone through.
+    pub examined: u64,
+    /// Items that there are now.
+    pub items: u64,
+}
+
 /// The partitions of this shard that belong to tables with indexes.
 #[derive(Default)]
 pub(crate) struct Indexes {
     partitions: RefCell<BTreeMap<PartitionId, Rc<Indexed>>>,
+    /// What has been counted for partitions that are gone.
+    gone: Cell<Counts>,
+}
+
+/// What a partition counts of its backfills.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    examined: u64,
+    failures: u64,
 }
 
 /// A partition of a table with indexes.
@@ -69,7 +109,12 @@ pub(crate) struct Indexed {
     /// There are new records in its change sequence, or it is over.
     pub(crate) changed: Notify,
     pub(crate) stopped: Cell<bool>,
+    /// There is a newer definition, or it is over.
+    defined: Notify,
     is_fed: Cell<bool>,
+    /// The index that is being filled, and items gone through.
+    filling: Cell<Option<(IndexId, u64)>>,
+    counts: Cell<Counts>,
     /// What waits: records and bytes.
     backlog: Cell<(u64, u64)>,
     /// Writes in progress.
@@ -143,6 +188,13 @@ impl Indexed {
     fn stop(&self) {
         self.stopped.set(true);
         self.changed.notify_all();
+        self.defined.notify_all();
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
     }
 
     /// Holds a write back while the indexes are behind; smoothly before it refuses it.
@@ -214,7 +266,10 @@ impl<R: Runtime> Router<R> {
                     table: RefCell::new(Rc::clone(table)),
                     changed: Notify::new(),
                     stopped: Cell::new(false),
+                    defined: Notify::new(),
                     is_fed: Cell::new(false),
+                    filling: Cell::new(None),
+                    counts: Cell::default(),
                     backlog: Cell::default(),
                     writes: Cell::new(0),
                     unsure: Cell::new(false),
@@ -224,10 +279,13 @@ impl<R: Runtime> Router<R> {
             drop(partitions);
             indexed.table.replace(Rc::clone(table));
             indexed.changed.notify_one();
+            indexed.defined.notify_one();
             let is_global = definition.indexes.iter().any(|index| index.global.is_some());
             if is_global && !indexed.is_fed.replace(true) {
-                let feed = feed::run(Rc::clone(self), indexed);
+                let feed = feed::run(Rc::clone(self), Rc::clone(&indexed));
                 self.runtime.spawn(Queue::Foreground, feed);
+                let backfill = backfill::run(Rc::clone(self), indexed);
+                self.runtime.spawn(Queue::Background, backfill);
             }
         }
     }
@@ -238,7 +296,62 @@ impl<R: Runtime> Router<R> {
             let indexed = self.indexes.partitions.borrow_mut().remove(&place.id);
             if let Some(indexed) = indexed {
                 indexed.stop();
+                let (mut gone, counts) = (self.indexes.gone.get(), indexed.counts.get());
+                gone.examined += counts.examined;
+                gone.failures += counts.failures;
+                self.indexes.gone.set(gone);
             }
         }
+    }
+
+    /// Tells the catalog that everything in a partition of a table is in an index.
+    async fn tell_backfilled(
+        &self,
+        table: TableId,
+        index: IndexId,
+        partition: PartitionId,
+    ) -> Result<(), ApiError> {
+        let (sender, answer) = reply();
+        let order = Order::Backfilled {
+            table,
+            index,
+            partition,
+            reply: sender,
+        };
+        let stopping = || ApiError::new(UNAVAILABLE, "the node is stopping");
+        let sent = self.leader.send(Control::Order(order)).await;
+        sent.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Counters and gauges.
+    pub(crate) fn index_stats(&self) -> IndexStats {
+        let gone = self.indexes.gone.get();
+        let mut stats = IndexStats {
+            examined: gone.examined,
+            failures: gone.failures,
+            ..IndexStats::default()
+        };
+        for indexed in self.indexes.partitions.borrow().values() {
+            let ((records, bytes), counts) = (indexed.backlog.get(), indexed.counts.get());
+            stats.backlog_records += records;
+            stats.backlog_bytes += bytes;
+            stats.examined += counts.examined;
+            stats.failures += counts.failures;
+            let Some((id, examined)) = indexed.filling.get() else {
+                continue;
+            };
+            let table = indexed.table();
+            let definition = table.definition();
+            let Some(index) = definition.indexes.iter().find(|index| index.id == id) else {
+                continue;
+            };
+            let key = (definition.name.clone(), index.name.clone());
+            let filling = stats.filling.entry(key).or_default();
+            let info = self.engines[indexed.engine].partition(indexed.partition);
+            filling.examined += examined;
+            filling.items += info.map_or(0, |info| info.item_count);
+        }
+        stats
     }
 }

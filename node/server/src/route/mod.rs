@@ -36,6 +36,8 @@ use crate::api::{ApiError, Capacity};
 use crate::expiry::{Expiry, Hidden};
 use crate::index::Indexes;
 use crate::index::feed::{self, Feed};
+use crate::index::writes::Writes;
+use crate::node::Control;
 
 /// Requests that may wait in a shard's mailbox.
 pub(crate) const MAILBOX_CAPACITY: usize = 1024;
@@ -123,6 +125,10 @@ pub(crate) struct Router<R: Runtime> {
     pub expiry: Expiry,
     /// The partitions of this shard that belong to tables with indexes.
     pub indexes: Indexes,
+    /// The writes of this shard's items that are in progress.
+    pub writes: Writes,
+    /// Where orders for the catalog go.
+    pub leader: MailboxSender<Control>,
     /// Whether the engines have been closed.
     pub stopped: Cell<bool>,
 }
@@ -171,6 +177,8 @@ impl<R: Runtime> Router<R> {
         write: Write,
     ) -> Result<WriteDone, ApiError> {
         let engine = &self.engines[engine];
+        // From before the table's definition is looked at until the write is applied.
+        let _in_progress = self.writes.begin();
         match self.indexes.get(partition) {
             None => request::write(&self.runtime, engine, &self.expiry, partition, key, write).await,
             // Boxed, so that its state does not make every write's future larger.

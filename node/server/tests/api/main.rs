@@ -13,6 +13,7 @@ mod expiry;
 mod expressions;
 mod faults;
 mod hot_key;
+mod index_updates;
 mod indexes;
 mod items;
 mod legacy;
@@ -28,6 +29,7 @@ use std::rc::Rc;
 
 use cairn::api::Service;
 use cairn::expiry::ExpiryStats;
+use cairn::index::IndexStats;
 use cairn::node::{Node, NodeConfig, NodeError, Shard};
 use cairn_engine::EngineConfig;
 use cairn_runtime::ShardIndex;
@@ -169,6 +171,13 @@ impl Machine {
         let shards = self.shards.borrow();
         let shards = shards.iter().flatten().flatten();
         shards.map(Shard::expiry_stats).collect()
+    }
+
+    /// What the shards count of global indexes.
+    pub(crate) fn index_stats(&self) -> Vec<IndexStats> {
+        let shards = self.shards.borrow();
+        let shards = shards.iter().flatten().flatten();
+        shards.map(Shard::index_stats).collect()
     }
 
     /// Runs `task` on the next shard in turn.

@@ -87,7 +87,7 @@ fn update_table_refuses_in_order() {
     );
     check(
         r#"{"TableName":"abc","GlobalSecondaryIndexUpdates":[{"Delete":{"IndexName":"abc"}}]}"#,
-        expect!["400 ValidationException: The parameter GlobalSecondaryIndexUpdates is not supported"],
+        expect!["400 ResourceNotFoundException: Requested resource not found: Table: abc not found"],
     );
     check(
         r#"{"TableName":"abc","StreamSpecification":{"StreamEnabled":true}}"#,

@@ -174,7 +174,7 @@ fn a_table_lives_and_dies() {
         }
         answer.to_string()
     };
-    expect![[r#"{"TableDescription":{"AttributeDefinitions":[{"AttributeName":"placed","AttributeType":"N"},{"AttributeName":"customer","AttributeType":"S"}],"CreationDateTime":0,"DeletionProtectionEnabled":false,"ItemCount":0,"KeySchema":[{"AttributeName":"customer","KeyType":"HASH"},{"AttributeName":"placed","KeyType":"RANGE"}],"ProvisionedThroughput":{"NumberOfDecreasesToday":0,"ReadCapacityUnits":5,"WriteCapacityUnits":6},"TableArn":"arn:aws:dynamodb:us-east-1:000000000000:table/orders","TableClassSummary":{"TableClass":"STANDARD"},"TableId":"UNIQUE","TableName":"orders","TableSizeBytes":0,"TableStatus":"CREATING"}}"#]].assert_eq(&stable(machine.ok("CreateTable", create)));
+    expect![[r#"{"TableDescription":{"AttributeDefinitions":[{"AttributeName":"customer","AttributeType":"S"},{"AttributeName":"placed","AttributeType":"N"}],"CreationDateTime":0,"DeletionProtectionEnabled":false,"ItemCount":0,"KeySchema":[{"AttributeName":"customer","KeyType":"HASH"},{"AttributeName":"placed","KeyType":"RANGE"}],"ProvisionedThroughput":{"NumberOfDecreasesToday":0,"ReadCapacityUnits":5,"WriteCapacityUnits":6},"TableArn":"arn:aws:dynamodb:us-east-1:000000000000:table/orders","TableClassSummary":{"TableClass":"STANDARD"},"TableId":"UNIQUE","TableName":"orders","TableSizeBytes":0,"TableStatus":"CREATING"}}"#]].assert_eq(&stable(machine.ok("CreateTable", create)));
     machine.check(
         "CreateTable",
         create,
@@ -185,7 +185,7 @@ fn a_table_lives_and_dies() {
         r#"{"TableName":"orders","Item":{"customer":{"S":"c1"},"placed":{"N":"1"},"what":{"S":"tea"}}}"#,
         expect!["{}"],
     );
-    expect![[r#"{"Table":{"AttributeDefinitions":[{"AttributeName":"placed","AttributeType":"N"},{"AttributeName":"customer","AttributeType":"S"}],"CreationDateTime":0,"DeletionProtectionEnabled":false,"ItemCount":1,"KeySchema":[{"AttributeName":"customer","KeyType":"HASH"},{"AttributeName":"placed","KeyType":"RANGE"}],"ProvisionedThroughput":{"NumberOfDecreasesToday":0,"ReadCapacityUnits":5,"WriteCapacityUnits":6},"TableArn":"arn:aws:dynamodb:us-east-1:000000000000:table/orders","TableClassSummary":{"TableClass":"STANDARD"},"TableId":"UNIQUE","TableName":"orders","TableSizeBytes":25,"TableStatus":"ACTIVE"}}"#]].assert_eq(&stable(machine.ok("DescribeTable", unknown)));
+    expect![[r#"{"Table":{"AttributeDefinitions":[{"AttributeName":"customer","AttributeType":"S"},{"AttributeName":"placed","AttributeType":"N"}],"CreationDateTime":0,"DeletionProtectionEnabled":false,"ItemCount":1,"KeySchema":[{"AttributeName":"customer","KeyType":"HASH"},{"AttributeName":"placed","KeyType":"RANGE"}],"ProvisionedThroughput":{"NumberOfDecreasesToday":0,"ReadCapacityUnits":5,"WriteCapacityUnits":6},"TableArn":"arn:aws:dynamodb:us-east-1:000000000000:table/orders","TableClassSummary":{"TableClass":"STANDARD"},"TableId":"UNIQUE","TableName":"orders","TableSizeBytes":25,"TableStatus":"ACTIVE"}}"#]].assert_eq(&stable(machine.ok("DescribeTable", unknown)));
     expect![[r#"{"TableDescription":{"DeletionProtectionEnabled":false,"ItemCount":0,"ProvisionedThroughput":{"NumberOfDecreasesToday":0,"ReadCapacityUnits":5,"WriteCapacityUnits":6},"TableArn":"arn:aws:dynamodb:us-east-1:000000000000:table/orders","TableClassSummary":{"TableClass":"STANDARD"},"TableId":"UNIQUE","TableName":"orders","TableSizeBytes":0,"TableStatus":"DELETING"}}"#]].assert_eq(&stable(machine.ok("DeleteTable", unknown)));
     machine.check(
         "DescribeTable",

@@ -77,3 +77,17 @@ fn native_address(line: &str) -> Option<String> {
     let end = address["127.0.0.1:".len()..].find(|c: char| !c.is_ascii_digit());
     Some(address[..end.map_or(address.len(), |end| end + "127.0.0.1:".len())].to_owned())
 }
+
+/// What `cairn check` says of the drives of a node that is stopped; it must succeed.
+pub(crate) fn check(home: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    command.arg("check").arg("--state").arg(home.join("state"));
+    let output = command
+        .args([home.join("drive-a"), home.join("drive-b")])
+        .output()
+        .unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    said
+}

@@ -201,7 +201,7 @@ impl<'a> CreateTable<'a> {
                 "{name} for OnDemandThroughput cannot be specified when table BillingMode is PROVISIONED."
             )));
         }
-        check_ceilings(self.ceilings, 1)?;
+        check_ceilings(self.ceilings, 1, "table")?;
         let mut settings = TableSettings {
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection.unwrap_or(false),

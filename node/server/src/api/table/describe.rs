@@ -1,5 +1,6 @@
 //! What answers show of a table: DescribeTable, DeleteTable, ListTables.
 
+use cairn_engine::ids::IndexId;
 use cairn_item::json::write_string;
 use cairn_runtime::Runtime;
 
@@ -8,8 +9,11 @@ use super::super::decode;
 use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::{decode_name, no_table};
-use super::indexes::describe_indexes;
-use crate::catalog::{Billing, KeyAttribute, Order, TableDefinition, TableStatus, Usage};
+use super::describe_index::describe_indexes;
+use crate::catalog::{
+    Billing, Ceilings, IndexStatus, KeyAttribute, Order, TableDefinition, TableStatus, ThroughputHistory,
+    Usage,
+};
 
 /// Tables that one answer of ListTables names at most.
 const LIST_MAX: i64 = 100;
@@ -96,15 +100,28 @@ pub(super) struct Shown<'a> {
     /// TableStatus.
     pub status: &'a str,
     pub usage: Usage,
+    /// Indexes that are shown as `UPDATING`.
+    pub updating: Vec<IndexId>,
 }
 
 impl Shown<'_> {
     /// As it stands, without what is in it.
     pub(super) fn new(definition: &TableDefinition) -> Shown<'_> {
+        // An index that is being filled is no concern of its table any more.
+        let is_unsettled = definition.indexes.iter().any(|index| {
+            matches!(
+                index.status(),
+                Some(IndexStatus::Creating | IndexStatus::Deleting)
+            )
+        });
         Shown {
             definition,
-            status: definition.status.name(),
+            status: match definition.status {
+                TableStatus::Active if is_unsettled => "UPDATING",
+                status => status.name(),
+            },
             usage: Usage::default(),
+            updating: Vec::new(),
         }
     }
 }
@@ -115,6 +132,7 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         definition,
         status,
         ref usage,
+        ..
     } = *shown;
     let settings = &definition.settings;
     let mut members = Members::begin(out);
@@ -122,11 +140,12 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         .chain(&definition.sort_key)
         .collect();
     if definition.status != TableStatus::Deleting {
+        let mut attributes: Vec<&KeyAttribute> = definition.attributes.iter().collect();
+        attributes.sort_unstable_by_key(|attribute| &attribute.name);
         write_pairs(
             members.member("AttributeDefinitions"),
-            definition
-                .attributes
-                .iter()
+            attributes
+                .into_iter()
                 .map(|key| (key.name.as_str(), "AttributeType", key.kind.name())),
         );
     }
@@ -144,7 +163,20 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
     if definition.status != TableStatus::Deleting {
         write_time(members.member("CreationDateTime"), definition.created_ms);
     }
-    write_throughput(members.member("ProvisionedThroughput"), service, definition);
+    let units = match definition.billing {
+        Billing::OnDemand => (0, 0),
+        Billing::Provisioned {
+            read_units,
+            write_units,
+        } => (read_units, write_units),
+    };
+    let now_ms = service.runtime().unix_ms();
+    write_throughput(
+        members.member("ProvisionedThroughput"),
+        &settings.throughput,
+        units,
+        now_ms,
+    );
     members.number("TableSizeBytes", usage.item_bytes);
     members.number("ItemCount", usage.item_count);
     members.string("TableArn", &arn(service, &definition.name));
@@ -165,17 +197,7 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         }
         summary.end();
     }
-    if !settings.ceilings.is_none() {
-        let mut ceilings = Members::begin(members.member("OnDemandThroughput"));
-        for (name, units) in settings.ceilings.members() {
-            if let Some(units) = units {
-                ceilings
-                    .member(name)
-                    .extend_from_slice(units.to_string().as_bytes());
-            }
-        }
-        ceilings.end();
-    }
+    write_ceilings(&mut members, settings.ceilings);
     if let Some(class) = settings.class {
         let mut summary = Members::begin(members.member("TableClassSummary"));
         summary.string("TableClass", class.name());
@@ -185,7 +207,7 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         summary.end();
     }
     if definition.status != TableStatus::Deleting {
-        describe_indexes(&mut members, service, definition, usage);
+        describe_indexes(&mut members, service, shown);
     }
     members.boolean("DeletionProtectionEnabled", settings.deletion_protection);
     members.end();
@@ -205,15 +227,13 @@ fn write_time(out: &mut Vec<u8>, ms: u64) {
     out.extend_from_slice(format!("{}.{:03}", ms / 1000, ms % 1000).as_bytes());
 }
 
-fn write_throughput<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, definition: &TableDefinition) {
-    let (read, write) = match definition.billing {
-        Billing::OnDemand => (0, 0),
-        Billing::Provisioned {
-            read_units,
-            write_units,
-        } => (read_units, write_units),
-    };
-    let history = &definition.settings.throughput;
+/// Writes ProvisionedThroughput: read and write `units`, and what is known of their changes.
+pub(super) fn write_throughput(
+    out: &mut Vec<u8>,
+    history: &ThroughputHistory,
+    (read, write): (u64, u64),
+    now_ms: u64,
+) {
     let mut units = Members::begin(out);
     for (name, time) in [
         ("LastIncreaseDateTime", history.increased_ms),
@@ -223,13 +243,26 @@ fn write_throughput<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, definit
             write_time(units.member(name), ms);
         }
     }
-    units.number(
-        "NumberOfDecreasesToday",
-        history.decreases_today(service.runtime().unix_ms()),
-    );
+    units.number("NumberOfDecreasesToday", history.decreases_today(now_ms));
     units.number("ReadCapacityUnits", read);
     units.number("WriteCapacityUnits", write);
     units.end();
+}
+
+/// Writes OnDemandThroughput, when there is any.
+pub(super) fn write_ceilings(members: &mut Members<'_>, ceilings: Ceilings) {
+    if ceilings.is_none() {
+        return;
+    }
+    let mut written = Members::begin(members.member("OnDemandThroughput"));
+    for (name, units) in ceilings.members() {
+        if let Some(units) = units {
+            written
+                .member(name)
+                .extend_from_slice(units.to_string().as_bytes());
+        }
+    }
+    written.end();
 }
 
 pub(super) fn write_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {

@@ -1,28 +1,24 @@
-//! Secondary indexes in CreateTable, and in the description of a table.
+//! Secondary indexes in CreateTable.
 //!
 //! Checked in DynamoDB's order: what the shape of the request allows (global indexes before local ones); then lists that are
 //! empty; then the local indexes: attributes that nobody defines, each index by itself, names, their number; the same of the
 //! global ones; names that both have; last, attributes that nobody uses.
 
 use cairn_engine::ids::IndexId;
-use cairn_item::json::{Reader, write_string};
-use cairn_runtime::Runtime;
+use cairn_item::json::Reader;
 
+use super::super::ApiError;
 use super::super::constraints::{Constraints, NAME_BYTES_MIN};
 use super::super::decode::{self, Unsupported};
-use super::super::item::Members;
-use super::super::{ApiError, Service};
 use super::create::dump_keys;
-use super::describe::{arn, write_pairs};
-use super::shape::{Pair, Units, decode_pairs, decode_units};
+use super::shape::{Pair, Units, decode_ceilings, decode_pairs, decode_units};
 use crate::catalog::{
-    Billing, GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute, TableDefinition, Usage,
+    Billing, Ceilings, GLOBAL_MAX, GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute,
+    ThroughputHistory, check_index_ceilings,
 };
 
 /// Local indexes of a table, at most.
 const LOCAL_MAX: usize = 5;
-/// Global indexes of a table, at most.
-const GLOBAL_MAX: usize = 20;
 /// Key attributes of one kind that a global index has at most.
 const KEYS_MAX: usize = 4;
 /// Non-key attributes that an index may name.
@@ -43,6 +39,7 @@ pub(super) struct IndexRequest {
     keys: Option<Vec<Pair>>,
     projection: Option<Projected>,
     units: Option<Units>,
+    pub ceilings: Ceilings,
 }
 
 /// Reads one index.
@@ -62,6 +59,7 @@ pub(super) fn decode_index(
             Ok(true)
         }
         "ProvisionedThroughput" if global => decode_units(reader, &mut inner, &mut index.units),
+        "OnDemandThroughput" if global => decode_ceilings(reader, &mut inner, &mut index.ceilings),
         _ => Ok(false),
     })?;
     unsupported.merge(other);
@@ -201,7 +199,13 @@ impl IndexRequest {
         match (projection.kind.as_deref(), &projection.include) {
             (Some("ALL"), None) => Ok(IndexProjection::All),
             (Some("KEYS_ONLY"), None) => Ok(IndexProjection::KeysOnly),
-            (Some("INCLUDE"), Some(include)) => Ok(IndexProjection::Include(include.clone())),
+            (Some("INCLUDE"), Some(include)) => {
+                let mut names = include.iter().enumerate();
+                match names.find(|(place, name)| include[..*place].contains(name)) {
+                    Some((_, name)) => refuse(&format!("Duplicate element in NonKeyAttributes: {name}")),
+                    None => Ok(IndexProjection::Include(include.clone())),
+                }
+            }
             (Some("INCLUDE"), None) => {
                 refuse("ProjectionType is INCLUDE, but NonKeyAttributes is not specified")
             }
@@ -289,10 +293,22 @@ impl IndexRequest {
                 "ProvisionedThroughput should not be specified for index: {name} when BillingMode is PAY_PER_REQUEST"
             ))),
             (None, Billing::Provisioned { .. }) => Err(ApiError::parameters(format!(
-                "ProvisionedThroughput must be specified for index: {name}"
+                "ProvisionedThroughput is not specified for index: {name}"
             ))),
             (Some(units), Billing::Provisioned { .. }) => units.checked(),
         }
+    }
+
+    /// Its units, when it has any; the constraints hold.
+    pub(super) fn units(&self) -> Result<Option<(u64, u64)>, ApiError> {
+        self.units.as_ref().map(Units::checked).transpose()
+    }
+
+    /// The global index that is asked for; its key attributes are among `attributes`.
+    pub(super) fn draft(&self, attributes: &[KeyAttribute]) -> Result<IndexDefinition, ApiError> {
+        self.check_global()?;
+        self.check_projection()?;
+        Ok(self.definition(attributes, None))
     }
 
     fn definition(&self, attributes: &[KeyAttribute], global: Option<(u64, u64)>) -> IndexDefinition {
@@ -311,6 +327,8 @@ impl IndexRequest {
             global: global.map(|units| GlobalIndex {
                 status: IndexStatus::Active,
                 units,
+                throughput: ThroughputHistory::default(),
+                ceilings: self.ceilings,
                 places: Vec::new(),
             }),
         }
@@ -322,7 +340,7 @@ fn names(pairs: &[Pair]) -> Vec<&str> {
 }
 
 /// What is wrong with an index whose key has attributes that nobody defines.
-fn check_defined(index: &IndexRequest, defined: &[&str]) -> Result<(), ApiError> {
+pub(super) fn check_defined(index: &IndexRequest, defined: &[&str]) -> Result<(), ApiError> {
     let keys = index.key_names();
     if keys.iter().all(|key| defined.contains(key)) {
         return Ok(());
@@ -408,7 +426,10 @@ pub(super) fn check_indexes(
             "GlobalSecondaryIndex count exceeds the per-table limit of {GLOBAL_MAX}"
         )));
     }
-    let units = global.iter().map(|index| index.check_units(billing));
+    let units = global.iter().map(|index| {
+        check_index_ceilings(index.named(), billing, index.ceilings, 1)?;
+        index.check_units(billing)
+    });
     let units = units.collect::<Result<Vec<_>, _>>()?;
     check_names(local.iter().chain(global))?;
     check_used(local, global, keys, &defined)?;
@@ -472,93 +493,6 @@ fn in_table_order<'a>(names: &[&'a str], sized: bool) -> Vec<&'a str> {
     };
     listed.sort_by_key(bucket);
     listed
-}
-
-/// Writes the members of a TableDescription that are about indexes.
-pub(super) fn describe_indexes<R: Runtime>(
-    members: &mut Members<'_>,
-    service: &Service<R>,
-    definition: &TableDefinition,
-    usage: &Usage,
-) {
-    for (list, global) in [("LocalSecondaryIndexes", false), ("GlobalSecondaryIndexes", true)] {
-        let mut indexes = definition
-            .indexes
-            .iter()
-            .filter(|index| index.global.is_some() == global)
-            .peekable();
-        if indexes.peek().is_none() {
-            continue;
-        }
-        let out = members.member(list);
-        out.push(b'[');
-        for (place, index) in indexes.enumerate() {
-            if place > 0 {
-                out.push(b',');
-            }
-            describe_index(out, service, definition, index, usage);
-        }
-        out.push(b']');
-    }
-}
-
-fn describe_index<R: Runtime>(
-    out: &mut Vec<u8>,
-    service: &Service<R>,
-    table: &TableDefinition,
-    index: &IndexDefinition,
-    usage: &Usage,
-) {
-    let mut members = Members::begin(out);
-    members.string("IndexName", &index.name);
-    let role = |keys: &'static str| move |key: &KeyAttribute| (key.name.clone(), keys);
-    let hash = index.partition_key.iter().map(role("HASH"));
-    let range = index.sort_key.iter().map(role("RANGE"));
-    let keys: Vec<(String, &str)> = hash.chain(range).collect();
-    write_pairs(
-        members.member("KeySchema"),
-        keys.iter().map(|(name, role)| (name.as_str(), "KeyType", *role)),
-    );
-    let mut projection = Members::begin(members.member("Projection"));
-    projection.string("ProjectionType", index.projection.name());
-    if let IndexProjection::Include(include) = &index.projection {
-        let list = projection.member("NonKeyAttributes");
-        list.push(b'[');
-        for (place, name) in include.iter().enumerate() {
-            if place > 0 {
-                list.push(b',');
-            }
-            write_string(list, name);
-        }
-        list.push(b']');
-    }
-    projection.end();
-    if let Some(global) = &index.global {
-        // With its table an index comes into being and goes.
-        let status = match table.status {
-            crate::catalog::TableStatus::Active => global.status.described(),
-            status => status.name(),
-        };
-        members.string("IndexStatus", status);
-        if global.status == IndexStatus::Backfilling {
-            members.member("Backfilling").extend_from_slice(b"true");
-        }
-        let mut units = Members::begin(members.member("ProvisionedThroughput"));
-        units.number("NumberOfDecreasesToday", 0);
-        let (read, write) = match table.billing {
-            Billing::OnDemand => (0, 0),
-            Billing::Provisioned { .. } => global.units,
-        };
-        units.number("ReadCapacityUnits", read);
-        units.number("WriteCapacityUnits", write);
-        units.end();
-    }
-    let (item_count, item_bytes) = usage.indexes.get(&index.id).copied().unwrap_or_default();
-    members.number("IndexSizeBytes", item_bytes);
-    members.number("ItemCount", item_count);
-    let arn = format!("{}/index/{}", arn(service, &table.name), index.name);
-    members.string("IndexArn", &arn);
-    members.end();
 }
 
 #[cfg(test)]

@@ -1,19 +1,24 @@
 //! The operations on tables.
 //!
-//! Read in this order: [`create`], [`describe`] (what every answer shows of a table, DescribeTable, DeleteTable,
-//! ListTables), [`indexes`] (what both say of secondary indexes), [`update`] (UpdateTable), [`tags`], [`expiry`] (the time to live), [`facts`] (what is the same for all
-//! tables, and lists that are always empty here).
+//! Read in this order: [`create`], [`indexes`] (what it says of secondary indexes), [`describe`] and [`describe_index`] (what every
+//! answer shows of a table, DescribeTable, DeleteTable, ListTables), [`update`] and [`index_updates`] (UpdateTable), [`tags`],
+//! [`expiry`] (the time to live), [`facts`] (what is the same for all tables, and lists that are always empty here).
 //!
 //! An operation that changes a table sends a [`TableChange`](crate::catalog::TableChange) to the catalog's store, which
 //! decides on the newest entry. It is done when the entry is durable and all shards have it, before the answer; the
-//! states in between that DynamoDB shows for a while are only seen in the answer.
+//! states in between that DynamoDB shows for a while are only seen in the answer. Only an index that is being filled or removed
+//! takes its time.
 
 mod arn;
 mod shape;
 
 mod create;
-mod describe;
 mod indexes;
+
+mod describe;
+mod describe_index;
+
+mod index_updates;
 mod update;
 
 mod expiry;

@@ -1,10 +1,10 @@
 //! UpdateTable.
 //!
 //! A request makes one change: DynamoDB refuses most combinations, and so the rules of which may go together stand in one
-//! place, [`UpdateTable::check_combination`]. Whoever adds a parameter (streams, indexes) adds its member to
-//! [`UpdateTable`], its constraints, its rules there, and its field to [`TableUpdate`]; until then it is refused by name.
+//! place, [`UpdateTable::check_combination`]. Whoever adds a parameter adds its member to [`UpdateTable`], its constraints, its
+//! rules there, and its field to [`TableUpdate`]; until then it is refused by name.
 
-use cairn_item::json::Reader;
+use cairn_engine::ids::IndexId;
 use cairn_runtime::Runtime;
 
 use super::super::constraints::{Constraints, NAME_BYTES_MIN};
@@ -13,19 +13,21 @@ use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::{name_required, named_by};
 use super::describe::{Shown, describe};
+use super::index_updates::{UpdateRequest, check_updates, decode_updates};
 use super::shape::{
     BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
 };
 use crate::catalog::{
-    Billing, BillingMode, Ceilings, Changed, Order, TableChange, TableClass, TableDefinition, TableUpdate,
-    units_on_demand,
+    Billing, BillingMode, Ceilings, Changed, IndexDefinition, Order, TableChange, TableClass,
+    TableDefinition, TableUpdate, units_on_demand,
 };
 
 #[derive(Default)]
 struct UpdateTable<'a> {
     name: Text<'a>,
-    /// A delta: nothing of it is needed without a new index, and the rest is left out.
+    /// Looked at for new indexes only; what else it says changes nothing.
     attributes: Option<Vec<Pair>>,
+    indexes: Option<Vec<UpdateRequest>>,
     billing: Text<'a>,
     units: Option<Units>,
     table_class: Text<'a>,
@@ -54,15 +56,7 @@ impl<'a> UpdateTable<'a> {
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
             "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
-            // A list of no changes is none.
-            "GlobalSecondaryIndexUpdates" => {
-                let given = !is_empty_list(reader)?;
-                request.others |= given;
-                if given {
-                    inner.add("GlobalSecondaryIndexUpdates");
-                }
-                Ok(true)
-            }
+            "GlobalSecondaryIndexUpdates" => decode_updates(reader, &mut inner, &mut request.indexes),
             _ => {
                 request.others = true;
                 Ok(false)
@@ -88,8 +82,16 @@ impl<'a> UpdateTable<'a> {
                 &["B", "N", "S"],
             );
         }
+        for (place, index) in self.indexes().iter().enumerate() {
+            let path = format!("globalSecondaryIndexUpdates.{}.member", place + 1);
+            index.constraints(&mut constraints, &path);
+        }
         constraints.one_of(self.table_class.as_deref(), "tableClass", &TABLE_CLASSES);
         constraints.finish()
+    }
+
+    fn indexes(&self) -> &[UpdateRequest] {
+        self.indexes.as_deref().unwrap_or_default()
     }
 
     /// What may be changed together.
@@ -99,6 +101,7 @@ impl<'a> UpdateTable<'a> {
             self.table_class.is_some(),
             self.deletion_protection.is_some(),
             !self.ceilings.is_none(),
+            !self.indexes().is_empty(),
             self.others,
         ];
         let given = given.into_iter().filter(|given| *given).count();
@@ -115,9 +118,20 @@ impl<'a> UpdateTable<'a> {
                 )));
             }
         }
-        if !self.ceilings.is_none() && (self.units.is_some() || self.others) {
+        let others = self.others || !self.indexes().is_empty();
+        if !self.ceilings.is_none() && (self.units.is_some() || others) {
             return Err(ApiError::parameters(
                 "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request",
+            ));
+        }
+        if self.indexes.as_ref().is_some_and(Vec::is_empty) {
+            return Err(ApiError::parameters(
+                "List of GlobalSecondaryIndexUpdates is empty",
+            ));
+        }
+        if self.units.is_some() && self.indexes().iter().any(UpdateRequest::is_of_life) {
+            return Err(ApiError::parameters(
+                "You cannot create or delete index while updating table IOPS",
             ));
         }
         Ok(())
@@ -134,6 +148,7 @@ impl<'a> UpdateTable<'a> {
             (_, units) => units.as_ref().map(Units::checked).transpose()?,
         };
         Ok(TableUpdate {
+            indexes: check_updates(self.indexes(), self.attributes.as_deref())?,
             billing,
             units,
             class: self.table_class.as_deref().and_then(TableClass::from_name),
@@ -141,15 +156,6 @@ impl<'a> UpdateTable<'a> {
             ceilings: self.ceilings,
         })
     }
-}
-
-fn is_empty_list(reader: &mut Reader<'_>) -> Result<bool, ApiError> {
-    let mut empty = true;
-    decode::list(reader, |reader| {
-        empty = false;
-        Ok(reader.skip()?)
-    })?;
-    Ok(empty)
 }
 
 pub(in crate::api) async fn update_table<R: Runtime>(
@@ -164,8 +170,7 @@ pub(in crate::api) async fn update_table<R: Runtime>(
     unsupported.check()?;
     let update = request.update()?;
     let name = named_by(service, name)?.to_owned();
-    let at_once =
-        update.deletion_protection.is_some() || (update.billing.is_none() && !update.ceilings.is_none());
+    let changes_units = update.billing.is_some() || update.units.is_some() || update.class.is_some();
     let ceilings = update.ceilings;
     let order = |reply| Order::Change {
         name: name.clone(),
@@ -184,11 +189,14 @@ pub(in crate::api) async fn update_table<R: Runtime>(
     let shown = &mut definition.settings.ceilings;
     shown.read = shown.read.or(ceilings.read);
     shown.write = shown.write.or(ceilings.write);
-    let shown = Shown {
-        status: if at_once { "ACTIVE" } else { "UPDATING" },
+    let mut shown = Shown {
         usage,
+        updating: updating(&changed),
         ..Shown::new(&definition)
     };
+    if changes_units {
+        shown.status = "UPDATING";
+    }
     let mut members = Members::begin(out);
     describe(members.member("TableDescription"), service, &shown);
     members.end();
@@ -207,6 +215,13 @@ fn in_transition(changed: &Changed, now_ms: u64) -> TableDefinition {
         (Billing::Provisioned { .. }, Billing::Provisioned { .. }) => {
             shown.billing = before.billing;
             throughput.decreases = before.settings.throughput.decreases_today(now_ms);
+            for index in &mut shown.indexes {
+                let old = before.index(&index.name).and_then(|old| old.global.as_ref());
+                if let (Some(global), Some(old)) = (&mut index.global, old) {
+                    global.units = old.units;
+                    global.throughput = old.throughput;
+                }
+            }
         }
         (Billing::Provisioned { .. }, Billing::OnDemand) => {
             throughput.decreases = throughput.decreases_today(now_ms);
@@ -217,4 +232,21 @@ fn in_transition(changed: &Changed, now_ms: u64) -> TableDefinition {
         (Billing::OnDemand, Billing::OnDemand) => {}
     }
     shown
+}
+
+/// The indexes that the change has given another throughput.
+fn updating(changed: &Changed) -> Vec<IndexId> {
+    let Changed { before, after } = changed;
+    let is_changed = |index: &&IndexDefinition| {
+        let old = before.index(&index.name).and_then(|old| old.global.as_ref());
+        let new = index.global.as_ref();
+        old.zip(new)
+            .is_some_and(|(old, new)| (old.units, old.ceilings) != (new.units, new.ceilings))
+    };
+    after
+        .indexes
+        .iter()
+        .filter(is_changed)
+        .map(|index| index.id)
+        .collect()
 }
