@@ -46,7 +46,7 @@ use self::write::Proposal;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::group::Counter;
-use crate::ids::{LogId, LogSequence, PartitionId, SegmentId, Term};
+use crate::ids::{CommitTimestamp, LogId, LogSequence, PartitionId, SegmentId, Term};
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState};
 use crate::stats::{Counts, EngineStats};
@@ -340,6 +340,16 @@ impl<R: Runtime> Engine<R> {
             Ok(found) => Some(stored(found)),
             Err(error) => Some(Err(inner.read_failed(partition, error))),
         }
+    }
+
+    /// Greatest commit timestamp of a delete of an item that the partition has applied since the engine was opened; zero before
+    /// the first. It tells whether a key that is absent at two moments can have been there between them: only when this has
+    /// risen.
+    ///
+    /// # Errors
+    /// `NoSuchPartition`, `Fenced`.
+    pub fn greatest_delete(&self, partition: PartitionId) -> Result<CommitTimestamp, EngineError> {
+        Ok(self.inner.serving(partition)?.greatest_delete.get())
     }
 
     /// The applied items of `range`, in order. Each key is as it is at some moment between this call and

@@ -196,6 +196,8 @@ pub(super) struct Partition<R: Runtime> {
     pub(super) proposed_index: Cell<RaftIndex>,
     pub(super) proposed_commit: Cell<CommitTimestamp>,
     pub(super) applied: Cell<Applied>,
+    /// Greatest timestamp of a delete of an item that was applied since the start; zero before the first.
+    pub(super) greatest_delete: Cell<CommitTimestamp>,
     pub(super) index_counts: RefCell<IndexCounts>,
     /// First batch whose mutation is in the active memtable, and when it got there.
     pub(super) active_since: Cell<Option<(LogSequence, Moment)>>,
@@ -220,6 +222,7 @@ impl<R: Runtime> Partition<R> {
             proposed_index: Cell::new(applied.index),
             proposed_commit: Cell::new(applied.floor),
             applied: Cell::new(applied),
+            greatest_delete: Cell::default(),
             index_counts: RefCell::default(),
             active_since: Cell::new(None),
             frozen_since: Cell::new(None),
@@ -350,6 +353,9 @@ impl<R: Runtime> Partition<R> {
             applied
                 .try_count(change.counter, &self.index_counts, old, new)
                 .expect("what a mutation removes was counted before");
+            if change.version.is_tombstone() && change.counter == Counter::Items {
+                self.greatest_delete.set(commit);
+            }
         }
         self.applied.set(applied);
         if self.is_dropped() {
