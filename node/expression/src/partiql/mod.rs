@@ -72,6 +72,7 @@ enum Action {
         set_calls: Vec<SetCall>,
     },
     Delete,
+    Exists,
 }
 
 /// The kinds of statement.
@@ -85,6 +86,8 @@ pub enum StatementKind {
     Update,
     /// Removes an item.
     Delete,
+    /// Is satisfied by an item; only transactions carry it out.
+    Exists,
 }
 
 /// What RETURNING asks for.
@@ -206,6 +209,7 @@ impl Statement {
             Action::Insert(_) => StatementKind::Insert,
             Action::Update { .. } => StatementKind::Update,
             Action::Delete => StatementKind::Delete,
+            Action::Exists => StatementKind::Exists,
         }
     }
 
@@ -237,6 +241,20 @@ impl Statement {
     #[must_use]
     pub fn returning(&self) -> Option<Returning> {
         self.returning
+    }
+
+    /// Refuses a statement that only transactions carry out.
+    ///
+    /// # Errors
+    /// DynamoDB's words.
+    pub fn check_alone(&self) -> Result<(), StatementError> {
+        match self.action {
+            Action::Exists => Err(StatementError::refused(
+                "EXISTS can only be used in ExecuteTransaction write requests.",
+                None,
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the statement its parameters and checks all that needs no table.

@@ -75,8 +75,12 @@ impl fmt::Display for Statement {
                 }
             }
             Action::Delete => write!(formatter, "DELETE FROM {table}")?,
+            Action::Exists => write!(formatter, "EXISTS(SELECT * FROM {table}")?,
         }
         self.write_where(formatter)?;
+        if self.action == Action::Exists {
+            return formatter.write_char(')');
+        }
         if let Action::Select { order, .. } = &self.action {
             for (place, term) in order.iter().enumerate() {
                 let before = if place > 0 { ", " } else { " ORDER BY " };

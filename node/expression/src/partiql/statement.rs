@@ -19,7 +19,7 @@ pub const STATEMENT_CHARACTERS_MAX: usize = 8192;
 const NO_SIMPLE_PATH: &str = "Expected identifier for simple path";
 const LEFT_OVER: &str = "Unexpected token after expression";
 const ALIAS: &str = "Aliasing is not supported";
-const EXISTS: &str = "EXISTS can only be used in ExecuteTransaction write requests.";
+const EXISTS_OTHER: &str = "EXISTS takes SELECT * of a table with a WHERE clause";
 const SINGLE_TABLE: &str = "Only select from a single table or index is supported.";
 
 /// A statement without what the parser has gathered.
@@ -65,6 +65,8 @@ impl Parser<'_> {
             self.delete()
         } else if self.take_word("FROM") {
             self.from()
+        } else if self.is_word("EXISTS") && self.is_then("(") {
+            self.exists()
         } else {
             Err(self.no_statement())
         }
@@ -73,9 +75,6 @@ impl Parser<'_> {
     /// Whatever else there is, DynamoDB reads as an expression, which it does not carry out.
     fn no_statement(&mut self) -> StatementError {
         let start = self.span();
-        if self.is_word("EXISTS") && self.is_then("(") {
-            return StatementError::refused(EXISTS, Some(start));
-        }
         if self.is_word("SET") || self.is_word("REMOVE") {
             return StatementError::refused(SINGLE_TABLE, Some(start));
         }
@@ -276,6 +275,25 @@ impl Parser<'_> {
                 return Ok(terms);
             }
         }
+    }
+
+    /// `EXISTS(SELECT * FROM table WHERE ..)`
+    fn exists(&mut self) -> Parsed<Body> {
+        self.advance();
+        self.advance();
+        let span = self.span();
+        self.expect_word("SELECT", "Unexpected term")?;
+        let body = self.select()?;
+        self.expect(")", "Expected RIGHT_PAREN")?;
+        if body.index.is_some()
+            || !matches!(&body.action, Action::Select { list: None, order } if order.is_empty())
+        {
+            return Err(StatementError::refused(EXISTS_OTHER, Some(span)));
+        }
+        Ok(Body {
+            action: Action::Exists,
+            ..body
+        })
     }
 
     fn insert(&mut self) -> Parsed<Body> {

@@ -37,7 +37,7 @@ fn refusal(text: &str, with: &str) -> String {
 }
 
 /// A statement, and how it is printed.
-const PRINTED: [(&str, &str); 24] = [
+const PRINTED: [(&str, &str); 25] = [
     ("select * from T", r#"SELECT * FROM "T""#),
     (
         r#"SELECT a, "b".c[1]['d'] FROM "T"."i" ;"#,
@@ -112,6 +112,10 @@ const PRINTED: [(&str, &str); 24] = [
         r#"UPDATE "T" SET "a" = "b" + 1 WHERE "pk" = 'a'"#,
     ),
     (
+        "exists ( select * from T where pk = ? and a > 1 )",
+        r#"EXISTS(SELECT * FROM "T" WHERE "pk" = ? AND "a" > 1)"#,
+    ),
+    (
         "DELETE FROM T WHERE pk = 'a'",
         r#"DELETE FROM "T" WHERE "pk" = 'a'"#,
     ),
@@ -159,9 +163,9 @@ const REFUSED: [(&str, &str, &str); 93] = [
     ("'a'", "", "Unsupported operation: Lit"),
     ("<<1>>", "", "Unsupported operation: Bag"),
     (
-        "EXISTS(SELECT * FROM T)",
+        "EXISTS(SELECT a FROM T)",
         "",
-        "EXISTS can only be used in ExecuteTransaction write requests.",
+        "EXISTS takes SELECT * of a table with a WHERE clause",
     ),
     (
         "SET a = 1",
