@@ -58,7 +58,9 @@ impl Answers {
     pub(crate) async fn room_for(&self, operation: &str) -> Option<Charge> {
         let bytes = match operation {
             "Query" | "Scan" | "ExecuteStatement" => PAGE_ROOM,
-            "BatchGetItem" | "BatchExecuteStatement" => BATCH_ROOM,
+            "BatchGetItem" | "TransactGetItems" | "BatchExecuteStatement" | "ExecuteTransaction" => {
+                BATCH_ROOM
+            }
             _ => return None,
         };
         Some(self.room(bytes).await)

@@ -6,6 +6,7 @@
 //! - [`route`]: how a request reaches the shard that owns its partition;
 //! - [`expiry`]: what deletes items whose time to live is over;
 //! - [`index`]: secondary indexes;
+//! - `transact`: transactions;
 //! - [`api`]: the DynamoDB operations;
 //! - [`answers`]: what their answers may take in memory;
 //! - [`http`], [`sigv4`], [`credentials`]: the DynamoDB HTTP API;
@@ -23,6 +24,7 @@ pub mod expiry;
 pub mod route;
 
 pub mod index;
+mod transact;
 
 pub mod answers;
 pub mod api;

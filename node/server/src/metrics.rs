@@ -70,7 +70,7 @@ macro_rules! operations {
 
 operations! {
     GetItem, PutItem, DeleteItem, UpdateItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems,
-    TransactWriteItems, ExecuteStatement, BatchExecuteStatement, CreateTable, DescribeTable, ListTables, DeleteTable,
+    TransactWriteItems, ExecuteStatement, BatchExecuteStatement, ExecuteTransaction, CreateTable, DescribeTable, ListTables, DeleteTable,
     UpdateTable, UpdateTimeToLive, DescribeTimeToLive, TagResource, UntagResource, ListTagsOfResource,
     DescribeContinuousBackups, Other,
 }

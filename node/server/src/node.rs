@@ -29,6 +29,7 @@ use crate::expiry::{Expiry, ExpiryStats, sweep};
 use crate::index::writes::Writes;
 use crate::index::{IndexStats, Indexes};
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
+use crate::transact::{Transactions, oversee, recover};
 
 /// Control messages that may wait for a shard.
 const CONTROL_CAPACITY: usize = 64;
@@ -349,6 +350,7 @@ impl Node {
             indexes: Indexes::default(),
             writes: Writes::default(),
             leader: self.shared.control[0].clone(),
+            transactions: Transactions::default(),
             stopped: false.into(),
         }))
     }
@@ -373,6 +375,7 @@ impl Node {
         runtime.spawn(Queue::Foreground, control.run(receivers.control));
         runtime.spawn(Queue::Foreground, Rc::clone(&router).serve(receivers.data));
         runtime.spawn(Queue::Background, sweep(Rc::clone(&router)));
+        runtime.spawn(Queue::Background, oversee(Rc::clone(&router)));
         let config = &self.shared.config;
         let answer_bytes = config.memory_bytes / router.deal.shards as u64 / ANSWER_PART;
         let answer_bytes = answer_bytes.max(ANSWER_BYTES_MIN);
@@ -429,6 +432,9 @@ async fn load<R: Runtime>(
             .map_err(|error| NodeError(error.message))?;
         if table.definition().status == TableStatus::Active {
             router.watch(&table);
+            router.transactions.watch(&table);
+            let recovered = recover(router, table.definition()).await;
+            recovered.map_err(|error| NodeError(error.message))?;
         }
     }
     Ok(catalog)
@@ -491,6 +497,9 @@ impl<R: Runtime> ControlLoop<R> {
                     self.router.drop_partitions(&definition).await?;
                 } else {
                     self.router.watch(&table);
+                    if definition.status == TableStatus::Active {
+                        self.router.transactions.watch(&table);
+                    }
                 }
             }
             Change::Dropped(places) => self.router.drop_places(&places).await?,

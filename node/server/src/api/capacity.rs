@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use cairn_engine::ids::IndexId;
 use cairn_item::json::write_string;
 
 use crate::catalog::{IndexDefinition, TableDefinition};
@@ -116,13 +117,18 @@ impl<'a> Consumed<'a> {
     pub(crate) fn of_write(table: &'a TableDefinition, written: &Written) -> Consumed<'a> {
         let (old, new) = (written.old_item_bytes, written.new_item_bytes);
         let mut consumed = Consumed::of_table(Capacity::of_write(old.unwrap_or(0), new.unwrap_or(0)));
-        for (id, capacity) in &written.indexes {
+        consumed.add_all(table, &written.indexes);
+        consumed
+    }
+
+    /// Adds what indexes took, by id.
+    pub(crate) fn add_all(&mut self, table: &'a TableDefinition, indexes: &[(IndexId, Capacity)]) {
+        for (id, capacity) in indexes {
             // One that has gone in the meantime is not told about.
             if let Some(index) = table.indexes.iter().find(|index| index.id == *id) {
-                consumed.add(index, *capacity);
+                self.add(index, *capacity);
             }
         }
-        consumed
     }
 
     /// Adds what an index took.
@@ -154,26 +160,53 @@ impl<'a> Consumed<'a> {
 
     /// Appends the object that is the value of `ConsumedCapacity`.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>, table: &str, wanted: ReturnCapacity) {
+        self.write(out, table, wanted, None);
+    }
+
+    /// As [`Consumed::write_json`], of a transaction, which says besides what units they are.
+    pub(crate) fn write_transacted_json(
+        &self,
+        out: &mut Vec<u8>,
+        table: &str,
+        wanted: ReturnCapacity,
+        units: &str,
+    ) {
+        self.write(out, table, wanted, Some(units));
+    }
+
+    fn write(&self, out: &mut Vec<u8>, table: &str, wanted: ReturnCapacity, units: Option<&str>) {
         out.extend_from_slice(b"{\"TableName\":");
         write_string(out, table);
-        out.extend_from_slice(b",\"CapacityUnits\":");
-        self.total().write_units(out);
+        out.push(b',');
+        write_both(out, self.total(), units);
         if wanted == ReturnCapacity::Indexes {
-            out.extend_from_slice(b",\"Table\":{\"CapacityUnits\":");
-            self.table.write_units(out);
+            out.extend_from_slice(b",\"Table\":{");
+            write_both(out, self.table, units);
             out.push(b'}');
             for (name, indexes) in [
                 ("LocalSecondaryIndexes", &self.local),
                 ("GlobalSecondaryIndexes", &self.global),
             ] {
-                write_indexes(out, name, indexes);
+                write_indexes(out, name, indexes, units);
             }
         }
         out.push(b'}');
     }
 }
 
-fn write_indexes(out: &mut Vec<u8>, name: &str, indexes: &BTreeMap<&str, Capacity>) {
+/// `CapacityUnits`, and the same again as those units.
+fn write_both(out: &mut Vec<u8>, capacity: Capacity, units: Option<&str>) {
+    out.extend_from_slice(b"\"CapacityUnits\":");
+    capacity.write_units(out);
+    if let Some(units) = units {
+        out.push(b',');
+        write_string(out, units);
+        out.push(b':');
+        capacity.write_units(out);
+    }
+}
+
+fn write_indexes(out: &mut Vec<u8>, name: &str, indexes: &BTreeMap<&str, Capacity>, units: Option<&str>) {
     if indexes.is_empty() {
         return;
     }
@@ -185,8 +218,8 @@ fn write_indexes(out: &mut Vec<u8>, name: &str, indexes: &BTreeMap<&str, Capacit
             out.push(b',');
         }
         write_string(out, index);
-        out.extend_from_slice(b":{\"CapacityUnits\":");
-        capacity.write_units(out);
+        out.extend_from_slice(b":{");
+        write_both(out, *capacity, units);
         out.push(b'}');
     }
     out.push(b'}');

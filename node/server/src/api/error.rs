@@ -34,6 +34,14 @@ pub const ACCESS_DENIED: &str = "com.amazon.coral.service#AccessDeniedException"
 pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
 /// An INSERT of an item that exists.
 pub const DUPLICATE_ITEM: &str = dynamodb!("DuplicateItemException");
+/// A plain write met an item that a transaction holds.
+pub const TRANSACTION_CONFLICT: &str = dynamodb!("TransactionConflictException");
+/// Nothing of a transaction was done; the reasons are with it.
+pub const TRANSACTION_CANCELLED: &str = dynamodb!("TransactionCanceledException");
+/// Another request with the same token is being carried out.
+pub const TRANSACTION_IN_PROGRESS: &str = dynamodb!("TransactionInProgressException");
+/// The token was another request's.
+pub const IDEMPOTENT_MISMATCH: &str = dynamodb!("IdempotentParameterMismatchException");
 /// Slow down; SDKs retry with back-off.
 pub const THROUGHPUT_EXCEEDED: &str = dynamodb!("ProvisionedThroughputExceededException");
 /// Too many control-plane requests at once.
@@ -106,7 +114,10 @@ impl ApiError {
     /// Whether nothing was done, and the same request may succeed later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind, THROUGHPUT_EXCEEDED | UNAVAILABLE | LIMIT_EXCEEDED)
+        matches!(
+            self.kind,
+            THROUGHPUT_EXCEEDED | UNAVAILABLE | LIMIT_EXCEEDED | TRANSACTION_CONFLICT
+        )
     }
 
     /// The exception's name without its namespace.
@@ -121,8 +132,8 @@ impl ApiError {
         out.extend_from_slice(self.kind.as_bytes());
         out.push(b'"');
         if !self.message.is_empty() {
-            // Coral spells it so for the errors it raises before DynamoDB sees the request.
-            let member: &[u8] = if self.kind == SERIALIZATION {
+            // Coral spells it so for the errors it raises before DynamoDB sees the request, and DynamoDB where there are reasons.
+            let member: &[u8] = if matches!(self.kind, SERIALIZATION | TRANSACTION_CANCELLED) {
                 b",\"Message\":"
             } else {
                 b",\"message\":"

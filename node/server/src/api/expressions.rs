@@ -8,7 +8,7 @@
 use std::fmt;
 
 use cairn_expression::{ExpressionError, Names, Problem, Values};
-use cairn_item::json::Reader;
+use cairn_item::json::{Reader, write_string, write_value};
 use cairn_item::{ItemError, Value};
 
 use super::ApiError;
@@ -96,6 +96,24 @@ impl Placeholders {
     /// The names as given.
     pub(super) fn names(&self) -> Option<&[(String, String)]> {
         self.names.as_deref()
+    }
+
+    /// Appends what makes them the same as others.
+    pub(super) fn fingerprint(&self, out: &mut Vec<u8>) {
+        let mut names: Vec<&(String, String)> = self.names.iter().flatten().collect();
+        names.sort();
+        for (name, attribute) in names {
+            write_string(out, name);
+            write_string(out, attribute);
+        }
+        let mut values: Vec<_> = self.values.iter().flatten().collect();
+        values.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (name, value) in values {
+            write_string(out, name);
+            if let Ok(value) = value {
+                write_value(out, value);
+            }
+        }
     }
 
     pub(super) fn member(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<bool, ApiError> {

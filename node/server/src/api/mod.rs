@@ -28,13 +28,17 @@ mod update;
 mod write;
 
 mod batch;
+mod cancellation;
 mod index;
 mod key_condition;
 mod partiql;
 mod partiql_batch;
 mod partiql_select;
+mod partiql_transaction;
 mod query;
 mod scan;
+mod transact_get;
+mod transact_write;
 
 pub use capacity::{Capacity, ReturnCapacity};
 pub(crate) use decode::no_parameters;

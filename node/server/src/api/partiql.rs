@@ -244,13 +244,22 @@ impl Prepared {
         Ok(Target::Item(key, item))
     }
 
-    /// Carries out an INSERT, UPDATE or DELETE.
-    pub(super) async fn write<R: Runtime>(
+    /// As [`Prepared::target`], in the words of a transaction: an INSERT's as PutItem's.
+    pub(super) fn target_within(&self, table: &Table) -> Result<Target, ApiError> {
+        let Some(item) = self.statement.item(&self.operands.values) else {
+            return self.target(table);
+        };
+        let key = table.key_of_item(&item)?;
+        item.validate()?;
+        Ok(Target::Item(key, item))
+    }
+
+    /// What an INSERT, UPDATE, DELETE or EXISTS asks of which item, and the update that it makes.
+    pub(super) fn wanted(
         &self,
-        service: &Service<R>,
         table: &Table,
         target: Target,
-    ) -> Result<Done, ApiError> {
+    ) -> Result<(PrimaryKey, Write, Option<Update>), ApiError> {
         let names = table.key_names();
         self.statement
             .check_key_scalar("Key", &names, &self.operands.values)?;
@@ -268,6 +277,9 @@ impl Prepared {
                 let item = ItemBytes::from_item(&item).into_vec();
                 let absent = self.condition_of(ParsedCondition::absent(names[0]));
                 (key, Action::Put { item, item_bytes }, Some(absent))
+            }
+            Target::Key(key) if self.statement.kind() == StatementKind::Exists => {
+                (primary(key), Action::Check, self.condition())
             }
             Target::Key(key) if self.statement.kind() == StatementKind::Delete => {
                 let clause = self.statement.condition().filter(|_| !key.alone);
@@ -289,17 +301,28 @@ impl Prepared {
                 ..returns
             },
         };
+        Ok((key, write, update))
+    }
+
+    /// Carries out an INSERT, UPDATE or DELETE.
+    pub(super) async fn write<R: Runtime>(
+        &self,
+        service: &Service<R>,
+        table: &Table,
+        target: Target,
+    ) -> Result<Done, ApiError> {
+        let (key, write, update) = self.wanted(table, target)?;
         let written = service.write(table, &key, write).await;
         let written = written.map_err(|error| {
             if self.statement.kind() == StatementKind::Insert && error.kind == CONDITIONAL_CHECK_FAILED {
-                ApiError::new(DUPLICATE_ITEM, "Duplicate primary key exists in table")
+                duplicate()
             } else {
                 error
             }
         })?;
         Ok(Done {
             written,
-            returning,
+            returning: self.statement.returning(),
             update,
         })
     }
@@ -339,6 +362,11 @@ impl Target {
     }
 }
 
+/// An INSERT met an item.
+pub(super) fn duplicate() -> ApiError {
+    ApiError::new(DUPLICATE_ITEM, "Duplicate primary key exists in table")
+}
+
 pub(super) fn primary(key: Key) -> PrimaryKey {
     PrimaryKey {
         partition: key.partition,
@@ -375,6 +403,7 @@ pub(super) async fn execute_statement<R: Runtime>(
 
     let wanted = ReturnCapacity::parse(capacity.as_deref());
     let prepared = request.prepare(service)?;
+    prepared.statement.check_alone()?;
     if prepared.statement.kind() != StatementKind::Select {
         if token.is_some() {
             return Err(ApiError::validation(

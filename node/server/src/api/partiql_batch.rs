@@ -16,7 +16,7 @@ use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
 use super::error::{
     CONDITIONAL_CHECK_FAILED, DUPLICATE_ITEM, LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, THROUGHPUT_EXCEEDED,
-    VALIDATION,
+    TRANSACTION_CONFLICT, VALIDATION,
 };
 use super::item::Members;
 use super::partiql::{Done, Prepared, Target, WrittenStatement, primary, schema};
@@ -127,6 +127,8 @@ fn check(capacity: Option<&str>, statements: Option<&[WrittenStatement<'_>]>) ->
 /// Parses and binds a statement and finds out which item it is about.
 fn ready<R: Runtime>(service: &Service<R>, statement: WrittenStatement<'_>) -> Result<Ready, Refused> {
     let prepared = statement.prepare(service).map_err(|error| (error, None))?;
+    let alone = prepared.statement.check_alone();
+    alone.map_err(|error| (error.into(), None))?;
     let name = prepared.statement.table().to_owned();
     let refuse = |error: ApiError| {
         let known = (error.kind != VALIDATION).then(|| name.clone());
@@ -283,6 +285,7 @@ fn code(kind: &str) -> &'static str {
         RESOURCE_NOT_FOUND => "ResourceNotFound",
         CONDITIONAL_CHECK_FAILED => "ConditionalCheckFailed",
         DUPLICATE_ITEM => "DuplicateItem",
+        TRANSACTION_CONFLICT => "TransactionConflict",
         THROUGHPUT_EXCEEDED => "ProvisionedThroughputExceeded",
         LIMIT_EXCEEDED => "RequestLimitExceeded",
         _ => "InternalServerError",

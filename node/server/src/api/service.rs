@@ -4,29 +4,40 @@ use std::cell::RefCell;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_engine::ids::{NodeId, TableId};
 use cairn_engine::{Direction, Range};
 use cairn_item::{Item, ItemBytes, ItemView, KeyCondition, KeyValue, Space, StorageKey};
-use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxSender, ReplySender, reply};
+use cairn_runtime::sync::{oneshot, timeout};
+use cairn_runtime::{Queue, Runtime};
 
 use super::capacity::Capacity;
-use super::error::{LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, UNKNOWN_OPERATION};
+use super::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
-use super::{ApiError, batch, item, partiql, partiql_batch, query, scan, table, update, write};
+use super::{ApiError, batch, item, partiql, partiql_batch, query, scan, table};
+use super::{partiql_transaction, transact_get, transact_write, update, write};
 use crate::answers::Answers;
-use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableStatus, Usage, hash_of};
+use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDraft, TableStatus, Usage, hash_of};
 use crate::index::effects::check_keys;
 use crate::node::Control;
 use crate::route::{
     Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Target, Write, Written, stored_view,
 };
 
+use crate::transact::{self, LEDGER_TABLE, Token, TransactRead, TransactWrite, Transacted};
+
 /// A page of Query or Scan ends with the item that makes it reach this size.
 pub const PAGE_BYTES_MAX: u64 = 1 << 20;
 /// It ends too with the item that makes its items take this many bytes: twice that still fits a native frame.
 pub(super) const PAGE_ANSWER_BYTES_MAX: usize = cairn_protocol::frame::BODY_BYTES_MAX / 2;
+
+/// How often it is looked whether the table of transactions is there, and the pause between.
+const LEDGER_ATTEMPTS: usize = 500;
+const LEDGER_PAUSE: Duration = Duration::from_millis(2);
+/// A client waits this long for its transaction; then that goes on without it.
+const TRANSACTION_WAIT_MAX: Duration = Duration::from_secs(30);
 
 const _: () = assert!(
     cairn_engine::mutation::ITEM_ARCHIVE_BYTES_MAX <= PAGE_ANSWER_BYTES_MAX / 2,
@@ -88,6 +99,9 @@ pub struct Scan {
     /// Only count the items.
     pub count_only: bool,
 }
+
+/// What is asked of which item, or what is wrong with that.
+pub(super) type PlacedWrite = Result<(PrimaryKey, Write), ApiError>;
 
 /// One page of a Query or Scan.
 #[derive(Debug, Default)]
@@ -162,10 +176,13 @@ impl<R: Runtime> Service<R> {
             "BatchWriteItem" => Box::pin(batch::batch_write_item(self, body, out)).await,
             "Query" => Box::pin(query::query(self, body, out)).await,
             "Scan" => Box::pin(scan::scan(self, body, out)).await,
+            "TransactGetItems" => Box::pin(transact_get::transact_get_items(self, body, out)).await,
+            "TransactWriteItems" => Box::pin(transact_write::transact_write_items(self, body, out)).await,
             "ExecuteStatement" => Box::pin(partiql::execute_statement(self, body, out)).await,
             "BatchExecuteStatement" => {
                 Box::pin(partiql_batch::batch_execute_statement(self, body, out)).await
             }
+            "ExecuteTransaction" => Box::pin(partiql_transaction::execute_transaction(self, body, out)).await,
             "CreateTable" => Box::pin(table::create_table(self, body, out)).await,
             "DescribeTable" => Box::pin(table::describe_table(self, body, out)).await,
             "DeleteTable" => Box::pin(table::delete_table(self, body, out)).await,
@@ -211,7 +228,7 @@ impl<R: Runtime> Service<R> {
     pub fn table(&self, name: &str) -> Result<Rc<Table>, ApiError> {
         let name = table::named_by(self, name)?;
         match self.inner.catalog.borrow().get(name) {
-            Some(table) if table.definition().status == TableStatus::Active => Ok(Rc::clone(table)),
+            Some(table) if table.is_open() => Ok(Rc::clone(table)),
             _ => Err(ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found")),
         }
     }
@@ -222,7 +239,7 @@ impl<R: Runtime> Service<R> {
     /// As there.
     pub fn table_by_id(&self, id: TableId) -> Result<Rc<Table>, ApiError> {
         match self.inner.catalog.borrow().get_by_id(id) {
-            Some(table) if table.definition().status == TableStatus::Active => Ok(Rc::clone(table)),
+            Some(table) if table.is_open() => Ok(Rc::clone(table)),
             _ => Err(ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found")),
         }
     }
@@ -230,7 +247,12 @@ impl<R: Runtime> Service<R> {
     /// All tables, by name, whatever their status.
     #[must_use]
     pub fn tables(&self) -> Vec<Rc<Table>> {
-        self.inner.catalog.borrow().tables().cloned().collect()
+        let catalog = self.inner.catalog.borrow();
+        catalog
+            .tables()
+            .filter(|table| !table.is_hidden())
+            .cloned()
+            .collect()
     }
 
     /// The node's id.
@@ -367,6 +389,118 @@ impl<R: Runtime> Service<R> {
             .write(target, storage_key.as_bytes(), write)
             .await;
         written.map_err(|error| self.explain(table, error))
+    }
+
+    /// The table of transactions, made when there is none.
+    async fn ledger(&self) -> Result<Rc<Table>, ApiError> {
+        for _ in 0..LEDGER_ATTEMPTS {
+            let ledger = self.inner.catalog.borrow().get(LEDGER_TABLE).cloned();
+            match ledger {
+                Some(ledger) if ledger.definition().status == TableStatus::Active => return Ok(ledger),
+                Some(_) => {}
+                None => {
+                    let draft = Box::new(TableDraft::ledger());
+                    match self.order(|reply| Order::Create { draft, reply }).await {
+                        Err(error) if error.kind != RESOURCE_IN_USE => return Err(error),
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+            }
+            self.inner.router.runtime.sleep(LEDGER_PAUSE).await;
+        }
+        Err(ApiError::new(
+            UNAVAILABLE,
+            "the ledger of transactions is being made",
+        ))
+    }
+
+    /// Carries out a transaction that writes: items by table and key, or what is wrong with one.
+    ///
+    /// # Errors
+    /// The token's; what keeps the partitions or the ledger from being written.
+    pub(super) async fn transact_write(
+        &self,
+        writes: Vec<(Rc<Table>, PlacedWrite)>,
+        token: Option<Token>,
+        collections: bool,
+    ) -> Result<Transacted, ApiError> {
+        self.transact_write_or_judge(writes, token, collections, false)
+            .await
+    }
+
+    /// As [`Service::transact_write`]; or only says what would be refused.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn transact_write_or_judge(
+        &self,
+        writes: Vec<(Rc<Table>, PlacedWrite)>,
+        token: Option<Token>,
+        collections: bool,
+        only_judge: bool,
+    ) -> Result<Transacted, ApiError> {
+        let mut reasons: Vec<Option<ApiError>> = Vec::with_capacity(writes.len());
+        let mut operations = Vec::with_capacity(writes.len());
+        for (table, write) in writes {
+            let write = write.map(|(key, write)| {
+                let (target, key) = table.locate(&key);
+                operations.push((target, key.into_bytes(), write));
+            });
+            reasons.push(write.err());
+        }
+        let only_judge = only_judge || reasons.iter().any(Option::is_some);
+        let request = TransactWrite {
+            operations,
+            token,
+            collections,
+            only_judge,
+        };
+        let ledger = self.ledger().await?;
+        let router = Rc::clone(&self.inner.router);
+        let (sender, answer) = oneshot();
+        self.inner.router.runtime.spawn(Queue::Foreground, async move {
+            // The client may have gone away.
+            let _ = sender.send(transact::write(router, ledger, request).await);
+        });
+        let answered = timeout(self.runtime(), TRANSACTION_WAIT_MAX, answer).await;
+        let transacted = match answered {
+            Ok(Ok(transacted)) => transacted?,
+            Ok(Err(_)) => return Err(ApiError::internal("the node stopped during the transaction")),
+            Err(_) => {
+                return Err(ApiError::internal(
+                    "the transaction takes long; whether it was committed is not known yet",
+                ));
+            }
+        };
+        if !only_judge {
+            return Ok(transacted);
+        }
+        // What the request got wrong, and what the items have against the rest of it.
+        let Transacted::Cancelled(judged) = transacted else {
+            return Err(ApiError::internal("a refused transaction was carried out"));
+        };
+        let mut judged = judged.into_iter();
+        for reason in reasons.iter_mut().filter(|reason| reason.is_none()) {
+            *reason = judged.next().flatten();
+        }
+        Ok(Transacted::Cancelled(reasons))
+    }
+
+    /// Reads items as they are at one moment.
+    ///
+    /// # Errors
+    /// What keeps a partition from being read.
+    pub(super) async fn transact_read(
+        &self,
+        tables: &[Rc<Table>],
+        keys: &[PrimaryKey],
+    ) -> Result<TransactRead, ApiError> {
+        let located = tables.iter().zip(keys).map(|(table, key)| {
+            let (target, key) = table.locate(key);
+            (target, key.into_bytes())
+        });
+        let located: Vec<_> = located.collect();
+        transact::read(&self.inner.router, &located).await
     }
 
     /// One page of a query.

@@ -122,7 +122,7 @@ pub(super) async fn update_item<R: Runtime>(
 }
 
 /// What an update says of the table's key, and how large it is.
-fn check_update(table: &Table, update: &mut Update, charged: bool) -> Result<(), ApiError> {
+pub(super) fn check_update(table: &Table, update: &mut Update, charged: bool) -> Result<(), ApiError> {
     let names = table.key_names();
     let Some(bound) = update.bound() else {
         return Ok(());

@@ -33,8 +33,8 @@ pub(super) struct WriteItem<'a> {
 }
 
 pub(super) const RETURN_VALUES: [&str; 5] = ["ALL_NEW", "UPDATED_OLD", "ALL_OLD", "NONE", "UPDATED_NEW"];
-const METRICS: [&str; 2] = ["SIZE", "NONE"];
-const ON_FAILURE: [&str; 2] = ["ALL_OLD", "NONE"];
+pub(super) const METRICS: [&str; 2] = ["SIZE", "NONE"];
+pub(super) const ON_FAILURE: [&str; 2] = ["ALL_OLD", "NONE"];
 
 /// DynamoDB's own list, with its own mistake in it.
 pub(super) const RETURN_VALUES_REFUSED: &str = "Failed to satisfy constraint: Member must satisfy enum value set: \

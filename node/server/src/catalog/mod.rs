@@ -95,6 +95,17 @@ impl Table {
         &self.definition
     }
 
+    /// Whether it is the node's own: its name is one that no request can have.
+    #[must_use]
+    pub(crate) fn is_hidden(&self) -> bool {
+        is_hidden(&self.definition.name)
+    }
+
+    /// Whether requests may read and write it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.definition.status == TableStatus::Active && !self.is_hidden()
+    }
+
     /// Its partitions in the order of their hashes, each with the shard that serves it.
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = (PartitionPlace, usize)> + '_ {
         self.definition
@@ -233,6 +244,11 @@ impl Table {
     }
 }
 
+/// Whether a table of this name is the node's own.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(':')
+}
+
 /// The hash in a storage key.
 pub(crate) fn hash_of(storage_key: &[u8]) -> u64 {
     u64::from_be_bytes(
@@ -290,6 +306,7 @@ impl Catalog {
         self.tables
             .range::<str, _>((lower, Bound::Unbounded))
             .map(|(name, _)| name.as_str())
+            .filter(|name| !is_hidden(name))
     }
 
     pub(crate) fn set(

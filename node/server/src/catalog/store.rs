@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use cairn_engine::Range;
 use cairn_engine::ids::{IndexId, LogId, PartitionId, TableId};
-use cairn_item::{Item, ItemView, KeyValue};
+use cairn_item::{Item, ItemView, KeyType, KeyValue};
 use cairn_runtime::mailbox::{MailboxSender, reply};
 use cairn_runtime::sync::Mutex;
 use cairn_runtime::{Queue, Runtime};
@@ -29,12 +29,13 @@ use super::change::{TableChange, in_use};
 use super::definition::{ACCOUNT, NAME, as_u64, attribute, entry_key, number, text};
 use super::{
     Billing, Change, IndexDefinition, IndexStatus, KeyAttribute, PartitionPlace, PrimaryKey,
-    SYSTEM_PARTITION, Table, TableDefinition, TableSettings, TableStatus, system_table,
+    SYSTEM_PARTITION, Table, TableDefinition, TableSettings, TableStatus, is_hidden, system_table,
 };
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE};
 use crate::node::Control;
 use crate::route::{Action, Returns, Router, Write, stored_view};
+use crate::transact::LEDGER_TABLE;
 
 /// Tables of a node. DynamoDB's default limit per account and region.
 pub(crate) const TABLES_MAX: usize = 2500;
@@ -57,6 +58,25 @@ pub(crate) struct TableDraft {
     pub indexes: Vec<IndexDefinition>,
     pub billing: Billing,
     pub settings: TableSettings,
+}
+
+impl TableDraft {
+    /// The table of transactions.
+    pub(crate) fn ledger() -> TableDraft {
+        let slot = KeyAttribute {
+            name: "Slot".to_owned(),
+            kind: KeyType::B,
+        };
+        TableDraft {
+            name: LEDGER_TABLE.to_owned(),
+            partition_key: slot.clone(),
+            sort_key: None,
+            attributes: vec![slot],
+            indexes: Vec::new(),
+            billing: Billing::OnDemand,
+            settings: TableSettings::default(),
+        }
+    }
 }
 
 /// A table's entry before and after a change; the same when there was nothing to do.
@@ -185,7 +205,7 @@ impl<R: Runtime> Store<R> {
                 format!("Table already exists: {}", draft.name),
             ));
         }
-        if self.tables.borrow().len() >= TABLES_MAX {
+        if self.tables.borrow().len() >= TABLES_MAX && !is_hidden(&draft.name) {
             return Err(ApiError::new(
                 LIMIT_EXCEEDED,
                 format!(
@@ -398,7 +418,8 @@ impl<R: Runtime> Store<R> {
     }
 
     fn find(&self, name: &str) -> Result<Arc<TableDefinition>, ApiError> {
-        self.tables.borrow().get(name).cloned().ok_or_else(|| {
+        let found = self.tables.borrow().get(name).cloned();
+        found.filter(|_| !is_hidden(name)).ok_or_else(|| {
             ApiError::new(
                 RESOURCE_NOT_FOUND,
                 format!("Requested resource not found: Table: {name} not found"),

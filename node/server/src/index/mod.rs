@@ -290,7 +290,7 @@ impl<R: Runtime> Router<R> {
         }
     }
 
-    /// A table is being deleted: its partitions feed nothing any more.
+    /// A table is being deleted: its partitions feed nothing any more, and no transaction is prepared in them.
     pub(crate) fn forget(&self, table: &Table) {
         for place in &table.definition().places {
             let indexed = self.indexes.partitions.borrow_mut().remove(&place.id);
@@ -301,6 +301,7 @@ impl<R: Runtime> Router<R> {
                 gone.failures += counts.failures;
                 self.indexes.gone.set(gone);
             }
+            self.transactions.forget(place.id);
         }
     }
 

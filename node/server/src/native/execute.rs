@@ -578,7 +578,9 @@ fn failure_of(refusal: Refusal) -> (Failure, &'static str) {
 fn answers_with_pages(operation: &Operation<'_>) -> bool {
     match operation {
         Operation::Query { .. } | Operation::Scan { .. } | Operation::BatchGet { .. } => true,
-        Operation::Json { name, .. } => matches!(*name, "Query" | "Scan" | "BatchGetItem"),
+        Operation::Json { name, .. } => {
+            matches!(*name, "Query" | "Scan" | "BatchGetItem" | "TransactGetItems")
+        }
         _ => false,
     }
 }

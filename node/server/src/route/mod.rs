@@ -26,10 +26,11 @@ use cairn_runtime::{Queue, Runtime};
 
 pub use evaluate::{Condition, Filter, Operands, Update, UpdateParts};
 pub use handle::ItemHandle;
-pub use request::{Action, Returns, Write};
+pub use request::{Action, ByTransaction, Returns, Write};
 
 pub(crate) use handle::{ItemCopy, stored_view};
-pub(crate) use request::{LocalPage, PageDone, PageRequest, Request, WriteDone};
+use request::Place;
+pub(crate) use request::{Judged, LocalPage, PageDone, PageRequest, Request, WriteDone, record_deleted};
 
 use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
 use crate::api::{ApiError, Capacity};
@@ -38,6 +39,7 @@ use crate::index::Indexes;
 use crate::index::feed::{self, Feed};
 use crate::index::writes::Writes;
 use crate::node::Control;
+use crate::transact::Transactions;
 
 /// Requests that may wait in a shard's mailbox.
 pub(crate) const MAILBOX_CAPACITY: usize = 1024;
@@ -80,6 +82,11 @@ impl Deal {
             shard: position % self.shards,
             engine: position / self.shards,
         })
+    }
+
+    /// The log that is served there.
+    pub(crate) fn log_of(&self, seat: Seat) -> LogId {
+        self.logs[seat.engine * self.shards + seat.shard]
     }
 
     /// The logs of one shard, in the order of its engines.
@@ -129,6 +136,8 @@ pub(crate) struct Router<R: Runtime> {
     pub writes: Writes,
     /// Where orders for the catalog go.
     pub leader: MailboxSender<Control>,
+    /// What this shard knows of transactions.
+    pub transactions: Transactions,
     /// Whether the engines have been closed.
     pub stopped: Cell<bool>,
 }
@@ -160,7 +169,7 @@ impl<R: Runtime> Router<R> {
     }
 
     /// An item of this shard, unless it is not to be seen.
-    fn visible(&self, partition: PartitionId, stored: Option<Stored>) -> Option<Stored> {
+    pub(crate) fn visible(&self, partition: PartitionId, stored: Option<Stored>) -> Option<Stored> {
         let stored = stored?;
         match self.hidden(partition) {
             Some(hidden) if hidden.hides(stored_view(&stored)) => None,
@@ -179,21 +188,38 @@ impl<R: Runtime> Router<R> {
         let engine = &self.engines[engine];
         // From before the table's definition is looked at until the write is applied.
         let _in_progress = self.writes.begin();
+        let place = Place {
+            runtime: &self.runtime,
+            expiry: &self.expiry,
+            transactions: &self.transactions,
+            partition,
+            key,
+        };
         match self.indexes.get(partition) {
-            None => request::write(&self.runtime, engine, &self.expiry, partition, key, write).await,
+            None => request::write(place, engine, write).await,
             // Boxed, so that its state does not make every write's future larger.
-            Some(indexed) => {
-                Box::pin(request::write_indexed(
-                    &self.runtime,
-                    engine,
-                    &self.expiry,
-                    &indexed,
-                    key,
-                    write,
-                ))
-                .await
-            }
+            Some(indexed) => Box::pin(request::write_indexed(place, engine, &indexed, write)).await,
         }
+    }
+
+    /// What would become of an item of a partition of this shard, in its newest proposed state, or what would refuse it. Resolves
+    /// when that state is durable and applied.
+    pub(crate) async fn judge(
+        &self,
+        engine: usize,
+        partition: PartitionId,
+        key: &[u8],
+        write: Write,
+    ) -> Result<Judged, ApiError> {
+        let place = Place {
+            runtime: &self.runtime,
+            expiry: &self.expiry,
+            transactions: &self.transactions,
+            partition,
+            key,
+        };
+        let indexed = self.indexes.get(partition);
+        request::judge(place, &self.engines[engine], indexed.as_deref(), write).await
     }
 
     /// Reads an item.
@@ -325,6 +351,7 @@ impl<R: Runtime> Router<R> {
         self.stopped.set(true);
         self.expiry.wake();
         self.indexes.stop();
+        self.transactions.stop();
         let mut result = Ok(());
         for engine in &self.engines {
             result = result.and(engine.close().await);
@@ -332,7 +359,7 @@ impl<R: Runtime> Router<R> {
         result
     }
 
-    async fn send(&self, target: Target, request: Request) -> Result<(), ApiError> {
+    pub(crate) async fn send(&self, target: Target, request: Request) -> Result<(), ApiError> {
         let Some(mailbox) = self.mailboxes.get(target.seat.shard) else {
             return Err(ApiError::internal("the partition's log is not on this node"));
         };
@@ -425,6 +452,14 @@ impl<R: Runtime> Router<R> {
             } => {
                 reply.send(feed::apply(&self.engines[engine], partition, feed).await);
             }
+            Request::Transact {
+                engine,
+                partition,
+                ask,
+                reply,
+            } => {
+                reply.send(self.told(engine, partition, ask).await);
+            }
             Request::Page {
                 engine,
                 partition,
@@ -476,6 +511,7 @@ mod tests {
                 assert!(!logs.is_empty(), "shard {shard} of {shards} has no log");
                 for (engine, log) in logs.iter().enumerate() {
                     assert_eq!(deal.seat(*log), Some(Seat { shard, engine }));
+                    assert_eq!(deal.log_of(Seat { shard, engine }), *log);
                 }
                 dealt.extend(logs);
             }

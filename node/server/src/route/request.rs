@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use cairn_engine::ids::{IndexId, PartitionId};
+use cairn_engine::mutation::TransactionId;
 use cairn_engine::{
-    Change, Counter, Decision, Direction, Engine, EngineError, Range, Stored, StoredRef, Updated,
+    Change, Counter, Decision, Derived, Direction, Engine, EngineError, Range, Stored, StoredRef, Updated,
 };
 use cairn_item::{ItemBytes, StorageKey};
 use cairn_runtime::Runtime;
@@ -16,10 +17,12 @@ use cairn_runtime::mailbox::ReplySender;
 use super::evaluate::{Condition, Filter, Update, condition_failed};
 use super::handle::{ItemCopy, stored_view};
 use crate::api::{ApiError, Capacity};
+use crate::catalog::TableDefinition;
 use crate::expiry::{Expiry, Hidden, has_expired};
 use crate::index::Indexed;
 use crate::index::effects::{Effects, check_keys, effects, image_of};
 use crate::index::feed::Feed;
+use crate::transact::{Ask, Told, Transactions};
 
 /// A write of one item.
 #[derive(Debug)]
@@ -59,6 +62,10 @@ pub enum Action {
     Delete,
     /// Make the new item of the old one.
     Update(Box<Update>),
+    /// Leave it: only the condition matters. Of transactions.
+    Check,
+    /// Carry out what a transaction has decided.
+    ByTransaction(Box<ByTransaction>),
     /// Remove the item if its time to live is over.
     Expire {
         /// The attribute that holds it.
@@ -66,6 +73,49 @@ pub enum Action {
         /// Seconds since the Unix epoch.
         now: u64,
     },
+}
+
+impl Action {
+    /// The transaction that it is of.
+    fn transaction(&self) -> Option<TransactionId> {
+        match self {
+            Action::ByTransaction(by) => Some(by.transaction),
+            _ => None,
+        }
+    }
+
+    /// What is done in the same step.
+    fn take_also(&mut self) -> Vec<Derived> {
+        match self {
+            Action::ByTransaction(by) => {
+                let keys = std::mem::take(&mut by.forgets).into_iter();
+                keys.map(record_deleted).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The deletion of a record that nothing counts.
+pub(crate) fn record_deleted(key: Vec<u8>) -> Derived {
+    Derived {
+        key,
+        stamped: false,
+        counter: Counter::Nothing,
+        put: None,
+        old_item_bytes: None,
+    }
+}
+
+/// What a transaction that holds an item makes of it.
+#[derive(Debug, Clone)]
+pub struct ByTransaction {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// The new item, archived, and its DynamoDB size; none removes it.
+    pub put: Option<(Vec<u8>, u32)>,
+    /// Keys of records of the transaction that go in the same step.
+    pub forgets: Vec<Vec<u8>>,
 }
 
 /// What a write did.
@@ -155,6 +205,12 @@ pub(crate) enum Request {
         feed: Feed,
         reply: ReplySender<Result<(), ApiError>>,
     },
+    Transact {
+        engine: usize,
+        partition: PartitionId,
+        ask: Ask,
+        reply: ReplySender<Result<Told, ApiError>>,
+    },
     Page {
         engine: usize,
         partition: PartitionId,
@@ -165,53 +221,58 @@ pub(crate) enum Request {
 
 /// Carries out a write on the engine of its partition.
 pub(crate) async fn write<R: Runtime>(
-    runtime: &R,
+    place: Place<'_, R>,
     engine: &Engine<R>,
-    expiry: &Expiry,
-    partition: PartitionId,
-    key: &[u8],
-    write: Write,
+    mut write: Write,
 ) -> Result<WriteDone, ApiError> {
-    let place = Place {
-        runtime,
-        expiry,
-        partition,
-        key,
+    let also = write.action.take_also();
+    let (partition, key) = (place.partition, place.key);
+    let updated = if also.is_empty() {
+        let decide = |old: Option<StoredRef<'_>>| match place.decide(write, old, |_| Ok(())) {
+            Ok((change, done)) => (change, Ok(done)),
+            Err(error) => (Change::Keep, Err(error)),
+        };
+        engine.update(partition, key, decide).await
+    } else {
+        // Boxed: only transactions come here.
+        let decide = |old: Option<StoredRef<'_>>| match place.decide(write, old, |_| Ok(())) {
+            Ok((change, done)) => Decision {
+                change,
+                derived: also,
+                outcome: Ok(done),
+            },
+            Err(error) => Decision {
+                change: Change::Keep,
+                derived: Vec::new(),
+                outcome: Err(error),
+            },
+        };
+        Box::pin(engine.update_with(partition, key, Counter::Items, decide)).await
     };
-    let decide = |old: Option<StoredRef<'_>>| match place.decide(write, old, |_| Ok(())) {
-        Ok((change, done)) => (change, Ok(done)),
-        Err(error) => (Change::Keep, Err(error)),
-    };
-    let updated = engine.update(partition, key, decide).await;
     place.finish(engine, updated).await
 }
 
 /// The same where the table has indexes: what the write means for them is part of its step.
 pub(crate) async fn write_indexed<R: Runtime>(
-    runtime: &R,
+    place: Place<'_, R>,
     engine: &Engine<R>,
-    expiry: &Expiry,
     indexed: &Indexed,
-    key: &[u8],
-    write: Write,
+    mut write: Write,
 ) -> Result<WriteDone, ApiError> {
-    // What expires is deleted however far the indexes are behind: nobody would try it again as a client does.
-    if !matches!(write.action, Action::Expire { .. }) {
-        indexed.admit(runtime).await?;
+    // What expires is deleted however far the indexes are behind: nobody would try it again as a client does. Nor is what has
+    // been decided held back.
+    if !matches!(write.action, Action::Expire { .. } | Action::ByTransaction(_)) {
+        indexed.admit(place.runtime).await?;
     }
-    let partition = indexed.partition;
-    let place = Place {
-        runtime,
-        expiry,
-        partition,
-        key,
-    };
+    let also = write.action.take_also();
+    let (partition, key) = (place.partition, place.key);
     let wants_collection = write.returns.collection;
     let progress = indexed.begin_write();
     let decide = |old: Option<StoredRef<'_>>| {
         let (change, derived, outcome) = match decide_indexed(&place, indexed, write, old) {
-            Ok((change, done, effects)) => {
+            Ok((change, done, mut effects)) => {
                 progress.adds(effects.record_bytes);
+                effects.derived.extend(also);
                 (change, effects.derived, Ok(done))
             }
             Err(error) => (Change::Keep, Vec::new(), Err(error)),
@@ -236,6 +297,45 @@ pub(crate) async fn write_indexed<R: Runtime>(
     Ok(done)
 }
 
+/// What would become of an item, or what refuses that.
+pub(crate) type Judged = Result<(Change, WriteDone), ApiError>;
+
+/// What would become of the item, or what would refuse it. Nothing is written.
+pub(crate) async fn judge<R: Runtime>(
+    place: Place<'_, R>,
+    engine: &Engine<R>,
+    indexed: Option<&Indexed>,
+    write: Write,
+) -> Result<Judged, ApiError> {
+    let updates = matches!(write.action, Action::Update(_));
+    let decide = |old: Option<StoredRef<'_>>| {
+        let judged = decide(write, place.seen(old)).and_then(|(change, mut done)| {
+            if let (true, Some(indexed)) = (updates, indexed) {
+                check_update(indexed.table().definition(), old, &change)?;
+            }
+            done.old_item_bytes = old.map(|old| old.item_bytes);
+            Ok((change, done))
+        });
+        (Change::Keep, judged)
+    };
+    Ok(engine.update(place.partition, place.key, decide).await?.outcome)
+}
+
+/// Checks the keys of indexes that an update changes.
+fn check_update(
+    definition: &TableDefinition,
+    old: Option<StoredRef<'_>>,
+    change: &Change,
+) -> Result<(), ApiError> {
+    match change {
+        Change::Put { item, .. } => {
+            let before = old.map(|old| stored_view(old.item));
+            check_keys(definition, Some(before), stored_view(item))
+        }
+        Change::Keep | Change::Delete => Ok(()),
+    }
+}
+
 /// As [`Place::decide`], with what follows for the indexes by the definition of this moment.
 fn decide_indexed<R: Runtime>(
     place: &Place<'_, R>,
@@ -246,12 +346,12 @@ fn decide_indexed<R: Runtime>(
     let table = indexed.table();
     let definition = table.definition();
     let updates = matches!(write.action, Action::Update(_));
-    let check = |change: &Change| match change {
-        Change::Put { item, .. } if updates => {
-            let before = old.map(|old| stored_view(old.item));
-            check_keys(definition, Some(before), stored_view(item))
+    let check = |change: &Change| {
+        if updates {
+            check_update(definition, old, change)
+        } else {
+            Ok(())
         }
-        _ => Ok(()),
     };
     let (change, (mut done, round)) = place.decide(write, old, check)?;
     let new = match &change {
@@ -269,14 +369,21 @@ fn decide_indexed<R: Runtime>(
 type Decided = Result<(WriteDone, u64), ApiError>;
 
 /// Where a write is carried out.
-struct Place<'a, R: Runtime> {
-    runtime: &'a R,
-    expiry: &'a Expiry,
-    partition: PartitionId,
-    key: &'a [u8],
+pub(crate) struct Place<'a, R: Runtime> {
+    pub runtime: &'a R,
+    pub expiry: &'a Expiry,
+    pub transactions: &'a Transactions,
+    pub partition: PartitionId,
+    pub key: &'a [u8],
 }
 
 impl<R: Runtime> Place<'_, R> {
+    /// What requests see of an item.
+    fn seen<'o>(&self, old: Option<StoredRef<'o>>) -> Option<StoredRef<'o>> {
+        let hidden = self.expiry.hidden(self.partition, || self.runtime.unix_ms());
+        old.filter(|old| !hidden.is_some_and(|hidden| hidden.hides(stored_view(old.item))))
+    }
+
     /// As [`decide`], for what is seen of the item; what becomes of it is watched, unless `check` refuses it.
     fn decide(
         &self,
@@ -285,21 +392,22 @@ impl<R: Runtime> Place<'_, R> {
         check: impl FnOnce(&Change) -> Result<(), ApiError>,
     ) -> Result<(Change, (WriteDone, u64)), ApiError> {
         let Place {
-            runtime,
             expiry,
+            transactions,
             partition,
             key,
+            ..
         } = *self;
+        transactions.check(partition, key, write.action.transaction())?;
         let expire = match &write.action {
             Action::Expire { attribute, now } => Some((Arc::clone(attribute), *now)),
             _ => None,
         };
         // What is hidden has expired; only the expiry itself is to see it.
-        let hidden = match expire {
-            None => expiry.hidden(partition, || runtime.unix_ms()),
-            Some(_) => None,
+        let seen = match expire {
+            None => self.seen(old),
+            Some(_) => old,
         };
-        let seen = old.filter(|old| !hidden.is_some_and(|hidden| hidden.hides(stored_view(old.item))));
         let (change, done) = decide(write, seen)?;
         check(&change)?;
         match (&change, &expire, old) {
@@ -324,6 +432,7 @@ impl<R: Runtime> Place<'_, R> {
             expiry,
             partition,
             key,
+            ..
         } = *self;
         if updated.is_err() {
             // What was decided, and observed, may not have come to be.
@@ -366,6 +475,11 @@ fn decide(write: Write, old: Option<StoredRef<'_>>) -> Result<(Change, WriteDone
     let change = match action {
         Action::Put { item, item_bytes } => Change::Put { item, item_bytes },
         Action::Delete => Change::Delete,
+        Action::Check => Change::Keep,
+        Action::ByTransaction(by) => match by.put {
+            Some((item, item_bytes)) => Change::Put { item, item_bytes },
+            None => Change::Delete,
+        },
         Action::Expire { attribute, now } => match old_view {
             Some(item) if has_expired(item, &attribute, now) => Change::Delete,
             _ => Change::Keep,

@@ -19,9 +19,12 @@ mod items;
 mod legacy;
 mod pages;
 mod partiql;
+mod partiql_transactions;
 mod restart;
+mod serializable;
 mod settings;
 mod tables;
+mod transactions;
 mod updates;
 
 use std::cell::{Cell, RefCell};

@@ -348,7 +348,7 @@ fn requests_are_checked_first() {
     machine.check(
         "ExecuteTransaction",
         "{}",
-        expect!["400 UnknownOperationException: "],
+        expect!["400 ValidationException: 1 validation error detected: Value null at 'transactStatements' failed to satisfy constraint: Member must not be null"],
     );
 }
 
