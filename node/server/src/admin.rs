@@ -4,8 +4,8 @@
 //! - `/readyz` answers 200 while the node serves, 503 while it recovers or drains.
 //! - `/metrics` collects from every shard and from the volume by message; one that does not answer in time fails the
 //!   scrape rather than leave a hole in the counters.
-//! - `GET /drives` tells of the drives, `POST /drives/scrub` has them verified ([`crate::drives`]). Nothing is changed for
-//!   a request from a web page.
+//! - `GET /drives` tells of the drives, `POST /drives/scrub` has them verified, `POST /drives/add`, `rebuild` and `remove`, with
+//!   the drive as the body, begin what their names say ([`crate::drives`]). Nothing is changed for a request from a web page.
 //!
 //! When other machines can reach the admin address, all but the probes ask for an access key by HTTP basic authentication;
 //! the two probes tell nothing that a connection attempt would not.
@@ -25,7 +25,7 @@ use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbo
 use cairn_runtime::sync::timeout;
 
 use crate::credentials::Credentials;
-use crate::drives::Drives;
+use crate::drives::{Action, Drives, begin};
 use crate::expiry::ExpiryStats;
 use crate::http::decode::{Head, Malformed, Request};
 use crate::http::encode::{self, After};
@@ -218,6 +218,7 @@ enum Endpoint {
     Metrics,
     Drives,
     Scrub,
+    Operate(Action, String),
     WebPage,
     Forbidden,
     Unknown,
@@ -237,17 +238,24 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
     ) -> impl Future<Output = ()> + use<'a, R, F> {
         let head = &request.head;
         let path = head.target.split('?').next().unwrap_or_default();
+        // A drive by its directory, or by its place in the list.
+        let named = String::from_utf8_lossy(request.body).trim().to_owned();
         let endpoint = match (head.method, path) {
             ("GET" | "HEAD", "/livez") => Endpoint::Live,
             ("GET" | "HEAD", "/readyz") => Endpoint::Ready,
-            (_, "/metrics" | "/drives" | "/drives/scrub") if !self.is_allowed(head.authorization) => {
-                Endpoint::Forbidden
-            }
+            (
+                _,
+                "/metrics" | "/drives" | "/drives/scrub" | "/drives/add" | "/drives/rebuild"
+                | "/drives/remove",
+            ) if !self.is_allowed(head.authorization) => Endpoint::Forbidden,
             ("GET" | "HEAD", "/metrics") => Endpoint::Metrics,
             ("GET" | "HEAD", "/drives") => Endpoint::Drives,
             // Any page in the operator's browser could send it.
             ("POST", _) if head.origin.is_some() => Endpoint::WebPage,
             ("POST", "/drives/scrub") => Endpoint::Scrub,
+            ("POST", "/drives/add") => Endpoint::Operate(Action::Add, named),
+            ("POST", "/drives/rebuild") => Endpoint::Operate(Action::Rebuild, named),
+            ("POST", "/drives/remove") => Endpoint::Operate(Action::Remove, named),
             ("GET" | "HEAD", _) => Endpoint::Unknown,
             _ => Endpoint::Method,
         };
@@ -287,6 +295,13 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     ),
                     None => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
                 },
+                Endpoint::Operate(action, named) => match self.facts.volume() {
+                    None => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
+                    Some(volume) => match begin(&volume, action, &named).await {
+                        Ok(number) => ((202, "Accepted"), TEXT, "", format!("{number}\n")),
+                        Err(error) => ((409, "Conflict"), TEXT, "", format!("{error}\n")),
+                    },
+                },
                 Endpoint::WebPage => (
                     (403, "Forbidden"),
                     TEXT,
@@ -309,7 +324,7 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     (405, "Method Not Allowed"),
                     TEXT,
                     "Allow: GET, HEAD, POST\r\n",
-                    "GET and HEAD, and POST for /drives/scrub\n".to_owned(),
+                    "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove\n".to_owned(),
                 ),
             };
             encode::plain(out, status, content, headers, exchange.after, text.as_bytes());

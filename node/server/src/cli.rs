@@ -131,6 +131,24 @@ pub enum DrivesAction {
     },
     /// Verify every block of every segment on every mirror now, and wait for it. Fails when something is lost.
     Scrub,
+    /// Take in an empty directory as a new drive, and wait until every file has all its copies.
+    Add {
+        /// The directory, on the node's machine.
+        #[arg(value_name = "DIR")]
+        drive: String,
+    },
+    /// Make a drive that is out of sync, or an empty directory in its place, a mirror again; empties it first.
+    Rebuild {
+        /// The directory, on the node's machine, or the drive's place in the list.
+        #[arg(value_name = "DRIVE")]
+        drive: String,
+    },
+    /// Copy what is on a drive to the others, and take it off the list.
+    Remove {
+        /// The drive's directory, on the node's machine, or its place in the list.
+        #[arg(value_name = "DRIVE")]
+        drive: String,
+    },
 }
 
 /// Options of `cairn serve`. Each can also be given as the environment variable shown, or in the configuration

@@ -5,8 +5,11 @@
 pub mod client;
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
-use cairn_engine::volume::{VolumeHandle, VolumeStatus};
+use cairn_engine::volume::{
+    DriveStatus, Operation, OperationState, OperationStatus, VolumeHandle, VolumeStatus,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Utc;
@@ -30,6 +33,28 @@ pub struct Drives {
     pub logs: Vec<LogLine>,
     /// What an operator should know.
     pub warnings: Vec<String>,
+    /// In-sync drives that every file is on at least.
+    pub guarantee: u64,
+    /// The last operation.
+    pub operation: Option<OperationLine>,
+}
+
+/// The last thing that was done about a drive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OperationLine {
+    /// Counts the operations since the start.
+    pub number: u64,
+    /// Such as `adding /mnt/c`.
+    pub what: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// What is being done, or how it ended.
+    pub said: String,
+    /// Bytes done in this step.
+    pub bytes_done: u64,
+    /// Bytes to do in it.
+    pub bytes_total: u64,
 }
 
 /// One drive.
@@ -84,14 +109,21 @@ impl Drives {
     /// What the keeper says.
     #[must_use]
     pub fn new(handle: &VolumeHandle, status: &VolumeStatus) -> Drives {
-        let drive = |drive: &cairn_engine::volume::DriveStatus| {
+        let drive = |drive: &DriveStatus| {
             let mut line = DriveLine {
                 place: drive.index.get() as u64,
                 path: drive
                     .path
                     .as_ref()
                     .map_or_else(String::new, |path| path.display().to_string()),
-                state: if drive.in_sync { "in sync" } else { "OUT OF SYNC" }.to_owned(),
+                state: match drive {
+                    DriveStatus { removed: true, .. } => "not counted",
+                    DriveStatus { in_sync: false, .. } => "OUT OF SYNC",
+                    DriveStatus { joining: true, .. } => "in sync, being filled",
+                    DriveStatus { leaving: true, .. } => "in sync, being emptied",
+                    _ => "in sync",
+                }
+                .to_owned(),
                 why: drive.why.clone(),
                 total_bytes: drive.space.map_or(0, |space| space.total_bytes),
                 free_bytes: drive.space.map_or(0, |space| space.free_bytes),
@@ -128,6 +160,8 @@ impl Drives {
             drives: status.drives.iter().map(drive).collect(),
             logs: status.logs.iter().map(log).collect(),
             warnings: status.warnings.clone(),
+            guarantee: status.guarantee as u64,
+            operation: status.operation.as_ref().map(OperationLine::new),
         }
     }
 
@@ -216,10 +250,93 @@ impl Drives {
                 "scrub: {damaged} places did not verify since the start, {lost} of them on no mirror"
             );
         }
+        if let Some(operation) = &self.operation {
+            let _ = writeln!(out, "{}: {}: {}", operation.what, operation.state, operation.said);
+        }
+        if self.guarantee < self.mirrors && self.epoch > 0 {
+            let _ = writeln!(
+                out,
+                "warning: some files have {} of {} copies",
+                self.guarantee, self.mirrors
+            );
+        }
         for warning in &self.warnings {
             let _ = writeln!(out, "warning: {warning}");
         }
         out
+    }
+}
+
+impl OperationLine {
+    fn new(status: &OperationStatus) -> OperationLine {
+        let (state, said, bytes_done, bytes_total) = match &status.state {
+            OperationState::Running {
+                step,
+                bytes_done,
+                bytes_total,
+            } => ("running", step.to_string(), *bytes_done, *bytes_total),
+            OperationState::Done(said) => ("done", said.clone(), 0, 0),
+            OperationState::Failed(why) => ("failed", why.clone(), 0, 0),
+        };
+        OperationLine {
+            number: status.number,
+            what: status.operation.to_string(),
+            state: state.to_owned(),
+            said,
+            bytes_done,
+            bytes_total,
+        }
+    }
+}
+
+/// What may be done about a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A new drive is taken in.
+    Add,
+    /// One that is out of sync is made a mirror again.
+    Rebuild,
+    /// One is emptied and taken off the list.
+    Remove,
+}
+
+/// Begins an operation on the drive that `named` names, by its directory or by its place in the list; the answer is the
+/// operation's number.
+///
+/// # Errors
+/// In words, when there is no such drive, or another operation is under way.
+pub async fn begin(volume: &VolumeHandle, action: Action, named: &str) -> Result<u64, String> {
+    let status = volume.status().await.map_err(|error| error.to_string())?;
+    let path = directory(named, &status)?;
+    let operation = match action {
+        Action::Add => Operation::Add(path),
+        Action::Rebuild => Operation::Rebuild(path),
+        Action::Remove => Operation::Remove(path),
+    };
+    volume.begin(operation).await.map_err(|error| error.to_string())
+}
+
+/// The directory that is meant, as the node names it.
+fn directory(named: &str, status: &VolumeStatus) -> Result<PathBuf, String> {
+    if let Ok(place) = named.parse::<usize>() {
+        let drive = status.drives.get(place);
+        let path = drive.map(|drive| drive.path.clone().unwrap_or_else(|| PathBuf::from(named)));
+        return path.ok_or_else(|| format!("the node has no drive {place}: see `cairn drives list`"));
+    }
+    let path = PathBuf::from(named);
+    let same =
+        |known: &PathBuf| *known == path || std::path::absolute(known).is_ok_and(|known| known == path);
+    let known = status
+        .drives
+        .iter()
+        .filter_map(|drive| drive.path.clone())
+        .find(same);
+    match known {
+        Some(known) => Ok(known),
+        None if path.is_absolute() => Ok(path),
+        None => Err(
+            "name the drive's directory by its whole path, or its place in `cairn drives list`".to_owned(),
+        ),
     }
 }
 

@@ -17,7 +17,7 @@ use cairn::cli::{
 };
 use cairn::config::{Config, ConfigError, Encryption, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
-use cairn::drives::client::{Client, scrub};
+use cairn::drives::client::{Client, operate, scrub};
 use cairn::http::Limits;
 use cairn::index::IndexCheck;
 use cairn::keys::{self, Given, Replacement, Source};
@@ -501,6 +501,7 @@ fn rotate(config: &Config, named: Option<&Path>) -> Result<(), String> {
 
 fn drives(options: DrivesOptions) -> Result<(), String> {
     let client = Client::new(options.admin, options.admin_key.as_deref())?;
+    let mut tell = |line: &str| say(&format!("{line}\n"));
     match options.action {
         DrivesAction::List { json } => {
             let drives = client.drives()?;
@@ -511,7 +512,10 @@ fn drives(options: DrivesOptions) -> Result<(), String> {
             });
             Ok(())
         }
-        DrivesAction::Scrub => scrub(&client, &mut |line| say(&format!("{line}\n")), &mut nap),
+        DrivesAction::Scrub => scrub(&client, &mut tell, &mut nap),
+        DrivesAction::Add { drive } => operate(&client, "add", &drive, &mut tell, &mut nap),
+        DrivesAction::Rebuild { drive } => operate(&client, "rebuild", &drive, &mut tell, &mut nap),
+        DrivesAction::Remove { drive } => operate(&client, "remove", &drive, &mut tell, &mut nap),
     }
 }
 

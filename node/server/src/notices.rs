@@ -153,7 +153,7 @@ impl Notices {
             let (level, message) = if now.contains(&place) {
                 (
                     Level::Error,
-                    "a drive has left the mirrors: `cairn rebuild` makes it one again",
+                    "a drive has left the mirrors: `cairn drives rebuild` makes it one again",
                 )
             } else {
                 (Level::Info, "a drive is a mirror again")

@@ -53,14 +53,10 @@ impl Teller {
             return None;
         }
         self.last = Some((progress.step, percent));
-        let what = match progress.step {
-            Step::Verify => "verifying what is to be copied",
-            Step::Copy => "copying",
-            Step::VerifyCopies => "verifying the copies",
-        };
         Some(format!(
-            "{}: {what}: {} of {} ({percent}%)",
+            "{}: {}: {} of {} ({percent}%)",
             progress.path.display(),
+            progress.step,
             Size(done),
             Size(total)
         ))
@@ -102,7 +98,7 @@ mod tests {
         };
         assert_eq!(
             teller.line(&empty).as_deref(),
-            Some("/d: verifying what is to be copied: 0B of 0B (100%)")
+            Some("/d: verifying what the other drives have: 0B of 0B (100%)")
         );
     }
 }

@@ -480,7 +480,7 @@ impl DriveWatch for Only {
 fn store<R: Runtime>(runtime: &R, volume: &Volume<R>, only: DriveSet) -> Rc<SegmentStore<R>> {
     let drives: Vec<_> = only
         .iter()
-        .filter_map(|index| Some((index, volume.drive(index)?.clone())))
+        .filter_map(|index| Some((index, volume.drive(index)?)))
         .collect();
     let config = StoreConfig {
         node: volume.node(),

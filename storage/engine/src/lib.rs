@@ -9,7 +9,7 @@
 //! - [`tree`]: memtable, segments, cache, merge, compaction;
 //! - [`engine`]: the write path, reads, background work and recovery, made of the above;
 //! - [`check`] and [`dump`]: what an operator holds against the files of a stopped node; [`rebuild`]: how a drive
-//!   becomes a mirror again.
+//!   of a stopped node becomes a mirror again.
 //!
 //! What never happens here: the engine names no clock, no thread, no socket and no file system; it never
 //! looks into an item's bytes (only `check` and `dump` do); and it never answers before the log position the

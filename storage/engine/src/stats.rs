@@ -32,6 +32,8 @@ pub struct EngineStats {
     pub orphans: u64,
     /// Segment files that an in-sync mirror lacked, copied from another at the start.
     pub restored: u64,
+    /// Segment files copied to another drive while serving, so that they have as many holders as there are mirrors.
+    pub remirrored: u64,
     /// Complete passes of the scrub.
     pub scrubs: u64,
     /// Bytes that it read, on all mirrors.
@@ -99,6 +101,7 @@ pub(crate) struct Counts {
     pub(crate) orphans: Cell<u64>,
     pub(crate) restored: Cell<u64>,
     pub(crate) scrubs: Cell<u64>,
+    pub(crate) remirrored: Cell<u64>,
 }
 
 impl Counts {

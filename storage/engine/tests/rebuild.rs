@@ -113,17 +113,16 @@ fn lose_the_other(world: &World, held: &[Items]) {
 
 fn assert_identical(world: &World) {
     let (source, copy) = (world.mirror(0).image(), world.mirror(1).image());
-    let mut compared = (0, 0);
-    for name in copy.names().filter(|name| *name != "superblock") {
-        assert!(source.read(name) == copy.read(name), "{name} differs");
-        match name.starts_with("segment-") {
-            true => compared.0 += 1,
-            false => compared.1 += 1,
-        }
+    let segments = |image: &DriveImage| -> Vec<String> {
+        let names = image.names().filter(|name| name.starts_with("segment-"));
+        names.map(str::to_owned).collect()
+    };
+    let names = segments(&copy);
+    assert_eq!(segments(&source), names, "every segment is on both");
+    assert!(names.len() > 1);
+    for name in names {
+        assert!(source.read(&name) == copy.read(&name), "{name} differs");
     }
-    assert!(compared.0 > 1 && compared.1 > 2, "{compared:?}");
-    let segments = |image: &DriveImage| image.names().filter(|name| name.starts_with("segment-")).count();
-    assert_eq!(segments(&source), compared.0, "every segment is on both");
 }
 
 #[test]
@@ -254,14 +253,14 @@ fn a_failing_write_ends_the_rebuild_and_changes_nothing() {
     for returns in BOTH {
         for (skip, operation) in [
             (0, Operation::Write),
-            (9, Operation::Write),
+            (1, Operation::Write),
             (0, Operation::Allocate),
         ] {
             let (world, held) = degraded(50 + skip, returns, true);
             world.mirror(1).inject(cairn_runtime::sim::Injection {
                 operation,
                 fault: Fault::Error,
-                file: Some("log-00000000.anchor".to_owned()).filter(|_| skip == 0),
+                file: Some("log-00000000.anchor".to_owned()).filter(|_| operation == Operation::Write),
                 skip: u32::try_from(skip).expect("small"),
                 count: 1,
             });
@@ -294,7 +293,6 @@ fn damage_of_the_only_source_is_refused_by_name() {
                 }
             }
             let error = run(&world, volume_config()).expect_err("it is damaged");
-            assert!(matches!(error, RebuildError::Damaged { .. }), "{error}");
             let words = error.to_string();
             assert!(
                 words.contains("/mirror-1") && words.contains("is not rebuilt"),

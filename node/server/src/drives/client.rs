@@ -142,3 +142,57 @@ pub fn scrub(client: &Client, say: &mut dyn FnMut(&str), nap: &mut dyn FnMut()) 
         nap();
     }
 }
+
+/// A drive as the node is told of it: by its place in the list, or by its whole path.
+#[must_use]
+pub fn absolute(drive: &str) -> String {
+    if drive.parse::<usize>().is_ok() {
+        return drive.to_owned();
+    }
+    let path = std::path::absolute(drive).ok();
+    path.and_then(|path| path.to_str().map(str::to_owned))
+        .unwrap_or_else(|| drive.to_owned())
+}
+
+/// Has something done about a drive, and waits for it: `action` is `add`, `remove` or `rebuild`.
+///
+/// # Errors
+/// What the node says, which names the drive.
+pub fn operate(
+    client: &Client,
+    action: &str,
+    drive: &str,
+    say: &mut dyn FnMut(&str),
+    nap: &mut dyn FnMut(),
+) -> Result<(), String> {
+    let answer = client.ask("POST", &format!("/drives/{action}"), &absolute(drive))?;
+    let number: u64 = answer
+        .trim()
+        .parse()
+        .map_err(|_| format!("the node answers {answer:?}, which is no number of an operation"))?;
+    let mut steps = Steps { told: None };
+    let mut step = String::new();
+    loop {
+        let drives = client.drives()?;
+        let operation = drives.operation.filter(|operation| operation.number == number);
+        let operation = operation.ok_or("the node has been restarted meanwhile: see `cairn drives list`")?;
+        match operation.state.as_str() {
+            "done" => {
+                say(&operation.said);
+                return Ok(());
+            }
+            "running" => {
+                if step != operation.said {
+                    step.clone_from(&operation.said);
+                    steps.told = None;
+                }
+                let (done, total) = (operation.bytes_done, operation.bytes_total);
+                if let Some(line) = steps.line(&format!("{drive}: {step}"), done, total) {
+                    say(&line);
+                }
+            }
+            _ => return Err(operation.said),
+        }
+        nap();
+    }
+}

@@ -42,6 +42,14 @@ fn example() -> Drives {
             },
         ],
         warnings: vec!["they share a device".to_owned()],
+        guarantee: 1,
+        operation: Some(OperationLine {
+            number: 1,
+            what: "rebuilding /mnt/b".to_owned(),
+            state: "failed".to_owned(),
+            said: "it is full".to_owned(),
+            ..OperationLine::default()
+        }),
     }
 }
 
@@ -66,6 +74,8 @@ node 7, epoch 5, 2 copies of every byte
 scrub: everything older than 20231114T221320Z (2 h ago) has been verified
 scrub: a pass is under way, 1MiB of 2MiB
 scrub: 3 places did not verify since the start, 0 of them on no mirror
+rebuilding /mnt/b: failed: it is full
+warning: some files have 1 of 2 copies
 warning: they share a device
 ";
     assert_eq!(text, expected);

@@ -87,12 +87,20 @@ class Node:
 
     def rebuild(self, code, *needles):
         """Runs `cairn rebuild`; it must exit with `code` and say every needle."""
-        command = [str(BINARIES / "cairn"), "rebuild", "--state", str(self.state)]
+        command = ["rebuild", "--state", str(self.state)]
         for drive in self.drives:
             command += ["--drive", str(drive)]
+        return self.tool(command, code, *needles)
+
+    def operate(self, code, action, *arguments):
+        """Runs `cairn drives ACTION` against the running node; it must exit with `code`. What it said."""
+        return self.tool(["drives", action, *map(str, arguments), "--admin", self.admin], code)
+
+    def tool(self, command, code, *needles):
+        """Runs the binary; it must exit with `code` and say every needle."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CAIRN_")}
         done = subprocess.run(
-            command, cwd=self.home, env=environment, text=True, timeout=60,
+            [str(BINARIES / "cairn"), *command], cwd=self.home, env=environment, text=True, timeout=60,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
         assert done.returncode == code, done.stdout

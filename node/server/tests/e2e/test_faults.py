@@ -69,7 +69,7 @@ def test_a_mirror_is_rebuilt(node, returns):
     aside = node.home / "aside"
     node.drives[1].rename(aside)
     node.start()
-    eventually(lambda: "cairn rebuild" in "".join(node.output))
+    eventually(lambda: "cairn drives rebuild" in "".join(node.output))
     node.client().put_item(TableName="faults", Item=item(100, 1000))
     node.rebuild(1, "in use by another process")
     assert node.stop() == 0

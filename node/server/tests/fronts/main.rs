@@ -177,7 +177,7 @@ fn the_admin_port_answers_whatever_it_is_asked() {
             (
                 format!("POST /livez {close}Content-Length: 2\r\n\r\n{{}}"),
                 "405 Method Not Allowed",
-                "GET and HEAD, and POST for /drives/scrub\n",
+                "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove\n",
             ),
             (
                 format!("POST /livez {close}Content-Length: 9999999\r\n\r\n"),

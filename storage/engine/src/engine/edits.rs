@@ -59,6 +59,9 @@ impl<R: Runtime> Inner<R> {
                         manifest
                             .apply(edit)
                             .expect("the engine makes only edits that hold");
+                        if let Edit::AddSegment { segment, .. } = edit {
+                            self.trees.store().named(segment.id);
+                        }
                     }
                     return Ok(sequence);
                 }

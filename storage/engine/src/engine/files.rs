@@ -1,6 +1,7 @@
 //! Segment files at the start: what nobody refers to goes, what a mirror lacks is copied.
 //!
-//! - A file that no partition refers to was left by a flush, compaction or removal that was cut off, and is deleted.
+//! - A file that no partition refers to, or not on this drive, was left by a flush, compaction, copy or removal that was cut
+//!   off, and is deleted.
 //!   Exception: after a loss nothing is deleted, since the lost edits may have named it.
 //! - A file that is missing on an in-sync drive of its mirror set, or is too short there, is copied from another
 //!   under a name of its own and renamed when it is whole. A mirror that cannot take it, a full one too, leaves the
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
-use cairn_runtime::{BLOCK_BYTES, Drive, Entry, File, Open, Runtime};
+use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, Entry, File, Open, Runtime};
 
 use crate::error::EngineError;
 use crate::ids::{LogId, SegmentId};
@@ -80,6 +81,10 @@ impl Survey {
             };
             self.next_segment = self.next_segment.max(segment.counter() + 1);
             match references.get(&segment) {
+                // Copied, but not named there before a crash; or struck, and not deleted yet.
+                Some(reference) if whole_name == entry.name && !reference.mirrors.contains(index) => {
+                    self.orphans.push((index, entry.name.clone()));
+                }
                 Some(reference) if whole_name == entry.name => {
                     if entry.bytes >= reference.bytes {
                         found.insert(segment);
@@ -119,7 +124,7 @@ pub(super) async fn tidy<R: Runtime>(
         let holders = volume.holders(reference.mirrors);
         let (have, lack): (Vec<_>, Vec<_>) = holders.iter().partition(|index| on(index));
         for to in lack {
-            match copy_from_any(volume, &have, to, *id, reference.bytes).await {
+            match copy_from_any(volume, &have, to, *id, reference.bytes, &async |_| ()).await {
                 Ok(copied) => tidied.restored += u64::from(copied),
                 Err(error) => report(volume, to, "copying a segment to it", &error).await?,
             }
@@ -140,14 +145,17 @@ pub(super) async fn report<R: Runtime>(
         .map_err(|error| EngineError::Stopped(error.to_string().into()))
 }
 
-/// Copies a segment from the first of `sources` that can be opened; false when none can, or `to` is gone.
+/// Copies a segment from those of `sources` that can be opened; false when none can, or `to` is gone. `pace` is awaited
+/// with the bytes of every piece. The copy is durable under its name when this returns.
 pub(super) async fn copy_from_any<R: Runtime>(
     volume: &Volume<R>,
     sources: &[DriveIndex],
     to: DriveIndex,
     segment: SegmentId,
     bytes: u64,
+    pace: &impl AsyncFn(u64),
 ) -> io::Result<bool> {
+    let _writing = volume.writing(to);
     let Some(to) = volume.drive(to) else {
         return Ok(false);
     };
@@ -155,22 +163,25 @@ pub(super) async fn copy_from_any<R: Runtime>(
         read_only: true,
         ..Open::default()
     };
+    let mut opened = Vec::new();
     for source in sources.iter().filter_map(|index| volume.drive(*index)) {
-        if let Ok(source) = source.open(&segment_file_name(segment), how).await {
-            copy::<R>(&source, to, segment, bytes).await?;
-            return Ok(true);
-        }
+        opened.extend(source.open(&segment_file_name(segment), how).await);
     }
-    Ok(false)
+    if opened.is_empty() {
+        return Ok(false);
+    }
+    copy::<R>(&opened, &to, segment, bytes, pace).await?;
+    Ok(true)
 }
 
-/// Copies a segment. What its source cannot read becomes zeros, which do not verify, so that a read of it is
+/// Copies a segment. What no source can read becomes zeros, which do not verify, so that a read of it is
 /// answered from elsewhere or refused; nothing is made up.
 async fn copy<R: Runtime>(
-    source: &<R::Drive as Drive>::File,
+    sources: &[<R::Drive as Drive>::File],
     to: &R::Drive,
     segment: SegmentId,
     bytes: u64,
+    pace: &impl AsyncFn(u64),
 ) -> io::Result<()> {
     let name = segment_file_name(segment);
     let part = format!("{name}{PART_SUFFIX}");
@@ -192,12 +203,33 @@ async fn copy<R: Runtime>(
     while at < bytes {
         let piece = usize::try_from(PIECE_BYTES.min(bytes - at)).expect("a piece fits in memory");
         let piece = piece.next_multiple_of(BLOCK_BYTES);
-        if let Ok(content) = source.read_at(at, piece).await {
-            target.write_at(at, Rc::new(content)).await?;
-        }
+        target
+            .write_at(at, Rc::new(read(sources, at, piece).await))
+            .await?;
         at += piece as u64;
+        pace(piece as u64).await;
     }
     target.sync().await?;
     to.rename(&part, &name).await?;
     to.sync().await
+}
+
+/// Reads a piece from the first source that has it; block by block when none has all of it. What none can read is
+/// zeros.
+async fn read<F: File>(sources: &[F], at: u64, bytes: usize) -> AlignedBuffer {
+    for source in sources {
+        if let Ok(content) = source.read_at(at, bytes).await {
+            return content;
+        }
+    }
+    let mut content = AlignedBuffer::zeroed(bytes);
+    for offset in (0..bytes).step_by(BLOCK_BYTES) {
+        for source in sources {
+            if let Ok(block) = source.read_at(at + offset as u64, BLOCK_BYTES).await {
+                content[offset..offset + BLOCK_BYTES].copy_from_slice(&block);
+                break;
+            }
+        }
+    }
+    content
 }

@@ -70,7 +70,7 @@ impl<R: Runtime> Inner<R> {
             .log
             .release_wanted()
             .filter(|wanted| *wanted > self.released.get());
-        log.files_live > (log.files_max / 2).max(1) && wanted.is_some()
+        (self.remirror.purges() || log.files_live > (log.files_max / 2).max(1)) && wanted.is_some()
     }
 
     /// The first batch that is still needed for a mutation.
@@ -139,7 +139,7 @@ impl<R: Runtime> Inner<R> {
             }
             if self.mutations_from() >= wanted {
                 if self.snapshot_start.get() < wanted {
-                    if !self.is_snapshot_due() {
+                    if !self.is_snapshot_due() && !self.remirror.purges() {
                         return Ok(false);
                     }
                     self.snapshot().await?;
@@ -273,6 +273,7 @@ impl<R: Runtime> Inner<R> {
             let debts = partitions
                 .values()
                 .filter(|partition| partition.check_serves().is_ok() && !partition.compaction_rest.lasts(now))
+                .filter(|partition| !self.remirror.is_editing(partition.descriptor.id))
                 .map(|partition| {
                     let level0 = partition.tree.level0_segments();
                     let urgent = Some(level0).filter(|level0| *level0 >= LEVEL0_URGENT);
@@ -288,6 +289,7 @@ impl<R: Runtime> Inner<R> {
             let deleted = partitions
                 .values()
                 .filter(|partition| partition.check_serves().is_ok())
+                .filter(|partition| !self.remirror.is_editing(partition.descriptor.id))
                 .map(|partition| (partition.tree.reclaimable(), partition))
                 .filter(|(tombstones, _)| *tombstones > 0);
             let most = deleted.max_by_key(|(tombstones, _)| *tombstones);

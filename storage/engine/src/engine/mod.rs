@@ -1,8 +1,8 @@
 //! The engine: one log, the trees of its partitions, and what moves data between them.
 //!
 //! Read in this order: [`types`] (what callers see), `write` (propose, commit, apply), `partition`, `edits`
-//! (changes of the manifest), `maintain` (flush, release, compaction), `scrub`, `snapshot`, `replay`
-//! and `recovery` (start).
+//! (changes of the manifest), `maintain` (flush, release, compaction), `scrub`, `remirror`, `snapshot`,
+//! `replay` and `recovery` (start).
 //!
 //! **Invariants**
 //! 1. Everything durable is in the log before it is applied, and stays there until it is in segments whose
@@ -21,6 +21,7 @@ mod maintain;
 pub(crate) mod partition;
 mod pressure;
 mod recovery;
+mod remirror;
 pub(crate) mod replay;
 mod scan;
 mod scrub;
@@ -39,6 +40,7 @@ use cairn_runtime::{Queue, Runtime};
 
 use self::partition::{Applied, Partition, Standing};
 use self::pressure::Gate;
+use self::remirror::Remirror;
 use self::scrub::Scrub;
 use self::space::Room;
 use self::timestamps::Clock;
@@ -119,6 +121,7 @@ struct Inner<R: Runtime> {
     /// Something about the drives has changed, or been asked for.
     attention: Notify,
     scrub: Scrub,
+    remirror: Remirror,
     tasks: WaitGroup,
     /// Why nothing is written any more.
     stopped: RefCell<Option<Rc<str>>>,
@@ -143,6 +146,7 @@ impl<R: Runtime> Engine<R> {
             (Queue::Background, 1),
             (Queue::Background, 2),
             (Queue::Background, 3),
+            (Queue::Background, 4),
         ] {
             let (token, inner) = (inner.tasks.enter(), Rc::clone(&inner));
             inner.runtime.clone().spawn(queue, async move {
@@ -150,7 +154,8 @@ impl<R: Runtime> Engine<R> {
                     0 => write::commit(inner).await,
                     1 => maintain::flush(inner).await,
                     2 => maintain::compact(inner).await,
-                    _ => scrub::scrub(inner).await,
+                    3 => scrub::scrub(inner).await,
+                    _ => remirror::remirror(inner).await,
                 }
                 drop(token);
             });
@@ -558,6 +563,7 @@ impl<R: Runtime> Inner<R> {
             background_failures: counts.background_failures.get(),
             orphans: counts.orphans.get(),
             restored: counts.restored.get(),
+            remirrored: counts.remirrored.get(),
             scrubs: counts.scrubs.get(),
             scrubbed_bytes: self.scrub.bytes_read(),
             scrub_damaged: self.scrub.report().damaged,

@@ -15,6 +15,7 @@ use cairn_runtime::Runtime;
 use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 
 use super::partition::{Applied, IndexCounts, Partition, Standing};
+use super::remirror::Remirror;
 use super::replay::{Recovered, Replay};
 use super::scrub::Scrub;
 use super::space::Room;
@@ -154,6 +155,7 @@ fn new<R: Runtime>(
         compactable: Notify::new(),
         attention: Notify::new(),
         scrub,
+        remirror: Remirror::default(),
         tasks: WaitGroup::new(),
         stopped: RefCell::new(None),
         closing: Cell::new(false),

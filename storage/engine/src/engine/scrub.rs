@@ -96,6 +96,7 @@ impl<R: Runtime> Inner<R> {
     pub(super) async fn tell_keeper(&self) {
         let report = LogReport {
             scrub: self.scrub.report(),
+            places: self.remirror.report(),
             drives: self.trees.store().drive_counts(),
         };
         self.volume.handle().report(self.log.id(), report).await;
@@ -240,11 +241,18 @@ impl<R: Runtime> Inner<R> {
         }
         for to in lacking {
             scrub.note(|report| report.damaged += 1);
-            let copied =
-                files::copy_from_any(&self.volume, &sources, to, reference.id, reference.bytes).await;
+            let copied = files::copy_from_any(
+                &self.volume,
+                &sources,
+                to,
+                reference.id,
+                reference.bytes,
+                &async |_| (),
+            )
+            .await;
             match copied {
                 Ok(true) => {
-                    segment.set_mirrors(segment.mirrors().with(to));
+                    segment.hold_on(segment.mirrors().with(to));
                     self.counts.add(&self.counts.restored);
                 }
                 Ok(false) => {}
@@ -280,7 +288,7 @@ impl<R: Runtime> Inner<R> {
         Ok(())
     }
 
-    fn is_in_manifest(&self, segment: SegmentId) -> bool {
+    pub(super) fn is_in_manifest(&self, segment: SegmentId) -> bool {
         let manifest = self.manifest.borrow();
         let mut states = manifest.partitions.values();
         states.any(|state| state.segments.contains_key(&segment))

@@ -57,7 +57,7 @@ impl Room {
 
     /// Takes in what a look has found; whether room has become low by it.
     fn saw(&self, drive: &Path, free_bytes: u64, total_bytes: u64, reserve_bytes: u64) -> bool {
-        let reserve = reserve_bytes.min(total_bytes / RESERVE_PART_MAX);
+        let reserve = reserve_of(total_bytes, reserve_bytes);
         let was_low = self.low.get();
         let needed = if was_low {
             reserve + reserve / RELIEF_PART
@@ -70,6 +70,11 @@ impl Room {
         }
         self.low.get() && !was_low
     }
+}
+
+/// The reserve of a drive of that size.
+pub(super) fn reserve_of(total_bytes: u64, reserve_bytes: u64) -> u64 {
+    reserve_bytes.min(total_bytes / RESERVE_PART_MAX)
 }
 
 impl<R: Runtime> Inner<R> {
@@ -87,7 +92,7 @@ impl<R: Runtime> Inner<R> {
         };
         let path = self.volume.path(drive);
         let reserve = self.config.reserve_bytes;
-        if self.room.saw(path, space.free_bytes, space.total_bytes, reserve) {
+        if self.room.saw(&path, space.free_bytes, space.total_bytes, reserve) {
             self.work.notify_one();
             self.compactable.notify_one();
         }

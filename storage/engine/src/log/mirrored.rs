@@ -39,8 +39,10 @@ where
     let changed = sync::Notify::new();
     for drive in set.iter() {
         let (future, progress, changed) = (operation(drive), progress.clone(), changed.clone());
+        let writing = volume.writing(drive);
         runtime.spawn(Queue::Foreground, async move {
             let result = future.await;
+            drop(writing);
             let mut progress = progress.borrow_mut();
             match result {
                 Ok(()) => progress.done = progress.done.with(drive),
@@ -77,7 +79,7 @@ where
         .iter()
         .find(|(_, error)| error.kind() == io::ErrorKind::StorageFull)
     {
-        return Err(LogError::OutOfSpace(volume.path(*drive).to_owned()));
+        return Err(LogError::OutOfSpace(volume.path(*drive)));
     }
     let known: DriveSet = failed.iter().map(|(drive, _)| *drive).collect();
     for drive in set.minus(done).minus(known).iter() {

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use cairn_runtime::{Runtime, sync};
 
 use crate::ids::{IndexId, LogId, LogSequence, PartitionId, RaftIndex, TableId, Term};
-use crate::volume::Volume;
+use crate::volume::{DriveIndex, DriveSet, Placement, Volume};
 
 pub mod anchor;
 pub mod batch;
@@ -43,8 +43,7 @@ pub use error::LogError;
 
 use config::FILES_MAX;
 use recovery::Context;
-pub(crate) use recovery::LogFiles;
-use writer::{Begin, Inner, Prepared, State};
+use writer::{Begin, Inner, OpenFile, Prepared, State};
 
 /// What is appended and replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +158,17 @@ pub struct LogStats {
     pub anchor_writes: u64,
 }
 
+/// Where the files of a log are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogPlaces {
+    /// Drives that a file names, or may be about to name.
+    pub(crate) named: DriveSet,
+    /// In-sync drives that every file is on at least; 0 when the anchor is not on all that are in sync.
+    pub(crate) holders: usize,
+    /// Every file that is written to is placed as one made now would be.
+    pub(crate) proper: bool,
+}
+
 /// A log. Cheap to clone.
 pub struct Log<R: Runtime> {
     inner: Rc<Inner<R>>,
@@ -267,41 +277,6 @@ impl<R: Runtime> Log<R> {
         recovery::recover(&context, replay)
             .await
             .map(|recovered| recovered.report)
-    }
-
-    /// As [`Log::inspect`], and writes what a mirror lacks to it, as [`Log::open`] would; but opens no incarnation.
-    pub(crate) async fn mend(
-        runtime: R,
-        volume: Volume<R>,
-        id: LogId,
-        config: LogConfig,
-    ) -> Result<Recovery, LogError> {
-        let context = Context {
-            runtime,
-            volume,
-            log: id,
-            config,
-            repair: true,
-        };
-        let recovered = recovery::recover(&context, |_| {}).await?;
-        Ok(recovered.report)
-    }
-
-    /// The newest anchor and the files that it lists.
-    pub(crate) async fn files(
-        runtime: R,
-        volume: Volume<R>,
-        id: LogId,
-        config: LogConfig,
-    ) -> Result<LogFiles, LogError> {
-        let context = Context {
-            runtime,
-            volume,
-            log: id,
-            config,
-            repair: false,
-        };
-        recovery::files(&context).await
     }
 
     /// The log's id.
@@ -441,6 +416,85 @@ impl<R: Runtime> Log<R> {
             self.inner.release(&mut state);
         }
         self.inner.room.notify_all();
+    }
+
+    /// Where the files are.
+    pub(crate) fn places(&self, placement: &Placement) -> LogPlaces {
+        let state = self.inner.state.borrow();
+        // What is being prepared has its drives already, and no entry yet.
+        if matches!(state.prepared, Prepared::InProgress) {
+            return LogPlaces {
+                named: DriveSet::from_bits(u32::MAX),
+                holders: 0,
+                proper: true,
+            };
+        }
+        let in_sync = placement.in_sync.set;
+        let mirrors = || state.files.iter().map(|entry| entry.mirrors);
+        let written =
+            |entry: Option<&OpenFile<R>>| entry.is_none_or(|file| placement.is_proper(file.entry.mirrors));
+        let ready = match &state.prepared {
+            Prepared::Ready(file) => Some(file),
+            _ => None,
+        };
+        LogPlaces {
+            named: mirrors().fold(DriveSet::EMPTY, DriveSet::or),
+            holders: match in_sync.is_within(state.anchor_on) {
+                true => mirrors()
+                    .map(|named| named.and(in_sync).count())
+                    .min()
+                    .unwrap_or(in_sync.count()),
+                false => 0,
+            },
+            proper: in_sync.is_within(state.anchor_on) && written(state.current.as_ref()) && written(ready),
+        }
+    }
+
+    /// Goes on to a file that is placed as one made now would be, if the current one is not, and has the anchor written
+    /// to every in-sync drive. What was written before stays where it is until it is released.
+    pub(crate) fn renew(&self, placement: &Placement) {
+        let inner = &self.inner;
+        {
+            let mut state = inner.state.borrow_mut();
+            let state = &mut *state;
+            if state.failure.is_some() || state.closing || matches!(state.prepared, Prepared::InProgress) {
+                return;
+            }
+            let unfit = |file: &OpenFile<R>| !placement.is_proper(file.entry.mirrors);
+            let incomplete = !placement.in_sync.set.is_within(state.anchor_on);
+            if incomplete || matches!(&state.prepared, Prepared::Ready(file) if unfit(file)) {
+                inner.drop_prepared_of(state);
+            }
+            if state.full_drive.is_none() && !state.exhausted {
+                inner.prepare_in_background(state);
+            }
+            if state.current.as_ref().is_some_and(unfit) {
+                state.renew = true;
+                state.want_marker();
+            }
+        }
+        inner.start();
+    }
+
+    /// Takes released files out of the table now, and not with the next file.
+    pub(crate) fn shrink(&self) {
+        let released = {
+            let state = self.inner.state.borrow();
+            state.failure.is_none() && !state.closing && self.inner.has_released(&state)
+        };
+        if released {
+            self.inner.shrink_in_background();
+        }
+    }
+
+    /// Another drive gets the place: what is known of the one before is not of it.
+    pub(crate) fn forget(&self, drive: DriveIndex) {
+        self.inner.anchors.borrow_mut().remove(&drive);
+        let mut state = self.inner.state.borrow_mut();
+        for slot in state.slots.values_mut() {
+            slot.bytes.remove(&drive);
+        }
+        state.anchor_on = state.anchor_on.without(drive);
     }
 
     /// Why the log has stopped, if it has.

@@ -20,7 +20,7 @@ use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Open, Queue, Runtim
 
 use super::anchor::{self, Anchor, AnchorFiles};
 use super::batch::{Batch, BatchHeader};
-use super::file::{FileEntry, slot_name, slot_of_name};
+use super::file::{FileEntry, slot_of_name};
 use super::mirrored::on_all;
 use super::walk::{Told, Walk, open_mirrors};
 use super::{LogConfig, LogError, LogPosition, Lost, PartitionRange, Recovery, Replayed};
@@ -84,13 +84,10 @@ impl<R: Runtime> Context<R> {
     }
 
     pub(super) fn drive(&self, index: DriveIndex) -> Result<R::Drive, LogError> {
-        self.volume
-            .drive(index)
-            .cloned()
-            .ok_or_else(|| LogError::NoMirror {
-                log: self.log,
-                what: format!("drive {index}, which is not open on this shard").into(),
-            })
+        self.volume.drive(index).ok_or_else(|| LogError::NoMirror {
+            log: self.log,
+            what: format!("drive {index}, which is not open on this shard").into(),
+        })
     }
 }
 
@@ -201,48 +198,6 @@ async fn locate<R: Runtime>(context: &Context<R>) -> Result<Located<R>, LogError
     })
 }
 
-/// The files a log is made of, as the newest anchor names them.
-pub(crate) struct LogFiles {
-    /// The newest anchor; version 0 when none was ever written.
-    pub(crate) anchor: Anchor,
-    /// Drives that hold it.
-    pub(crate) anchor_on: DriveSet,
-    /// Name and length of every file, the mirror set recorded for it, and the in-sync drives that have it in full.
-    pub(crate) files: Vec<(String, u64, DriveSet, DriveSet)>,
-}
-
-/// See [`super::Log::files`].
-pub(super) async fn files<R: Runtime>(context: &Context<R>) -> Result<LogFiles, LogError> {
-    let Located {
-        anchor,
-        files,
-        slots,
-        stale,
-    } = locate(context).await?;
-    let file = |entry: &FileEntry| {
-        let there = slots.get(&entry.slot).map(|slot| &slot.bytes);
-        let long: BTreeMap<DriveIndex, u64> = there
-            .into_iter()
-            .flatten()
-            .filter(|(_, bytes)| **bytes >= entry.bytes())
-            .map(|(index, bytes)| (*index, *bytes))
-            .collect();
-        let on = context
-            .volume
-            .holders(entry.mirrors)
-            .iter()
-            .filter(|index| long.contains_key(index))
-            .collect();
-        let bytes = long.values().min().copied().unwrap_or(entry.bytes());
-        (slot_name(context.log, entry.slot), bytes, entry.mirrors, on)
-    };
-    Ok(LogFiles {
-        files: anchor.files.iter().map(file).collect(),
-        anchor_on: files.keys().copied().collect::<DriveSet>().minus(stale),
-        anchor,
-    })
-}
-
 /// Opens the anchor's file on every in-sync drive that lacks it, and writes the newest version to those that do not
 /// hold it: the next version replaces the one before. A fresh anchor is written before any log file is
 /// made, so that log files without an anchor always mean a loss.
@@ -264,7 +219,7 @@ async fn complete_anchors<R: Runtime>(
                 files.insert(index, file);
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
+                return Err(LogError::OutOfSpace(context.volume.path(index)));
             }
             Err(error) => context.eject(index, "creating the anchor", &error).await?,
         }

@@ -113,7 +113,7 @@ impl<R: Runtime> Inner<R> {
         let context = &self.context;
         loop {
             let in_sync = context.volume.settled().await?;
-            let plan = self.plan(in_sync.set)?;
+            let plan = self.plan()?;
             let name = slot_name(context.log, plan.slot);
             let name = name.as_str();
             if !plan.missing.is_empty() {
@@ -203,10 +203,10 @@ impl<R: Runtime> Inner<R> {
         }
     }
 
-    fn plan(&self, in_sync: DriveSet) -> Result<Plan, LogError> {
+    fn plan(&self) -> Result<Plan, LogError> {
         let state = self.state.borrow();
         let config = &self.context.config;
-        let mirrors = in_sync.choose(self.context.volume.mirrors(), state.next_file);
+        let mirrors = self.context.volume.choose(state.next_file, DriveSet::EMPTY);
         let block = BLOCK_BYTES as u64;
         let needed = (config.largest_batch_bytes() as u64 + block).next_multiple_of(block);
         let used = |slot: u32| {
@@ -268,10 +268,11 @@ impl<R: Runtime> Inner<R> {
             let Some(drive) = context.volume.drive(index) else {
                 continue;
             };
-            match create_filled(&context.runtime, drive, name, plan.bytes).await {
+            let _writing = context.volume.writing(index);
+            match create_filled(&context.runtime, &drive, name, plan.bytes).await {
                 Ok(()) => created = created.with(index),
                 Err(error) if error.kind() == std::io::ErrorKind::StorageFull || is_exhaustion(&error) => {
-                    return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
+                    return Err(LogError::OutOfSpace(context.volume.path(index)));
                 }
                 Err(error) => {
                     context
@@ -335,7 +336,7 @@ impl<R: Runtime> Inner<R> {
         self.complete_anchor_files().await?;
         let files = self.anchors.borrow().clone();
         let set: DriveSet = files.keys().copied().collect();
-        on_all(
+        let done = on_all(
             &context.runtime,
             &context.volume,
             context.config.lag_max,
@@ -345,6 +346,7 @@ impl<R: Runtime> Inner<R> {
         )
         .await?;
         let mut state = self.state.borrow_mut();
+        state.anchor_on = done;
         let kept = |entry: &FileEntry| {
             anchor.files.iter().any(|listed| listed.number == entry.number)
                 || !self.is_released(&state, entry)
@@ -371,7 +373,7 @@ impl<R: Runtime> Inner<R> {
             let Some(drive) = context.volume.drive(index) else {
                 continue;
             };
-            match anchor::create(&context.runtime, drive, context.log).await {
+            match anchor::create(&context.runtime, &drive, context.log).await {
                 Ok(file) => {
                     self.anchors.borrow_mut().insert(index, file);
                 }
@@ -402,7 +404,11 @@ impl<R: Runtime> Inner<R> {
         }
     }
 
-    fn shrink_in_background(self: &Rc<Self>) {
+    pub(super) fn has_released(&self, state: &State<R>) -> bool {
+        state.files.iter().any(|entry| self.is_released(state, entry))
+    }
+
+    pub(super) fn shrink_in_background(self: &Rc<Self>) {
         let inner = self.clone();
         self.context.runtime.spawn(Queue::Foreground, async move {
             match inner.write_anchor(None, FILES_MAX).await {
@@ -414,9 +420,13 @@ impl<R: Runtime> Inner<R> {
 
     /// Forgets a prepared file that was never used.
     pub(super) fn drop_prepared(&self) {
-        let mut state = self.state.borrow_mut();
-        if let Prepared::Ready(file) = std::mem::replace(&mut state.prepared, Prepared::None) {
-            state.files.retain(|entry| entry.number != file.entry.number);
+        self.drop_prepared_of(&mut self.state.borrow_mut());
+    }
+
+    pub(super) fn drop_prepared_of(&self, state: &mut State<R>) {
+        match std::mem::replace(&mut state.prepared, Prepared::None) {
+            Prepared::Ready(file) => state.files.retain(|entry| entry.number != file.entry.number),
+            other => state.prepared = other,
         }
     }
 

@@ -236,7 +236,7 @@ impl<R: Runtime> Walk<'_, R> {
             match written.await {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Err(LogError::OutOfSpace(context.volume.path(index).to_owned()));
+                    return Err(LogError::OutOfSpace(context.volume.path(index)));
                 }
                 Err(error) => context.eject(index, "repairing the log", &error).await?,
             }

@@ -86,6 +86,10 @@ pub(super) struct State<R: Runtime> {
     pub(super) slots: BTreeMap<u32, Slot>,
     pub(super) next_file: u64,
     pub(super) anchor_version: u64,
+    /// Drives that have the newest anchor.
+    pub(super) anchor_on: DriveSet,
+    /// The next batch goes to another file, on other drives.
+    pub(super) renew: bool,
     pub(super) released: LogSequence,
     pub(super) failure: Option<LogError>,
     pub(super) closing: bool,
@@ -145,6 +149,8 @@ impl<R: Runtime> State<R> {
             slots: begin.slots,
             next_file: begin.next_file,
             anchor_version: begin.anchor_version,
+            anchor_on: DriveSet::EMPTY,
+            renew: false,
             released: LogSequence(0),
             failure: None,
             closing: false,
@@ -228,6 +234,8 @@ impl<R: Runtime> Inner<R> {
         let fits = state.current.as_ref().is_some_and(|current| {
             current.entry.mirrors.is_within(in_sync) && state.offset + bytes <= current.entry.bytes()
         });
+        // Where there is no room for another file the present one has to do.
+        let fits = fits && !(state.renew && state.full_drive.is_none() && !state.exhausted);
         if !fits && !self.switch(state, in_sync) {
             return;
         }
@@ -255,8 +263,10 @@ impl<R: Runtime> Inner<R> {
         for (drive, file) in &current.mirrors {
             let (inner, drive) = (self.clone(), *drive);
             let write = file.write_at(state.offset, buffer.clone());
+            let writing = self.context.volume.writing(drive);
             self.context.runtime.spawn(Queue::Foreground, async move {
                 let result = write.await;
+                drop(writing);
                 inner.written(seal.sequence, drive, result);
             });
         }
@@ -282,7 +292,11 @@ impl<R: Runtime> Inner<R> {
     /// Goes on to the prepared file. False when there is none that will do: it is then being prepared.
     pub(super) fn switch(self: &Rc<Self>, state: &mut State<R>, in_sync: DriveSet) -> bool {
         match std::mem::replace(&mut state.prepared, Prepared::None) {
-            Prepared::Ready(file) if file.entry.mirrors.is_within(in_sync) => {
+            Prepared::Ready(file)
+                if file.entry.mirrors.is_within(in_sync)
+                    && (!state.renew || self.context.volume.placement().0.is_proper(file.entry.mirrors)) =>
+            {
+                state.renew = false;
                 if let Some(old) = state.current.take() {
                     let last = LogSequence(state.next.0 - 1);
                     let empty = old.entry.first == state.next;
@@ -307,7 +321,7 @@ impl<R: Runtime> Inner<R> {
                 true
             }
             Prepared::Ready(file) => {
-                // A drive has left since: the file was never used.
+                // A drive has left or come since: the file was never used.
                 state.files.retain(|entry| entry.number != file.entry.number);
                 self.prepare_in_background(state);
                 false

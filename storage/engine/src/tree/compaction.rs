@@ -141,6 +141,12 @@ struct Pick<R: Runtime> {
 }
 
 impl<R: Runtime> Tree<R> {
+    /// Whether a compaction is under way, from its choice of segments until its result is installed or given up.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        self.compacting.get()
+    }
+
     /// Bytes that compaction has to move before every level is within its target; 0 when there is nothing to do,
     /// or nothing that may be done.
     #[must_use]

@@ -55,9 +55,9 @@ pub(crate) use self::filter::KeyHash;
 use self::merge::{LevelCursor, MemtableCursor, Merge, Source};
 use self::segment::{Access, Found};
 use self::view::{KeyRange, Placed, View};
-use crate::ids::{CommitTimestamp, LogSequence};
+use crate::ids::{CommitTimestamp, LogSequence, SegmentId};
 use crate::manifest::{LEVELS_MAX, SegmentReference};
-use crate::volume::Volume;
+use crate::volume::{DriveSet, Volume};
 use crate::{Direction, PartitionDescriptor};
 
 /// What the trees of one engine share. Cheap to clone.
@@ -453,6 +453,29 @@ impl<R: Runtime> Tree<R> {
             .flatten()
             .map(|placed| Rc::clone(&placed.segment))
             .collect()
+    }
+
+    /// Whether the tree has the segment: what a flush or compaction has written may be in the manifest before.
+    #[must_use]
+    pub fn has_segment(&self, segment: SegmentId) -> bool {
+        let view = self.view.borrow();
+        let mut placed = view.levels.iter().flatten();
+        placed.any(|placed| placed.reference.id == segment)
+    }
+
+    /// The manifest names other mirrors of some segments.
+    pub fn set_mirrors(&self, changed: &[(SegmentId, DriveSet)]) {
+        self.change_view(|view| {
+            for placed in view.levels.iter_mut().flatten() {
+                let id = placed.reference.id;
+                if let Some((_, mirrors)) = changed.iter().find(|(changed, _)| *changed == id) {
+                    let mut reference = SegmentReference::clone(&placed.reference);
+                    reference.mirrors = *mirrors;
+                    placed.reference = Rc::new(reference);
+                    placed.segment.hold_on(*mirrors);
+                }
+            }
+        });
     }
 
     /// The partition is dropped, durably: its files go with their last readers.

@@ -45,6 +45,10 @@ impl<F: Clone> OpenFiles<F> {
         self.files.borrow_mut().remove(&(segment, drive));
     }
 
+    pub(crate) fn clear(&self) {
+        self.files.borrow_mut().clear();
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.files.borrow().len()
     }

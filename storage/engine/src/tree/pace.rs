@@ -86,7 +86,7 @@ impl Pace {
     }
 
     /// So many bytes have been merged: how long to sleep before the next, if at all.
-    pub(super) fn spend(&self, now: Moment, bytes: u64) -> Option<Duration> {
+    pub fn spend(&self, now: Moment, bytes: u64) -> Option<Duration> {
         if now.since(self.interval_began.get()) >= INTERVAL {
             let too_much = self.felt_slow.get() * SLOW_PART > self.felt.get();
             let rate = self.rate.get();

@@ -50,6 +50,14 @@ pub trait DriveWatch {
     /// The drives that may be read and written.
     fn live(&self) -> DriveSet;
 
+    /// The drives that a new file goes to, at most `mirrors`; its number spreads files over the drives.
+    fn choose(&self, mirrors: usize, number: u64) -> DriveSet {
+        let live: Vec<DriveIndex> = self.live().iter().collect();
+        let start = usize::try_from(number % live.len().max(1) as u64).expect("few drives");
+        let turn = live.iter().cycle().skip(start);
+        turn.take(mirrors.min(live.len())).copied().collect()
+    }
+
     /// Takes a drive out of the in-sync set; resolves when that is durable.
     fn report_failed(&self, drive: DriveIndex, why: String) -> Reported;
 }
@@ -209,6 +217,8 @@ pub(crate) struct DriveSlot<D> {
     pub(crate) drive: D,
     /// Reads in flight, by which the less busy mirror is chosen.
     pub(crate) in_flight: Cell<u32>,
+    /// Writes in flight: another drive gets the place only when there are none.
+    pub(crate) writing: Cell<u32>,
     counts: Cell<DriveCounts>,
 }
 
@@ -218,6 +228,7 @@ impl<D> DriveSlot<D> {
             index,
             drive,
             in_flight: Cell::new(0),
+            writing: Cell::new(0),
             counts: Cell::default(),
         }
     }
@@ -226,6 +237,22 @@ impl<D> DriveSlot<D> {
         let mut counts = self.counts.get();
         change(&mut counts);
         self.counts.set(counts);
+    }
+}
+
+/// Counts a write in flight, also when its task is dropped.
+struct Writing<D>(Rc<DriveSlot<D>>);
+
+impl<D> Writing<D> {
+    fn begin(slot: &Rc<DriveSlot<D>>) -> Writing<D> {
+        slot.writing.set(slot.writing.get() + 1);
+        Writing(Rc::clone(slot))
+    }
+}
+
+impl<D> Drop for Writing<D> {
+    fn drop(&mut self) {
+        self.0.writing.set(self.0.writing.get() - 1);
     }
 }
 
@@ -243,6 +270,8 @@ pub struct SegmentStore<R: Runtime> {
     open: RefCell<BTreeMap<SegmentId, Weak<Segment<R>>>>,
     obsolete: RefCell<Vec<Rc<Segment<R>>>>,
     pub(crate) repairing: RefCell<BTreeSet<(SegmentId, DriveIndex, u32)>>,
+    /// Segments that are being written, or that the manifest does not name yet, and their drives.
+    begun: RefCell<BTreeMap<SegmentId, DriveSet>>,
 }
 
 impl<R: Runtime> SegmentStore<R> {
@@ -279,6 +308,7 @@ impl<R: Runtime> SegmentStore<R> {
             open: RefCell::default(),
             obsolete: RefCell::default(),
             repairing: RefCell::default(),
+            begun: RefCell::default(),
         })
     }
 
@@ -350,13 +380,46 @@ impl<R: Runtime> SegmentStore<R> {
 
     /// The live drives that hold a segment whose recorded mirror set is `named`.
     pub(crate) fn holders(&self, named: DriveSet) -> DriveSet {
-        named.holders(self.config.mirrors, self.watch.live())
+        named.and(self.watch.live())
     }
 
     /// The drives for a new segment: live ones, by turns when there are more than mirrors.
     pub(crate) fn drives_for(&self, segment: SegmentId) -> Vec<Rc<DriveSlot<R::Drive>>> {
-        let chosen = self.watch.live().choose(self.config.mirrors, segment.counter());
+        let chosen = self.watch.choose(self.config.mirrors, segment.counter());
+        self.begun.borrow_mut().insert(segment, chosen);
         chosen.iter().filter_map(|index| self.drive(index)).collect()
+    }
+
+    /// The manifest names the segment now.
+    pub(crate) fn named(&self, segment: SegmentId) {
+        self.begun.borrow_mut().remove(&segment);
+    }
+
+    /// The drives of each segment that the manifest does not name yet.
+    pub(crate) fn begun(&self) -> Vec<DriveSet> {
+        self.begun.borrow().values().copied().collect()
+    }
+
+    /// Whether a write to the drive is in flight.
+    pub(crate) fn is_writing(&self, index: DriveIndex) -> bool {
+        self.drive(index).is_some_and(|slot| slot.writing.get() > 0)
+    }
+
+    /// Another drive has the place. No segment names the one before any more.
+    pub(crate) fn replace_drive(&self, index: DriveIndex, drive: R::Drive) {
+        self.files.clear();
+        let mut drives = self.drives.borrow_mut();
+        drives.retain(|slot| slot.index != index);
+        drives.push(Rc::new(DriveSlot::new(index, drive)));
+    }
+
+    /// Removes the file of a segment from one drive, that no reader asks for it any more.
+    pub(crate) async fn remove_copy(&self, segment: SegmentId, index: DriveIndex) {
+        self.files.close(segment, index);
+        if let Some(slot) = self.drive(index).filter(|_| self.is_live(index)) {
+            // What cannot be removed now is named by nothing and goes at the next start.
+            let _ = slot.drive.remove(&segment_file_name(segment)).await;
+        }
     }
 
     /// Opens the segment that `reference` names, or gives the one that is open already.
@@ -443,6 +506,7 @@ impl<R: Runtime> SegmentStore<R> {
 
     /// Removes a segment's file from every live drive.
     pub(crate) async fn remove_files(&self, segment: SegmentId) {
+        self.begun.borrow_mut().remove(&segment);
         let name = segment_file_name(segment);
         let drives = self.drives.borrow().clone();
         drives
@@ -454,9 +518,18 @@ impl<R: Runtime> SegmentStore<R> {
         }
     }
 
-    /// Whether a repair is in flight.
-    pub(crate) fn is_repairing(&self) -> bool {
-        !self.repairing.borrow().is_empty()
+    /// Runs a write to a drive as a background task of its own; the drive's place is given to nobody until it has ended.
+    pub(crate) fn write_task<T: 'static>(
+        &self,
+        slot: &Rc<DriveSlot<R::Drive>>,
+        work: impl Future<Output = T> + 'static,
+    ) -> OneshotReceiver<T> {
+        let writing = Writing::begin(slot);
+        self.task(async move {
+            let result = work.await;
+            drop(writing);
+            result
+        })
     }
 
     /// Runs `work` as a background task of its own, which ends even if nobody waits for it.
@@ -470,6 +543,10 @@ struct VolumeWatch<R: Runtime>(Volume<R>);
 impl<R: Runtime> DriveWatch for VolumeWatch<R> {
     fn live(&self) -> DriveSet {
         self.0.in_sync().set
+    }
+
+    fn choose(&self, _: usize, number: u64) -> DriveSet {
+        self.0.choose(number, DriveSet::EMPTY)
     }
 
     fn report_failed(&self, drive: DriveIndex, why: String) -> Reported {
@@ -495,7 +572,7 @@ impl<R: Runtime> SegmentStore<R> {
         };
         let indexes = (0..crate::volume::DRIVES_MAX).filter_map(DriveIndex::new);
         let drives: Vec<_> = indexes
-            .filter_map(|index| Some((index, volume.drive(index)?.clone())))
+            .filter_map(|index| Some((index, volume.drive(index)?)))
             .collect();
         let keys = TableKeys::new(volume.key().cloned());
         SegmentStore::sealed(runtime, config, keys, &drives, VolumeWatch(volume))

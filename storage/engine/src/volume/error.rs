@@ -114,6 +114,10 @@ pub enum VolumeError {
         /// Whether the node is encrypted.
         encrypted: bool,
     },
+    /// A change that can be left could not be made durable; nothing has changed.
+    NotNow(String),
+    /// Another operation is under way; it says which.
+    Busy(String),
     /// The keeper's task has ended.
     Stopped,
 }
@@ -166,8 +170,8 @@ impl fmt::Display for VolumeError {
             ),
             VolumeError::NotMember(path) => write!(
                 formatter,
-                "{} is not one of this node's drives: remove it from the configuration (a drive cannot be \
-                 added to an existing node yet)",
+                "{} is not one of this node's drives: remove it from the configuration (`cairn drives add` \
+                 takes in a new drive while the node runs)",
                 path.display()
             ),
             VolumeError::TooNew { path, what } => write!(
@@ -260,6 +264,15 @@ impl fmt::Display for VolumeError {
                 formatter,
                 "the node is not encrypted, and a root key or --encryption on asks for one that is: leave them out, or \
                  say --encryption off. What a node is was decided when it was created; nothing was changed"
+            ),
+            VolumeError::NotNow(why) => write!(
+                formatter,
+                "the change could not be written to a majority of drives and witness ({why}); nothing has changed: mend \
+                 them and try again"
+            ),
+            VolumeError::Busy(what) => write!(
+                formatter,
+                "{what} is under way: wait for its end (`cairn drives list`)"
             ),
             VolumeError::Stopped => write!(formatter, "the volume has been closed"),
         }

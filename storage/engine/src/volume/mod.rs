@@ -7,11 +7,14 @@
 //!    the highest epoch among any majority of copies is the last that anyone acted on, or a later one.
 //! 2. A new epoch becomes visible to the shards only after the second round. While a change is being written
 //!    nothing is acknowledged on any shard; if it cannot be written, nothing ever is.
-//! 3. Every drive of the in-sync set of the highest epoch holds everything that was acknowledged. A drive leaves
-//!    the set online; it comes back only while the node is stopped, through a rebuild ([`crate::rebuild`]).
+//! 3. Every drive of the in-sync set of the highest epoch holds every file that names it, and every file that is
+//!    referred to is on `guarantee` settled drives at least: in sync and not joining. A drive leaves the set only while that
+//!    is two or more, and takes one away; it is given back when the engines have copied what was on it elsewhere.
 //! 4. Superblock and witness have one writer, the [`Keeper`].
 //! 5. A node is encrypted from its creation or never. The key of its files is in every copy, wrapped by the root key, and
 //!    changes with an epoch change only; so the record that a start goes on from says which root key it needs.
+//! 6. A drive that was away comes back empty, when no file of any log names its place any more and every shard has
+//!    forgotten its old files ([`online`]). It is then joining, and nothing depends on it, until copies are complete.
 //!
 //! **Start** ([`Keeper::open`]): lock and read every directory; refuse what is not ours; take the highest epoch
 //! among a majority of copies; if one of its drives is missing, or the copies differ, make a new epoch durable
@@ -21,18 +24,21 @@
 mod error;
 mod keeper;
 mod member;
+mod online;
 mod open;
-pub(crate) mod rejoin;
+mod place;
 mod report;
 mod rotate;
+mod seats;
 mod set;
 mod shared;
 pub mod superblock;
 #[cfg(test)]
 mod volume_test;
 
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,8 +52,13 @@ use shared::Shared;
 use crate::ids::{DriveId, Epoch, LogId, NodeId};
 use crate::sealing::{Keys, NodeKey, RootKeyId};
 
+/// A drive that is slow to answer counts as if it had this part of its free space.
+const SLOW_PART: u64 = 4;
+
 pub use error::VolumeError;
-pub use report::{LogReport, LogReports, ScrubReport};
+pub use online::{Operation, OperationState, OperationStatus, Step};
+pub use place::Placement;
+pub use report::{LogReport, LogReports, PlacesReport, ScrubReport};
 pub use rotate::{Rotated, rotate_root_key};
 pub use set::{DRIVES_MAX, DriveIndex, DriveSet};
 
@@ -93,6 +104,12 @@ pub struct DriveStatus {
     pub device: Option<u64>,
     /// Size and free space of its file system, when they can be had.
     pub space: Option<Space>,
+    /// In sync, but files from before are still being copied to it.
+    pub joining: bool,
+    /// In sync, and being emptied.
+    pub leaving: bool,
+    /// Out of sync, and without a vote: it was removed, or could not be written when the others went on without it.
+    pub removed: bool,
 }
 
 /// The volume as an operator sees it.
@@ -112,8 +129,12 @@ pub struct VolumeStatus {
     pub created: bool,
     /// What an operator should know: missing drives, drives that share a device, a lost witness.
     pub warnings: Vec<String>,
+    /// In-sync drives that every file is on at least, those that are joining not counted.
+    pub guarantee: usize,
     /// What the engines say, by log.
     pub logs: LogReports,
+    /// The last thing an operator asked for.
+    pub operation: Option<OperationStatus>,
 }
 
 /// Hears that something about the drives has changed, or been asked for.
@@ -138,7 +159,15 @@ impl<R: Runtime> Keeper<R> {
     /// # Errors
     /// [`VolumeError`] with a message that names the directory and says what to do.
     pub async fn open(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
-        open::open(runtime, config).await
+        open::open(runtime, config, true).await
+    }
+
+    /// As [`Keeper::open`], but creates no node.
+    ///
+    /// # Errors
+    /// [`VolumeError::Config`] when there is none.
+    pub async fn open_existing(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
+        open::open(runtime, config, false).await
     }
 
     /// What shards attach to.
@@ -175,10 +204,11 @@ impl VolumeHandle {
     /// As [`Volume::report_failed`].
     pub async fn attach<R: Runtime>(&self, runtime: R) -> Result<Volume<R>, VolumeError> {
         let (in_sync, _) = self.shared.load();
-        let mut drives = Vec::with_capacity(self.shared.paths.len());
-        for (index, path) in self.shared.paths.iter().enumerate() {
+        let seats = self.shared.seats();
+        let mut drives = Vec::with_capacity(seats.len());
+        for (index, seat) in seats.iter().enumerate() {
             let wanted = DriveIndex::new(index).filter(|index| in_sync.set.contains(*index));
-            let opened = match (path, wanted) {
+            let opened = match (&seat.path, wanted) {
                 (Some(path), Some(drive)) => match runtime.drive(path, false).await {
                     Ok(opened) => Some(opened),
                     Err(error) => {
@@ -188,12 +218,13 @@ impl VolumeHandle {
                 },
                 _ => None,
             };
-            drives.push(opened);
+            drives.push(opened.map(|drive| (seat.invitation, drive)));
         }
         Ok(Volume {
             inner: Rc::new(Attached {
                 handle: self.clone(),
-                drives,
+                drives: RefCell::new(drives),
+                writing: Default::default(),
             }),
         })
     }
@@ -253,9 +284,24 @@ impl VolumeHandle {
     }
 }
 
+/// A drive, and the invitation it was opened under.
+type Invited<R> = (u64, <R as Runtime>::Drive);
+
 struct Attached<R: Runtime> {
     handle: VolumeHandle,
-    drives: Vec<Option<R::Drive>>,
+    /// By place.
+    drives: RefCell<Vec<Option<Invited<R>>>>,
+    /// Writes of the log in flight, by place.
+    writing: [Rc<Cell<u32>>; DRIVES_MAX],
+}
+
+/// Counts a write in flight, also when its task is dropped.
+pub(crate) struct Writing(Rc<Cell<u32>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// One shard's view of the node's drives. Cheap to clone.
@@ -284,16 +330,75 @@ impl<R: Runtime> Volume<R> {
         self.inner.handle.clone()
     }
 
-    /// The drive at a place; `None` when it was not in sync at the start.
+    /// The drive at a place; `None` when it was not in sync at the start nor opened since.
     #[must_use]
-    pub fn drive(&self, index: DriveIndex) -> Option<&R::Drive> {
-        self.inner.drives.get(index.get()).and_then(Option::as_ref)
+    pub fn drive(&self, index: DriveIndex) -> Option<R::Drive> {
+        let drives = self.inner.drives.borrow();
+        let (_, drive) = drives.get(index.get())?.as_ref()?;
+        Some(drive.clone())
+    }
+
+    /// The places that every shard is invited to open, and the invitations' numbers.
+    pub(crate) fn invitations(&self) -> Vec<(DriveIndex, u64)> {
+        let shared = &self.inner.handle.shared;
+        let (_, invited) = shared.look();
+        let seats = shared.seats();
+        let number = |index: DriveIndex| Some((index, seats.get(index.get())?.invitation));
+        invited.iter().filter_map(number).collect()
+    }
+
+    /// Opens the drive of a place under the invitation there is, once for all engines of the shard; nothing when there is
+    /// none. Whoever used the drive that had the place before must have forgotten it.
+    pub(crate) async fn open_invited(
+        &self,
+        runtime: &R,
+        index: DriveIndex,
+    ) -> std::io::Result<Option<(u64, R::Drive)>> {
+        let seats = self.inner.handle.shared.seats();
+        let invited = self.invitations();
+        let Some((_, number)) = invited.into_iter().find(|(other, _)| *other == index) else {
+            return Ok(None);
+        };
+        let known = {
+            let mut drives = self.inner.drives.borrow_mut();
+            if drives.len() < seats.len() {
+                drives.resize_with(seats.len(), || None);
+            }
+            drives[index.get()].clone()
+        };
+        if let Some((_, drive)) = known.filter(|(opened, _)| *opened == number) {
+            return Ok(Some((number, drive)));
+        }
+        let Some(path) = seats.get(index.get()).and_then(|seat| seat.path.clone()) else {
+            return Ok(None);
+        };
+        let drive = runtime.drive(&path, false).await?;
+        self.inner.drives.borrow_mut()[index.get()] = Some((number, drive.clone()));
+        Ok(Some((number, drive)))
+    }
+
+    /// To be held for as long as a write to the drive is in flight: its place is given to nobody until then.
+    pub(crate) fn writing(&self, index: DriveIndex) -> Writing {
+        let count = Rc::clone(&self.inner.writing[index.get()]);
+        count.set(count.get() + 1);
+        Writing(count)
+    }
+
+    /// Whether a write of this shard's logs to the drive is in flight.
+    pub(crate) fn is_writing(&self, index: DriveIndex) -> bool {
+        self.inner.writing[index.get()].get() > 0
     }
 
     /// Its directory, for messages; empty when unknown.
     #[must_use]
-    pub fn path(&self, index: DriveIndex) -> &Path {
-        self.inner.handle.shared.path(index).unwrap_or(Path::new(""))
+    pub fn path(&self, index: DriveIndex) -> PathBuf {
+        self.inner.handle.shared.path(index).unwrap_or_default()
+    }
+
+    /// What new files may be placed on, and the places that are to be opened.
+    #[must_use]
+    pub fn placement(&self) -> (Placement, DriveSet) {
+        self.inner.handle.shared.look()
     }
 
     /// The current in-sync set.
@@ -320,16 +425,26 @@ impl<R: Runtime> Volume<R> {
         self.inner.handle.shared.key.as_ref()
     }
 
-    /// The in-sync drives a new file goes to; `salt` (a file's number) spreads files over the drives.
+    /// The in-sync drives a new file goes to; `salt` (a file's number) spreads files over the drives, those in `slow`
+    /// less likely.
     #[must_use]
-    pub fn choose(&self, salt: u64) -> DriveSet {
-        self.in_sync().set.choose(self.mirrors(), salt)
+    pub fn choose(&self, salt: u64, slow: DriveSet) -> DriveSet {
+        let (placement, _) = self.placement();
+        placement.choose(salt, |index| {
+            let free_bytes = self.drive(index)?.space().ok()?.free_bytes;
+            Some(if slow.contains(index) {
+                free_bytes / SLOW_PART
+            } else {
+                free_bytes
+            })
+        })
     }
 
-    /// The in-sync drives that hold a file whose recorded mirror set is `named`; see [`DriveSet::holders`].
+    /// The in-sync drives that hold a file whose recorded mirror set is `named`. A drive that is not in sync holds
+    /// nothing, and one that comes back is no longer named by anything.
     #[must_use]
     pub fn holders(&self, named: DriveSet) -> DriveSet {
-        named.holders(self.mirrors(), self.in_sync().set)
+        named.and(self.in_sync().set)
     }
 
     /// Waits until no epoch change is being written. To be awaited between "durable on all in-sync mirrors" and
@@ -375,7 +490,7 @@ impl<R: Runtime> Volume<R> {
         }
         match failed {
             Some((index, error)) if listed == 0 => Err(VolumeError::Unusable {
-                path: self.path(index).to_owned(),
+                path: self.path(index),
                 why: error.to_string(),
             }),
             _ => Ok(logs.into_iter().collect()),

@@ -15,9 +15,9 @@ use cairn_runtime::{Drive, Queue, Runtime, mailbox};
 
 use super::keeper::{Copy, Task, majority};
 use super::member::{Member, NEW_SUFFIX, SUPERBLOCK_NAME};
-use super::shared::Shared;
+use super::shared::{Seat, Shared};
 use super::superblock::{DrivePlace, MemberKind, Quorum, Superblock};
-use super::{DRIVES_MAX, DriveIndex, DriveSet, InSync, Keeper, VolumeConfig, VolumeError, VolumeHandle};
+use super::{DRIVES_MAX, DriveIndex, DriveSet, Keeper, VolumeConfig, VolumeError, VolumeHandle};
 use crate::ids::{DriveId, Epoch, NodeId};
 use crate::sealing::{Keys, NodeKey, RootKey};
 
@@ -26,8 +26,7 @@ const REQUESTS_MAX: usize = 256;
 /// How far an accepted epoch jumps: further than what the drives given up can have reached unseen.
 const ACCEPTED_JUMP: u64 = 1024;
 /// Ends the warning about a drive that is not used.
-const REBUILD: &str =
-    "can be made a mirror again: stop the node and run `cairn rebuild` with the same options";
+const REBUILD: &str = "can be made a mirror again with `cairn drives rebuild DIR`";
 
 /// What a directory turned out to be.
 enum Found<R: Runtime> {
@@ -167,56 +166,36 @@ async fn look_at_all<R: Runtime>(
     Ok((witness, drives))
 }
 
-/// A configured directory that is not in sync.
-pub(super) enum Outside<R: Runtime> {
-    /// Nothing is in it, or it is not there.
-    Blank { path: PathBuf, drive: Option<R::Drive> },
-    /// A drive of this node.
-    Stale {
-        path: PathBuf,
-        drive: R::Drive,
-        index: DriveIndex,
-        /// When it no longer counts for a majority: else the task has it.
-        member: Option<Member<R>>,
-    },
-    /// Something that cannot be read.
-    Unreadable { path: PathBuf, why: String },
-}
-
-/// A node as a start finds and leaves it, before it serves.
-pub(super) struct Resumed<R: Runtime> {
-    pub(super) task: Task<R>,
-    /// Drives that are there, by place.
-    pub(super) drives: Vec<Option<R::Drive>>,
-    pub(super) outside: Vec<Outside<R>>,
-}
-
-/// Opens an existing node for a rebuild: as a start would.
-pub(super) async fn open_existing<R: Runtime>(
+/// A node as a start finds and leaves it, before anybody serves it.
+pub(super) async fn task<R: Runtime>(
     runtime: &R,
     config: &VolumeConfig,
-) -> Result<Resumed<R>, VolumeError> {
+    may_create: bool,
+) -> Result<Task<R>, VolumeError> {
     let (witness, drives) = look_at_all(runtime, config).await?;
-    if is_first_start(&witness, &drives) {
-        let what = "there is no node in the configured directories: there is nothing to rebuild from";
+    if !is_first_start(&witness, &drives) {
+        return resume(runtime, config, witness, drives).await;
+    }
+    if !may_create {
+        let what = "there is no node in the configured directories: a new one is made by `cairn serve` only";
         return Err(VolumeError::Config(what.to_owned()));
     }
-    resume(runtime, config, witness, drives).await
+    create(runtime, config, witness, drives).await
 }
 
-pub(super) async fn open<R: Runtime>(runtime: R, config: VolumeConfig) -> Result<Keeper<R>, VolumeError> {
-    let (witness, drives) = look_at_all(&runtime, &config).await?;
-    let task = if is_first_start(&witness, &drives) {
-        create(&runtime, &config, witness, drives).await?
-    } else {
-        resume(&runtime, &config, witness, drives).await?.task
-    };
+pub(super) async fn open<R: Runtime>(
+    runtime: R,
+    config: VolumeConfig,
+    may_create: bool,
+) -> Result<Keeper<R>, VolumeError> {
+    let mut task = task(&runtime, &config, may_create).await?;
+    task.find_logs().await;
     let (sender, receiver) = mailbox::mailbox(REQUESTS_MAX);
     let handle = VolumeHandle {
         shared: task.shared.clone(),
         requests: sender,
     };
-    runtime.spawn(Queue::Foreground, task.serve(receiver));
+    runtime.spawn(Queue::Foreground, task.serve(receiver, handle.clone()));
     Ok(Keeper {
         handle,
         runtime: std::marker::PhantomData,
@@ -327,6 +306,8 @@ async fn create<R: Runtime>(
         in_sync: DriveSet::EMPTY,
         removed: DriveSet::EMPTY,
         mirrors: u16::try_from(config.mirrors).expect("at most DRIVES_MAX"),
+        guarantee: 0,
+        joining: DriveSet::EMPTY,
         compatible: 0,
         incompatible: 0,
         read_only: 0,
@@ -357,13 +338,13 @@ async fn create<R: Runtime>(
         .await
         .map_err(|error| unusable(&config.state, &error))?;
     copies.push(Copy::new(None, member));
-    let paths = config.drives.iter().cloned().map(Some).collect();
-    let shared = Arc::new(Shared::new(
-        content.node,
-        config.mirrors,
-        key.map(Arc::new),
-        paths,
-    ));
+    let seats = places.iter().zip(&config.drives).map(|(place, path)| Seat {
+        id: place.id,
+        path: Some(path.clone()),
+        invitation: 0,
+    });
+    let key = key.map(Arc::new);
+    let shared = Arc::new(Shared::new(content.node, config.mirrors, key, seats.collect()));
     let mut task = Task::new(runtime.clone(), shared, copies, content);
     task.created = true;
     task.devices = opened.iter().map(|drive| Some(drive.device())).collect();
@@ -522,13 +503,10 @@ impl<'a, R: Runtime> Census<'a, R> {
         let alive = |record: &Superblock| !rest(record).is_empty();
         if self.readable() >= majority && alive(self.highest) {
             let whole = rest(self.highest) == self.highest.in_sync;
-            let counted = self.highest.counted().minus(rest(self.highest));
             // Where it is not known that every file has a holder, an operator may know better.
             let serves = match accept {
                 None => true,
-                Some(asked) if asked < self.highest.epoch => {
-                    counted.count() < usize::from(self.highest.mirrors)
-                }
+                Some(asked) if asked < self.highest.epoch => self.highest.hold_everything(rest(self.highest)),
                 Some(_) => whole || self.highest.hold_everything(rest(self.highest)),
             };
             if serves {
@@ -636,12 +614,27 @@ fn check_nodes(
     }
 }
 
+impl<R: Runtime> Task<R> {
+    /// Looks which logs there are, so that none is forgotten whose engine is not there.
+    async fn find_logs(&mut self) {
+        for index in self.content.in_sync.iter() {
+            let Some(drive) = &self.drives[index.get()] else {
+                continue;
+            };
+            // Every log is on every in-sync drive: one that cannot be listed is one less.
+            let entries = drive.list().await.unwrap_or_default();
+            let names = entries.iter().map(|entry| entry.name.as_str());
+            self.logs.extend(names.filter_map(crate::log::log_of_name));
+        }
+    }
+}
+
 async fn resume<R: Runtime>(
     runtime: &R,
     config: &VolumeConfig,
     witness: Found<R>,
     drives: Vec<Found<R>>,
-) -> Result<Resumed<R>, VolumeError> {
+) -> Result<Task<R>, VolumeError> {
     let census = Census::take(config, &witness, &drives)?;
     let (chosen, forced) = census.choose(config.accept_epoch.map(Epoch))?;
     let key = open_key(&config.keys, chosen)?;
@@ -653,14 +646,17 @@ async fn resume<R: Runtime>(
         .chain(census.witness)
         .map(|r| r.promised)
         .max();
+    let mirrors = u16::try_from(config.mirrors).expect("at most DRIVES_MAX");
     let content = Superblock {
         promised: promised.unwrap_or(chosen.promised),
-        mirrors: u16::try_from(config.mirrors).expect("at most DRIVES_MAX"),
+        mirrors,
+        // What is written from now on has no more copies than that; what was written before, no more than it had.
+        guarantee: chosen.guarantee.min(mirrors),
         ..chosen.clone()
     };
     let before = chosen.in_sync;
     let after = before.and(present);
-    if !forced && after != before && !chosen.hold_everything(after) {
+    if !forced && !chosen.may_shrink_to(after) {
         return Err(VolumeError::HolderMissing {
             missing: census.missing,
             epoch: chosen.epoch,
@@ -696,24 +692,16 @@ async fn resume<R: Runtime>(
     let mut why = vec!["its directory is not there".to_owned(); content.drives.len()];
     let (mut copies, mut opened, mut opened_paths) = (Vec::new(), Vec::new(), Vec::new());
     let mut by_place = vec![None; content.drives.len()];
-    let mut outside = Vec::new();
+    let mut blanks = Vec::new();
     for (path, found) in config.drives.iter().zip(drives) {
         let path = path.clone();
         let found = match found {
             Found::Present(found) => found,
-            Found::Absent => {
-                outside.push(Outside::Blank { path, drive: None });
-                continue;
-            }
             Found::Blank(drive) => {
-                let drive = Some(drive);
-                outside.push(Outside::Blank { path, drive });
+                blanks.push((path, drive));
                 continue;
             }
-            Found::Missing(why) => {
-                outside.push(Outside::Unreadable { path, why });
-                continue;
-            }
+            Found::Absent | Found::Missing(_) => continue,
         };
         let index = content
             .index_of(found.superblock.drive)
@@ -722,13 +710,8 @@ async fn resume<R: Runtime>(
         devices[index.get()] = Some(found.drive.device());
         why[index.get()] = String::new();
         by_place[index.get()] = Some(found.drive.clone());
-        let mut member = Some(found.member);
         if !removed.contains(index) {
-            copies.extend(
-                member
-                    .take()
-                    .map(|member| Copy::new(Some((index, found.superblock.drive)), member)),
-            );
+            copies.push(Copy::new(Some((index, found.superblock.drive)), found.member));
         }
         if !after.contains(index) {
             let stale = match content.drives[index.get()].joined {
@@ -737,12 +720,6 @@ async fn resume<R: Runtime>(
             };
             warnings.push(format!("{} is not used: {stale}; it {REBUILD}", path.display()));
             why[index.get()] = stale;
-            outside.push(Outside::Stale {
-                path: path.clone(),
-                drive: found.drive.clone(),
-                index,
-                member,
-            });
         }
         opened.push(found.drive);
         opened_paths.push(path);
@@ -787,30 +764,25 @@ async fn resume<R: Runtime>(
     }
     copies.extend(copies_witness.map(|member| Copy::new(None, member)));
 
-    let shared = Arc::new(Shared::new(
-        content.node,
-        config.mirrors,
-        key.map(Arc::new),
-        paths,
-    ));
+    let seats = content.drives.iter().zip(paths).map(|(place, path)| Seat {
+        id: place.id,
+        path,
+        invitation: 0,
+    });
+    let key = key.map(Arc::new);
+    let shared = Arc::new(Shared::new(content.node, config.mirrors, key, seats.collect()));
     let mut task = Task::new(runtime.clone(), shared, copies, content);
     task.devices = devices;
     task.why = why;
     task.warnings = warnings;
-    task.drives = by_place.clone();
+    task.drives = by_place;
+    task.blanks = blanks;
     task.state = state;
     if uniform && after == before {
-        task.shared.publish(InSync {
-            epoch: task.content.epoch,
-            set: after,
-        });
+        task.publish();
     } else {
         task.change(after, removed, if forced { ACCEPTED_JUMP } else { 1 })
             .await?;
     }
-    Ok(Resumed {
-        task,
-        drives: by_place,
-        outside,
-    })
+    Ok(task)
 }

@@ -1,7 +1,8 @@
-//! What the engines of a node tell the keeper about their files, so that an operator learns it in one place.
+//! What the engines of a node tell the keeper about their files: an operator learns it in one place, and the keeper
+//! learns when no file depends on a drive any more.
 
-use super::DriveIndex;
-use crate::ids::LogId;
+use super::{DriveIndex, DriveSet, InSync};
+use crate::ids::{Epoch, LogId};
 use crate::tree::DriveCounts;
 
 /// What the engine of one log says of its files.
@@ -11,6 +12,8 @@ pub struct LogReport {
     pub scrub: ScrubReport,
     /// What happened on each drive since the start.
     pub drives: Vec<(DriveIndex, DriveCounts)>,
+    /// Where its files are.
+    pub places: PlacesReport,
 }
 
 /// How far the scrub of one log's segments is.
@@ -31,6 +34,35 @@ pub struct ScrubReport {
     pub lost: u64,
     /// The last request ([`super::VolumeHandle::request_scrub`]) that a complete pass has answered.
     pub answered: u64,
+}
+
+/// Where the files of one log are, its own and its segments, as they were at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlacesReport {
+    /// The in-sync epoch it was seen under; of another it says nothing.
+    pub epoch: Epoch,
+    /// Drives that were being emptied then: no file begun since goes there.
+    pub avoided: DriveSet,
+    /// Drives that some file names, or may be about to name.
+    pub named: DriveSet,
+    /// In-sync drives that every file is on at least, up to the number of mirrors; 0 while that is not known. The
+    /// log's anchor has to be on every one of them.
+    pub holders: usize,
+    /// Invitations by number: places whose new drive this log's shard has opened, having forgotten the one before.
+    pub opened: Vec<(DriveIndex, u64)>,
+    /// Bytes of segments that have still to be copied.
+    pub bytes_left: u64,
+    /// Acknowledged data that is known to be lost, in words.
+    pub lost: Option<String>,
+    /// Why a place cannot be opened.
+    pub refused: Option<String>,
+}
+
+impl PlacesReport {
+    /// Whether it is of the set that is in sync now.
+    pub(super) fn is_of(&self, in_sync: InSync) -> bool {
+        self.epoch == in_sync.epoch
+    }
 }
 
 /// The reports of all logs, as far as they have been given.

@@ -7,11 +7,19 @@
 //! long as no copy of the new epoch can be read, the new one from then on. So at every point one of the two opens the node, and
 //! who has both never has to know which. What a copy that was not there still says, it says under the old root key.
 
+use std::time::Duration;
+
 use cairn_runtime::Runtime;
 
-use super::rejoin::Offline;
-use super::{VolumeConfig, VolumeError};
+use super::keeper::{Copy, Task};
+use super::superblock::Superblock;
+use super::{VolumeConfig, VolumeError, open};
 use crate::sealing::{RootKey, RootKeyId};
+
+/// How long the process may wait for copies that a majority can do without.
+const WRITTEN_LIMIT: Duration = Duration::from_secs(5);
+/// How long to sleep between looks at writes in flight.
+const WRITTEN_WAIT: Duration = Duration::from_millis(1);
 
 /// What a rotation came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,15 +45,36 @@ pub async fn rotate_root_key<R: Runtime>(
 ) -> Result<Rotated, VolumeError> {
     let mut config = config.clone();
     config.keys.root.push(new.clone());
-    let mut node = Offline::open(runtime, &config).await?;
+    let mut node = open::task(&runtime, &config, false).await?;
     let status = node.status();
     let Some(old) = status.root_key else {
         return Err(VolumeError::EncryptionMismatch { encrypted: false });
     };
+    let counted = status.drives.iter().filter(|drive| !drive.removed);
     let written = node.rewrap(new).await?;
     Ok(Rotated {
         old,
         new: new.id(),
-        unwritten: (status.drives.len() + 1).saturating_sub(written),
+        unwritten: (counted.count() + 1).saturating_sub(written),
     })
+}
+
+impl<R: Runtime> Task<R> {
+    /// Wraps the node key with another root key: durable when this returns. Answers how many copies of the wrapped key
+    /// have been written; those that have not still open with the old one.
+    async fn rewrap(&mut self, root: &RootKey) -> Result<usize, VolumeError> {
+        let key = self.shared.key.clone();
+        let key = key.ok_or(VolumeError::EncryptionMismatch { encrypted: false })?;
+        let next = Superblock {
+            key: Some(root.wrap(&self.runtime, &key)),
+            ..self.content.clone()
+        };
+        self.change_to(next, 1).await?;
+        // The majority is durable without the rest.
+        let end = self.runtime.now() + WRITTEN_LIMIT;
+        while self.copies.iter().any(Copy::is_writing) && self.runtime.now() < end {
+            self.runtime.sleep(WRITTEN_WAIT).await;
+        }
+        Ok(self.written())
+    }
 }

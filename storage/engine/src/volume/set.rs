@@ -57,6 +57,12 @@ impl DriveSet {
         self.0 & (1 << drive.0) != 0
     }
 
+    /// Members of either set.
+    #[must_use]
+    pub fn or(self, other: DriveSet) -> DriveSet {
+        DriveSet(self.0 | other.0)
+    }
+
     /// The set and this drive.
     #[must_use]
     pub fn with(self, drive: DriveIndex) -> DriveSet {
@@ -105,35 +111,6 @@ impl DriveSet {
             .filter_map(DriveIndex::new)
             .filter(move |drive| self.contains(*drive))
     }
-
-    /// The drives of `in_sync` that hold a file whose recorded mirror set is this one: those it names, and, when it
-    /// names fewer than `mirrors`, all. For such a file was made when no other drive was in sync; one that is in
-    /// sync now and not named joined later, through a rebuild, which gave it a copy.
-    #[must_use]
-    pub fn holders(self, mirrors: usize, in_sync: DriveSet) -> DriveSet {
-        if self.count() < mirrors {
-            in_sync
-        } else {
-            self.and(in_sync)
-        }
-    }
-
-    /// Up to `count` members, beginning at a place that `salt` picks, so that files spread over the drives.
-    #[must_use]
-    pub fn choose(self, count: usize, salt: u64) -> DriveSet {
-        if self.is_empty() {
-            return self;
-        }
-        let members: Vec<DriveIndex> = self.iter().collect();
-        let start = usize::try_from(salt % members.len() as u64).expect("below DRIVES_MAX");
-        members
-            .iter()
-            .cycle()
-            .skip(start)
-            .take(count.min(members.len()))
-            .copied()
-            .collect()
-    }
 }
 
 impl FromIterator<DriveIndex> for DriveSet {
@@ -154,40 +131,6 @@ impl fmt::Display for DriveSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn choosing_spreads_and_never_leaves_the_set() {
-        let set = DriveSet::from_bits(0b1011);
-        for salt in 0..7 {
-            for count in 0..6 {
-                let chosen = set.choose(count, salt);
-                assert!(chosen.is_within(set));
-                assert_eq!(chosen.count(), count.min(3));
-            }
-        }
-        assert_ne!(set.choose(1, 0), set.choose(1, 1));
-        assert_eq!(DriveSet::EMPTY.choose(2, 5), DriveSet::EMPTY);
-    }
-
-    #[test]
-    fn a_short_set_is_held_by_whoever_joined_later() {
-        let set = DriveSet::from_bits;
-        for (named, mirrors, in_sync, holders) in [
-            (0b011, 2, 0b011, 0b011),
-            (0b011, 2, 0b110, 0b010),
-            (0b011, 2, 0b100, 0b000),
-            (0b001, 2, 0b001, 0b001),
-            (0b001, 2, 0b011, 0b011),
-            (0b001, 2, 0b010, 0b010),
-            (0b001, 1, 0b011, 0b001),
-        ] {
-            assert_eq!(
-                set(named).holders(mirrors, set(in_sync)),
-                set(holders),
-                "{named:b}"
-            );
-        }
-    }
 
     #[test]
     fn places_are_bounded() {

@@ -18,7 +18,10 @@
 //!   88  8  feature bits: compatible (may be ignored)
 //!   96  8  feature bits: incompatible (refuse to open when unknown)
 //!  104  8  feature bits: read-only (refuse to write when unknown)
-//!  112 16  zero
+//!  112  2  guarantee: every file has as many holders in sync that are not joining
+//!  114  2  zero
+//!  116  4  joining set: in sync, but files from before lack a copy there
+//!  120  8  zero
 //!  128 1024  ordered list, 32 places of 32 bytes: drive id 16, epoch it joined 8, zero 8
 //! 1152  4  id of the node key; 0 when the node is not encrypted, and the next 92 bytes are zero
 //! 1156  4  cipher: 1 AES-256-GCM
@@ -108,6 +111,11 @@ pub struct Superblock {
     pub removed: DriveSet,
     /// Drives that hold each file.
     pub mirrors: u16,
+    /// Every file that is referred to has as many holders among the in-sync drives that are not joining. 0 after an
+    /// operator has given up drives that may have been the last to hold some file.
+    pub guarantee: u16,
+    /// In-sync drives that nothing may depend on yet: what is new goes to them, what is old is being copied.
+    pub joining: DriveSet,
     /// Feature bits that may be ignored when unknown.
     pub compatible: u64,
     /// Feature bits that forbid opening when unknown.
@@ -170,12 +178,47 @@ impl Superblock {
             .minus(self.removed)
     }
 
-    /// Whether every file has a holder among `drives`: each is on as many drives as there are mirrors, so some file may be
-    /// on all that are missing as soon as there are that many. Drives that were removed held files too.
+    /// The in-sync drives that files may depend on.
+    #[must_use]
+    pub fn settled(&self) -> DriveSet {
+        self.in_sync.minus(self.joining)
+    }
+
+    /// Whether every file has a holder among `drives`: some file may be on all settled drives that are missing as soon
+    /// as there are as many as it surely has holders.
     #[must_use]
     pub fn hold_everything(&self, drives: DriveSet) -> bool {
-        let places: DriveSet = (0..self.drives.len()).filter_map(DriveIndex::new).collect();
-        !drives.is_empty() && places.minus(drives).count() < usize::from(self.mirrors)
+        self.settled().minus(drives).count() < usize::from(self.guarantee)
+    }
+
+    /// Whether only `drives` may stay in sync of those that are.
+    #[must_use]
+    pub fn may_shrink_to(&self, drives: DriveSet) -> bool {
+        !self.in_sync.and(drives).is_empty()
+            && (self.settled().is_within(drives) || self.hold_everything(drives))
+    }
+
+    /// The same with only `drives` in sync of those that are: what left took its copies along.
+    #[must_use]
+    pub fn reduced_to(&self, drives: DriveSet) -> Superblock {
+        let gone = u16::try_from(self.settled().minus(drives).count()).expect("at most DRIVES_MAX");
+        Superblock {
+            in_sync: self.in_sync.and(drives),
+            joining: self.joining.and(drives),
+            guarantee: self.guarantee.saturating_sub(gone),
+            ..self.clone()
+        }
+    }
+
+    fn is_sane(&self) -> bool {
+        let kept = self.epoch == Epoch(0) || usize::from(self.guarantee) <= self.settled().count();
+        self.in_sync.is_within(self.counted())
+            && self.joining.is_within(self.in_sync)
+            && self.guarantee <= self.mirrors
+            && kept
+            && self.epoch <= self.promised
+            && self.mirrors > 0
+            && self.key.as_ref().is_none_or(|key| key.id > 0)
     }
 
     /// Place of a drive in the list.
@@ -192,12 +235,8 @@ impl Superblock {
     pub fn encode(&self, copy: usize) -> AlignedBuffer {
         assert!(copy < COPIES && !self.drives.is_empty() && self.drives.len() <= DRIVES_MAX);
         assert!(
-            self.in_sync.is_within(self.counted()),
-            "the in-sync set holds listed drives only"
-        );
-        assert!(
-            self.epoch <= self.promised,
-            "an epoch is promised before it is used"
+            self.is_sane(),
+            "in sync and listed, promised before used: {self:?}"
         );
         let mut block = AlignedBuffer::zeroed(BLOCK_BYTES);
         let magic = self.kind.magic();
@@ -223,6 +262,8 @@ impl Superblock {
         let encrypted = if self.key.is_some() { ENCRYPTED } else { 0 };
         put(96, &(self.incompatible | encrypted).to_le_bytes());
         put(104, &self.read_only.to_le_bytes());
+        put(112, &self.guarantee.to_le_bytes());
+        put(116, &self.joining.bits().to_le_bytes());
         if let Some(key) = &self.key {
             assert!(key.id > 0, "0 is no key");
             put(KEY_AT, &key.id.to_le_bytes());
@@ -280,6 +321,8 @@ impl Superblock {
             in_sync: DriveSet::from_bits(fields.u32(80)),
             removed: DriveSet::from_bits(fields.u32(84)),
             mirrors: fields.u16(20),
+            guarantee: fields.u16(112),
+            joining: DriveSet::from_bits(fields.u32(116)),
             compatible: fields.u64(88),
             incompatible: fields.u64(96) & !ENCRYPTED,
             read_only: fields.u64(104),
@@ -300,11 +343,7 @@ impl Superblock {
             return Err(CopyError::TooNew(format!("cipher {}", fields.u32(KEY_AT + 4))));
         }
         let listed = kind == MemberKind::Witness || superblock.index_of(superblock.drive).is_some();
-        let sane = superblock.in_sync.is_within(superblock.counted())
-            && superblock.epoch <= superblock.promised
-            && superblock.mirrors > 0
-            && superblock.key.as_ref().is_none_or(|key| key.id > 0);
-        if listed && sane {
+        if listed && superblock.is_sane() {
             Ok(superblock)
         } else {
             Err(CopyError::Corrupt)
@@ -372,6 +411,8 @@ mod tests {
             in_sync: DriveSet::from_bits(0b11),
             removed: DriveSet::EMPTY,
             mirrors: 2,
+            guarantee: 1,
+            joining: DriveSet::from_bits(0b10),
             compatible: 1,
             incompatible: 0,
             read_only: 0,
@@ -406,6 +447,16 @@ mod tests {
             Superblock::decode(MemberKind::Witness, 0, &example(3).encode(0)),
             Err(CopyError::Blank)
         );
+    }
+
+    #[test]
+    fn the_layout_is_frozen() {
+        let block = example(3).encode(1);
+        assert_eq!(&block[..8], b"CAIRNSUP");
+        assert_eq!(block[18], 1, "the copy");
+        assert_eq!(&block[80..88], [3, 0, 0, 0, 0, 0, 0, 0], "in sync, removed");
+        assert_eq!(&block[112..128], [1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(checksum(0, &block), 12_442_690_179_275_932_742, "every byte");
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn a_missing_drive_leaves_the_set_before_anything_is_served() {
     assert!(
         back.warnings
             .iter()
-            .any(|warning| warning.contains("/drive-1") && warning.contains("cairn rebuild")),
+            .any(|warning| warning.contains("/drive-1") && warning.contains("cairn drives rebuild")),
         "{:?}",
         back.warnings
     );

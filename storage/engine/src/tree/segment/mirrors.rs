@@ -217,7 +217,7 @@ impl<R: Runtime> Files<'_, R> {
             let name = self.name.to_owned();
             let good = Rc::clone(&good);
             // Detached: the repair reports to the counters and to the store's hook.
-            drop(self.store.task(async move {
+            drop(self.store.write_task(&Rc::clone(&slot), async move {
                 let result = rewrite::<R>(&slot.drive, &name, unit, good).await;
                 store.repairing.borrow_mut().remove(&place);
                 match result {

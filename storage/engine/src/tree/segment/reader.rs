@@ -301,11 +301,17 @@ impl<R: Runtime> Segment<R> {
         self.mirrors.borrow().iter().map(|slot| slot.index).collect()
     }
 
-    /// From now on these drives hold the file.
-    pub(crate) fn set_mirrors(&self, set: DriveSet) {
-        let mirrors: Mirrors<R> = set.iter().filter_map(|index| self.store.drive(index)).collect();
-        assert!(!mirrors.is_empty(), "a segment always has a holder");
-        *self.mirrors.borrow_mut() = mirrors;
+    /// From now on the file is read on those of these drives that are in sync.
+    pub(crate) fn hold_on(&self, named: DriveSet) {
+        let holders = self.store.holders(named);
+        let mirrors: Mirrors<R> = holders
+            .iter()
+            .filter_map(|index| self.store.drive(index))
+            .collect();
+        // Without any it fails as before, with what each mirror says.
+        if !mirrors.is_empty() {
+            *self.mirrors.borrow_mut() = mirrors;
+        }
     }
 
     pub(super) fn files(&self) -> Files<'_, R> {

@@ -38,6 +38,11 @@ impl<R: Runtime> Segment<R> {
         self.scrub_all(true, &async |_| ()).await
     }
 
+    /// As [`Segment::verify`], at the pace of [`Segment::scrub_paced`].
+    pub async fn verify_paced(&self, pace: &impl AsyncFn(u64)) -> Vec<Damage> {
+        self.scrub_all(false, pace).await
+    }
+
     /// As [`Segment::scrub`]; awaits `pace` with the bytes read since it was last called, after every block.
     pub async fn scrub_paced(&self, pace: &impl AsyncFn(u64)) -> Vec<Damage> {
         self.scrub_all(true, pace).await

@@ -103,6 +103,7 @@ impl<R: Runtime> SegmentWriter<R> {
         let name = segment_file_name(id);
         let slots = store.drives_for(id);
         if slots.is_empty() {
+            store.remove_files(id).await;
             return Err(TreeError::NoMirror { segment: id });
         }
         let mut mirrors = Vec::new();
@@ -161,7 +162,10 @@ impl<R: Runtime> SegmentWriter<R> {
             last_commit: CommitTimestamp(0),
             facts: Counted::default(),
         };
-        writer.emit(&bytes).await?;
+        if let Err(error) = writer.emit(&bytes).await {
+            writer.abandon().await;
+            return Err(error);
+        }
         Ok(writer)
     }
 
@@ -399,7 +403,8 @@ impl<R: Runtime> SegmentWriter<R> {
         let offset = u64::from(self.units_submitted) * UNIT_BYTES as u64;
         for (at, mirror) in self.mirrors.iter().enumerate() {
             let write = mirror.file.write_at(offset, Rc::clone(&chunk));
-            self.in_flight.push((at, self.store.task(write)));
+            self.in_flight
+                .push((at, self.store.write_task(&mirror.slot, write)));
         }
         self.spare = full.then_some(chunk);
         self.units_submitted = self.unit();
@@ -429,7 +434,8 @@ impl<R: Runtime> SegmentWriter<R> {
                 file.sync().await?;
                 drive.sync().await
             };
-            self.in_flight.push((at, self.store.task(sync)));
+            self.in_flight
+                .push((at, self.store.write_task(&mirror.slot, sync)));
         }
         self.settle().await
     }
