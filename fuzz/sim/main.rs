@@ -29,6 +29,9 @@ struct Arguments {
     /// Safety mode: both mirrors are damaged as well, and all that counts is that no answer is wrong.
     #[arg(long)]
     safety: bool,
+    /// Drives come and go while clients work.
+    #[arg(long, conflicts_with = "safety")]
+    fleet: bool,
     /// Show one seed in detail.
     #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
     replay: Option<u64>,
@@ -43,12 +46,11 @@ thread_local! {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let scenario = if arguments.safety {
-        Scenario::damaged
-    } else {
-        Scenario::of
+    let (scenario, mode): (fn(u64) -> Scenario, _) = match (arguments.safety, arguments.fleet) {
+        (true, _) => (Scenario::damaged, " --safety"),
+        (_, true) => (Scenario::fleet, " --fleet"),
+        _ => (Scenario::of, ""),
     };
-    let safety = if arguments.safety { " --safety" } else { "" };
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         eprintln!(
@@ -94,7 +96,7 @@ fn main() -> ExitCode {
             Ok(summary) => total.add(&summary),
             Err(failure) => {
                 failures += 1;
-                tell(&scenario(seed), failure, safety);
+                tell(&scenario(seed), failure, mode);
                 if !arguments.keep_going {
                     return ExitCode::FAILURE;
                 }
@@ -119,9 +121,9 @@ fn main() -> ExitCode {
 }
 
 /// Says how a run failed, and the smallest that still does.
-fn tell(scenario: &Scenario, failure: Failure, safety: &str) {
+fn tell(scenario: &Scenario, failure: Failure, mode: &str) {
     let repeat = format!(
-        "cargo run -p cairn-fuzz --bin sim --{safety} --replay {}",
+        "cargo run -p cairn-fuzz --bin sim --{mode} --replay {}",
         scenario.seed
     );
     println!("{failure}\n  repeat with: {repeat}");

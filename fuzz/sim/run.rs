@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_engine::sealing::{Keys, RootKey, audit};
-use cairn_engine::volume::{Keeper, VolumeConfig, rotate_root_key};
+use cairn_engine::volume::{Keeper, VolumeConfig, VolumeError, rotate_root_key};
 use cairn_engine::{Engine, EngineStats, check, ids::LogId};
 use cairn_runtime::sim::{DriveControl, FaultConfig, FaultCounters, NodeIndex, SimRuntime, Simulation};
 use cairn_runtime::sync::WaitGroup;
 use cairn_runtime::{Queue, Runtime, ShardIndex};
 
+use super::operator::{DIRECTORIES, Fleet, directory};
 use super::scenario::{End, MirrorFault, Scenario};
 use super::workload::Context;
 
@@ -54,6 +55,12 @@ pub struct Summary {
     pub rotations_cut_off: u64,
     /// Pairs of key and nonce that were used, each for one content; counted in debug builds.
     pub sealed: u64,
+    /// Drives lost, where they come and go.
+    pub drives_lost: u64,
+    /// Drives added, rebuilt and removed.
+    pub drive_operations: u64,
+    /// Segments copied to other drives while serving.
+    pub remirrored: u64,
     /// Safety mode: starts that were refused.
     pub starts_refused: u64,
     /// Safety mode: partitions that would not serve.
@@ -81,11 +88,15 @@ impl fmt::Display for Failure {
     }
 }
 
-fn volume_config(roots: &[RootKey]) -> VolumeConfig {
+fn volume_config(context: &Context, roots: &[RootKey], drives: Option<Vec<PathBuf>>) -> VolumeConfig {
+    let plan = context.scenario.fleet;
+    let configured = context.fleet.as_ref().map(Fleet::configured);
     VolumeConfig {
-        drives: vec![PathBuf::from("/mirror-0"), PathBuf::from("/mirror-1")],
+        drives: drives
+            .or(configured)
+            .unwrap_or_else(|| (0..2).map(directory).collect()),
         state: PathBuf::from("/state"),
-        mirrors: 2,
+        mirrors: plan.map_or(2, |plan| plan.mirrors),
         accept_epoch: None,
         keys: Keys {
             root: roots.to_vec(),
@@ -116,7 +127,10 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     }
     audit::begin();
     for (round, end) in scenario.rounds.iter().enumerate() {
-        run.arrange_faults(round, round + 1 == scenario.rounds.len());
+        match &context.fleet {
+            Some(fleet) => run.arrange_fleet(fleet, round),
+            None => run.arrange_faults(round, round + 1 == scenario.rounds.len()),
+        }
         run.round(round, *end);
         if let (Some(events), None) = (scenario.rotations[round], context.failure()) {
             run.rotate(round, events);
@@ -143,6 +157,10 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     summary.refused = context.refused.get();
     summary.partitions_refused = context.given_up();
     summary.faults = sim.faults();
+    if let Some(fleet) = &context.fleet {
+        summary.drives_lost = fleet.lost.get();
+        summary.drive_operations = fleet.done.get();
+    }
     Ok(summary)
 }
 
@@ -157,6 +175,41 @@ struct Run<'a> {
 impl Run<'_> {
     fn mirror(&self, at: usize) -> DriveControl {
         self.sim.drive(NODE, format!("/mirror-{at}"))
+    }
+
+    fn fleet_drives(&self) -> Vec<DriveControl> {
+        (0..DIRECTORIES).map(|at| self.mirror(at)).collect()
+    }
+
+    /// Drives are lost and come back, and the operator finds the configuration that the node starts with.
+    fn arrange_fleet(&self, fleet: &Fleet, round: usize) {
+        if round == 0 {
+            return;
+        }
+        fleet.while_down(&self.fleet_drives(), &mut self.sim.random());
+        let mut refused = Vec::new();
+        let mut configurations = fleet.configurations();
+        configurations.reverse();
+        while let Some(drives) = configurations.pop() {
+            let config = volume_config(&self.context, &self.roots, Some(drives.clone()));
+            if !self.sim.is_up(NODE) {
+                self.sim.restart(NODE);
+            }
+            let opened = self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
+                Keeper::open(runtime, config).await.map(drop)
+            });
+            self.sim.kill(NODE);
+            match opened {
+                Ok(()) => return fleet.configure(drives),
+                Err(VolumeError::NotMember(path)) if drives.len() > 1 => {
+                    fleet.is_stranger(&path);
+                    configurations.push(drives.into_iter().filter(|drive| *drive != path).collect());
+                }
+                Err(why) => refused.push(why.to_string()),
+            }
+        }
+        self.context
+            .fail(format!("no configuration will do: {}", refused.join("; ")));
     }
 
     fn arrange_faults(&mut self, round: usize, last: bool) {
@@ -234,7 +287,8 @@ impl Run<'_> {
         let finished = Rc::clone(&done);
         let refusals = Rc::clone(&self.summary);
         let random_seed = sim.random().next_u64();
-        let volume = volume_config(&self.roots);
+        let drives = self.fleet_drives();
+        let volume = volume_config(&self.context, &self.roots, None);
         runtime.clone().spawn(Queue::Foreground, async move {
             if let Err(why) = node(
                 Rc::clone(&context),
@@ -243,6 +297,7 @@ impl Run<'_> {
                 random_seed,
                 end == End::Close,
                 summary,
+                drives,
             )
             .await
             {
@@ -292,7 +347,7 @@ impl Run<'_> {
         sim.restart(NODE);
         let new = RootKey::new([u8::try_from(round).unwrap_or(u8::MAX).wrapping_add(2); 32]);
         let (volume, fresh, runtime) = (
-            volume_config(&self.roots),
+            volume_config(&self.context, &self.roots, None),
             new.clone(),
             sim.runtime(NODE, ShardIndex(0)),
         );
@@ -313,8 +368,10 @@ impl Run<'_> {
                 summary.rotations += 1;
                 return;
             }
-            // A node whose creation was cut off has nothing to rotate; nor is a damaged one held to anything.
-            Some(Err(_)) if round == 0 || self.context.scenario.damage.is_some() => {}
+            // A node whose creation was cut off has nothing to rotate; nor is a damaged one held to anything; and where
+            // drives come and go, the configuration may not be right before the next start.
+            Some(Err(_))
+                if round == 0 || self.context.scenario.damage.is_some() || self.context.fleet.is_some() => {}
             Some(Err(error)) => self.context.fail(format!("rotating the root key: {error}")),
             None => summary.rotations_cut_off += 1,
         }
@@ -329,10 +386,12 @@ impl Run<'_> {
         );
         let victim = self.mirror(self.context.scenario.victim);
         victim.set_faults(FaultConfig::NONE);
-        victim.attach();
+        if self.context.fleet.is_none() {
+            victim.attach();
+        }
         self.sim.restart(NODE);
         let context = Rc::clone(&self.context);
-        let volume = volume_config(&self.roots);
+        let volume = volume_config(&self.context, &self.roots, None);
         let report = self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
             let options = check::CheckOptions { items: false };
             check::check(runtime, &volume, options, &mut |_| {}).await
@@ -349,9 +408,11 @@ impl Run<'_> {
             Ok(report) => {
                 // A mirror that lagged is a mirror less, and no damage.
                 let lagged = context.scenario.fault == MirrorFault::Timing;
+                let lost = context.fleet.is_some();
                 let damage = report.damage().iter();
                 let damage: Vec<_> = damage
-                    .filter(|damage| !(lagged && damage.contains("out of sync")))
+                    .filter(|damage| !((lagged || lost) && damage.contains("out of sync")))
+                    .filter(|damage| !(lost && damage.contains("its superblock cannot be read")))
                     .map(String::as_str)
                     .collect();
                 if !damage.is_empty() {
@@ -370,6 +431,7 @@ async fn node(
     seed: u64,
     close: bool,
     summary: Rc<RefCell<Summary>>,
+    drives: Vec<DriveControl>,
 ) -> Result<(), String> {
     let keeper = Keeper::open(runtime.clone(), volume)
         .await
@@ -409,6 +471,17 @@ async fn node(
             drop(token);
         });
     }
+    if context.fleet.is_some() {
+        let (context, runtime, volume) = (Rc::clone(&context), runtime.clone(), keeper.handle());
+        let (random, token) = (random.fork(), clients.enter());
+        runtime.clone().spawn(Queue::Foreground, async move {
+            let fleet = context.fleet.as_ref().expect("looked at above");
+            if let Err(why) = fleet.operate(&runtime, &volume, &drives, random).await {
+                context.fail(format!("operator: {why}"));
+            }
+            drop(token);
+        });
+    }
     clients.wait().await;
     context.verify_quiet(&engine).await;
     summarise(&mut summary.borrow_mut(), &engine.stats(), &engine);
@@ -428,6 +501,7 @@ fn summarise(summary: &mut Summary, stats: &EngineStats, engine: &Engine<SimRunt
     summary.compactions += stats.compactions;
     summary.snapshots += stats.snapshots;
     summary.scrubs += stats.scrubs;
+    summary.remirrored += stats.remirrored;
     summary.log_files += stats.log.files_opened;
     summary.repairs += engine.recovery().repaired + stats.segments.repairs;
 }
@@ -450,6 +524,9 @@ impl Summary {
         self.rotations += other.rotations;
         self.rotations_cut_off += other.rotations_cut_off;
         self.sealed += other.sealed;
+        self.drives_lost += other.drives_lost;
+        self.drive_operations += other.drive_operations;
+        self.remirrored += other.remirrored;
         self.starts_refused += other.starts_refused;
         self.partitions_refused += other.partitions_refused;
     }

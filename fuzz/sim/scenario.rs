@@ -37,6 +37,17 @@ pub enum MirrorFault {
     Full,
 }
 
+/// Drives that come and go ([`super::operator`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FleetPlan {
+    /// Drives that there are first.
+    pub drives: usize,
+    /// Copies of each file.
+    pub mirrors: usize,
+    /// What is done to them in a round.
+    pub actions: u64,
+}
+
 /// A run, drawn from its seed.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -61,6 +72,10 @@ pub struct Scenario {
     /// Safety mode: places damaged, most of them on both mirrors, whenever the node is down. Partitions may then
     /// refuse to serve and nodes to start; what is answered must still be right.
     pub damage: Option<u32>,
+    /// Drives that come and go; if not, there are two that stay.
+    pub fleet: Option<FleetPlan>,
+    /// Longest pause of a client, in microseconds.
+    pub pause_us_max: u64,
     /// Limits of the engine.
     pub engine: EngineConfig,
     /// Whether what is written is encrypted.
@@ -139,6 +154,8 @@ impl Scenario {
             victim: random.index(2),
             fault,
             damage: None,
+            fleet: None,
+            pause_us_max: 3_000,
             engine,
             encrypted,
             rotations,
@@ -157,6 +174,33 @@ impl Scenario {
             fault,
             damage: Some(1 + random.below(4) as u32),
             ..Scenario::of(seed)
+        }
+    }
+
+    /// The run that `seed` stands for when drives come and go.
+    #[must_use]
+    pub fn fleet(seed: u64) -> Scenario {
+        let mut random = Random::new(seed ^ 0xf1ee_7000_0000_0000);
+        let mirrors = [1, 2, 2, 2, 3][random.index(5)];
+        let mut scenario = Scenario::of(seed);
+        // Drives take time to come and go.
+        for end in &mut scenario.rounds {
+            if let End::Crash(events) | End::Kill(events) = end {
+                *events *= 1 + random.below(4);
+            }
+        }
+        // To look at what the last round has left, without one of its drives.
+        scenario.rounds.push(End::Close);
+        scenario.rotations.push(None);
+        Scenario {
+            fault: MirrorFault::None,
+            fleet: Some(FleetPlan {
+                drives: (mirrors + random.index(3)).max(2),
+                mirrors,
+                actions: 1 + random.below(6),
+            }),
+            pause_us_max: 30_000,
+            ..scenario
         }
     }
 

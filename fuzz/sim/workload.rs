@@ -9,6 +9,7 @@ use cairn_runtime::Runtime;
 use cairn_runtime::sim::Random;
 
 use super::model::{Model, Place, item_of};
+use super::operator::Fleet;
 use super::scenario::Scenario;
 
 /// What outlives the node: the models, and the first thing that was wrong.
@@ -27,6 +28,8 @@ pub struct Context {
     pub answered: Cell<u64>,
     /// Writes refused.
     pub refused: Cell<u64>,
+    /// The drives, where they come and go.
+    pub fleet: Option<Fleet>,
     /// Whether every operation is shown.
     pub verbose: bool,
 }
@@ -49,6 +52,7 @@ fn key_of(number: u64) -> Vec<u8> {
 impl Context {
     /// Empty partitions, nothing done.
     pub fn new(scenario: Scenario, verbose: bool) -> Context {
+        let fleet = scenario.fleet.map(|plan| Fleet::new(plan, verbose));
         let models = (0..scenario.partitions).map(|_| Model::default()).collect();
         Context {
             scenario,
@@ -60,6 +64,7 @@ impl Context {
             wants_space: Cell::default(),
             answered: Cell::new(0),
             refused: Cell::new(0),
+            fleet,
             verbose,
         }
     }
@@ -258,7 +263,9 @@ impl Context {
             }
             if random.one_in(8) {
                 runtime
-                    .sleep(std::time::Duration::from_micros(random.below(3_000)))
+                    .sleep(std::time::Duration::from_micros(
+                        random.below(self.scenario.pause_us_max),
+                    ))
                     .await;
             }
         }

@@ -57,6 +57,22 @@ fn seeds_500_to_1000() {
     check(&survives(500, 1_000));
 }
 
+/// Drives are lost, added, rebuilt and removed while clients work.
+#[test]
+fn drives_come_and_go() {
+    let mut total = Summary::default();
+    for seed in 0..200 {
+        match run(Scenario::fleet(seed), false) {
+            Ok(summary) => total.add(&summary),
+            Err(failure) => {
+                panic!("{failure}\nrepeat with: cargo run -p cairn-fuzz --bin sim -- --fleet --replay {seed}")
+            }
+        }
+    }
+    let work = [total.drives_lost, total.drive_operations, total.remirrored];
+    assert!(work.iter().all(|count| *count > 20), "{total:#?}");
+}
+
 /// Both mirrors damaged: partitions may refuse to serve, nothing wrong may be answered.
 #[test]
 fn damage_on_both_mirrors_is_never_an_answer() {
