@@ -1,0 +1,137 @@
+//! An HTTP client of one connection, and what an answer is.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Longest wait for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) struct Client {
+    host: String,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+/// Status and body of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Client {
+    /// A client of `http://HOST:PORT`.
+    pub(crate) fn new(address: &str) -> Result<Client, String> {
+        let host = address.trim_end_matches('/').strip_prefix("http://");
+        let host = host.ok_or_else(|| format!("{address:?} is not of the form http://HOST:PORT"))?;
+        Ok(Client {
+            host: host.to_owned(),
+            stream: None,
+        })
+    }
+
+    pub(crate) fn call(&mut self, operation: &str, body: &Value) -> Result<Answer, String> {
+        self.call_text(operation, &body.to_string())
+    }
+
+    fn call_text(&mut self, operation: &str, body: &str) -> Result<Answer, String> {
+        // A connection that was closed meanwhile is opened once more; nothing was sent on it.
+        let first = self.exchange(operation, body);
+        first
+            .or_else(|_| {
+                self.stream = None;
+                self.exchange(operation, body)
+            })
+            .map_err(|error| format!("http://{}: {operation}: {error}", self.host))
+    }
+
+    fn exchange(&mut self, operation: &str, body: &str) -> std::io::Result<Answer> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.host)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(ANSWER_MAX))?;
+            self.stream = Some(BufReader::new(stream));
+        }
+        let stream = self.stream.as_mut().expect("just opened");
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: DynamoDB_20120810.{operation}\r\nContent-Type: \
+             application/x-amz-json-1.0\r\nAuthorization: AWS4-HMAC-SHA256 Credential=differential/20260101/us-east-1/dynamodb/\
+             aws4_request, SignedHeaders=host, Signature=0\r\nX-Amz-Date: 20260101T000000Z\r\nContent-Length: {}\r\n\r\n{body}",
+            self.host,
+            body.len()
+        );
+        stream.get_mut().write_all(request.as_bytes())?;
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| std::io::Error::other(format!("no status in {line:?}")))?;
+        let mut length = 0;
+        loop {
+            line.clear();
+            stream.read_line(&mut line)?;
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().map_err(std::io::Error::other)?;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes)?;
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Ok(Answer { status, body })
+    }
+}
+
+impl Answer {
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == 200
+    }
+
+    /// The error's type without its namespace.
+    pub(crate) fn error(&self) -> &str {
+        let kind = self.body["__type"].as_str().unwrap_or_default();
+        kind.rsplit('#').next().unwrap_or_default()
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        let message = self.body["message"].as_str().or(self.body["Message"].as_str());
+        message.unwrap_or_default()
+    }
+
+    /// The key from which the next page goes on.
+    pub(crate) fn take_last(&mut self) -> Option<Value> {
+        let members = self.body.as_object_mut()?;
+        members.remove("LastEvaluatedKey").filter(|last| !last.is_null())
+    }
+
+    /// Adds the next page.
+    pub(crate) fn append(&mut self, mut next: Answer) {
+        for count in ["Count", "ScannedCount"] {
+            let sum = self.body[count].as_u64().unwrap_or(0) + next.body[count].as_u64().unwrap_or(0);
+            self.body[count] = sum.into();
+        }
+        if let (Some(items), Some(more)) = (
+            self.body["Items"].as_array_mut(),
+            next.body["Items"].as_array_mut(),
+        ) {
+            items.append(more);
+        }
+        if let Some(last) = next.take_last() {
+            self.body["LastEvaluatedKey"] = last;
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.body.to_string();
+        let shown: String = text.chars().take(1500).collect();
+        write!(formatter, "{} {shown}", self.status)
+    }
+}
