@@ -132,17 +132,22 @@ impl Names {
     /// The parameter as sent, in any order.
     ///
     /// # Errors
-    /// No entries, a key that is not a placeholder, a name that is too long, or too many bytes in all.
+    /// No entries, a key that is not a placeholder, a name that is empty or too long, or too many bytes in all.
     pub fn new(entries: Vec<(String, String)>) -> Result<Names, ExpressionError> {
         let entries = Entries::new(entries);
         entries.check_keys(NAMES, b'#')?;
         let mut bytes = 0;
         for entry in &entries.0 {
-            if entry.value.len() > NAME_BYTES_MAX {
-                return Err(ExpressionError::bare(Problem::MapName {
-                    error: "Attribute name is too large, must be less than 65536 bytes",
-                    key: entry.key.clone(),
-                }));
+            let error = match entry.value.len() {
+                0 => Some("Empty attribute name"),
+                bytes if bytes > NAME_BYTES_MAX => {
+                    Some("Attribute name is too large, must be less than 65536 bytes")
+                }
+                _ => None,
+            };
+            if let Some(error) = error {
+                let key = entry.key.clone();
+                return Err(ExpressionError::bare(Problem::MapName { error, key }));
             }
             bytes += entry.value.len();
         }

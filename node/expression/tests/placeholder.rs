@@ -96,6 +96,8 @@ fn sizes() {
     let twice = Condition::parse(Parameter::Condition, "a IN (:a, :a)").unwrap();
     expect!["Invalid ConditionExpression: Expression size has exceeded the maximum allowed size;"]
         .assert_eq(&text(twice.bind(&names, &values)));
+    expect!["ExpressionAttributeNames contains invalid value: Empty attribute name for key #a"]
+        .assert_eq(&text(names_of(0)));
     expect!["ExpressionAttributeNames contains invalid value: Attribute name is too large, must be less than 65536 bytes for key #a"].assert_eq(&text(names_of(65_536)));
 }
 

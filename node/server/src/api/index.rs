@@ -50,14 +50,25 @@ pub(super) fn check_consistency(index: &IndexDefinition, consistent: bool) -> Re
     Ok(())
 }
 
-/// Whether whole items are to be fetched, given what is asked for.
+/// Whether whole items are to be fetched, given what is asked for. `filter` is a Query's: a Scan's may be about attributes that
+/// the index does not hold, which it does not find.
 pub(super) fn fetches(
     table: &TableDefinition,
     index: &IndexDefinition,
     select: Option<&str>,
+    filter: Option<&Filter>,
     projection: Option<&Projection>,
 ) -> Result<bool, ApiError> {
     let name = &index.name;
+    let missing = |attributes: &mut dyn Iterator<Item = &str>| {
+        let mut missing: Vec<String> = Vec::new();
+        for attribute in attributes {
+            if !entry::projects(table, index, attribute) && !missing.iter().any(|name| name == attribute) {
+                missing.push(attribute.to_owned());
+            }
+        }
+        missing
+    };
     if select == Some("ALL_ATTRIBUTES") && index.projection != crate::catalog::IndexProjection::All {
         if index.global.is_some() {
             return Err(ApiError::parameters(format!(
@@ -67,16 +78,19 @@ pub(super) fn fetches(
         }
         return Ok(true);
     }
+    if let Some(filter) = filter.filter(|_| index.global.is_some()) {
+        let missing = missing(&mut filter.bound().attributes());
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return Err(ApiError::parameters(format!(
+                "Secondary index {name} does not project one or more filter attributes: [{missing}]"
+            )));
+        }
+    }
     let Some(projection) = projection else {
         return Ok(false);
     };
-    let bound = projection.bound();
-    let mut missing: Vec<&str> = Vec::new();
-    for attribute in bound.attributes() {
-        if !entry::projects(table, index, attribute) && !missing.contains(&attribute) {
-            missing.push(attribute);
-        }
-    }
+    let missing = missing(&mut projection.bound().attributes());
     if missing.is_empty() {
         return Ok(false);
     }
@@ -89,24 +103,22 @@ pub(super) fn fetches(
     Ok(true)
 }
 
-/// Names of the index's key attributes that are not the table's.
-fn own_key_names<'a>(table: &'a Table, index: &'a IndexDefinition) -> Vec<&'a str> {
+/// Names of the key attributes of all the table's indexes that are not its own, whatever is read.
+pub(super) fn index_key_names(table: &Table) -> Vec<&str> {
     let of_table = table.key_names();
-    index
-        .key_names()
-        .filter(|name| !of_table.contains(name))
-        .collect()
+    let indexes = table.definition().indexes.iter();
+    let names = indexes.flat_map(IndexDefinition::key_names);
+    names.filter(|name| !of_table.contains(name)).collect()
 }
 
 /// Checks that neither filter nor projection goes into a key.
 pub(super) fn check_scalars(
     table: &Table,
-    index: Option<&IndexDefinition>,
     filter: Option<&Filter>,
     projection: Option<&Projection>,
 ) -> Result<(), ApiError> {
     let key = table.key_names();
-    let index_key = index.map(|index| own_key_names(table, index)).unwrap_or_default();
+    let index_key = index_key_names(table);
     if let Some(filter) = filter {
         filter.bound().check_key_scalar("Key", &key)?;
         filter.bound().check_key_scalar("IndexKey", &index_key)?;

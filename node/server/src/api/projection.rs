@@ -6,6 +6,7 @@ use cairn_expression::legacy::attributes_to_get;
 use cairn_expression::{BoundProjection, Names, Projection as ParsedProjection, Values};
 use cairn_runtime::Runtime;
 
+use super::index::index_key_names;
 use super::legacy::Legacy;
 use super::{ApiError, Service};
 use crate::catalog::Table;
@@ -57,10 +58,13 @@ impl Projection {
     }
 }
 
-/// Checks that a projection does not go into the key of the table.
+/// Checks that a projection does not go into the key of the table or of an index.
 pub(super) fn check_projection(table: &Table, projection: Option<&Projection>) -> Result<(), ApiError> {
-    match projection {
-        Some(projection) => Ok(projection.bound().check_key_scalar("Key", &table.key_names())?),
-        None => Ok(()),
-    }
+    let Some(projection) = projection else {
+        return Ok(());
+    };
+    let bound = projection.bound();
+    bound.check_key_scalar("Key", &table.key_names())?;
+    bound.check_key_scalar("IndexKey", &index_key_names(table))?;
+    Ok(())
 }

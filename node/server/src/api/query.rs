@@ -88,18 +88,20 @@ pub(super) async fn query<R: Runtime>(
             let names: Vec<&str> = index.key_names().collect();
             check_not_on_key(&names, filter, legacy_filter)?;
         }
-        check_scalars(&table, Some(index), filter.as_ref(), projection.as_ref())?;
+        check_scalars(&table, filter.as_ref(), projection.as_ref())?;
+        let fetch = fetches(
+            table.definition(),
+            index,
+            common.select.as_deref(),
+            filter.as_ref(),
+            projection.as_ref(),
+        )?;
         let read = IndexRead {
             start,
             limit: common.limit(),
             filter,
             count_only: common.count_only(),
-            fetch: fetches(
-                table.definition(),
-                index,
-                common.select.as_deref(),
-                projection.as_ref(),
-            )?,
+            fetch,
         };
         let forward = forward.unwrap_or(true);
         let page = service
@@ -109,7 +111,7 @@ pub(super) async fn query<R: Runtime>(
         return Ok(());
     }
     let start = query_start(&table, start)?;
-    check_scalars(&table, None, filter.as_ref(), projection.as_ref())?;
+    check_scalars(&table, filter.as_ref(), projection.as_ref())?;
     let (partition, condition) = match clauses {
         Some(clauses) => key_condition::of_expression(&table, &clauses)?,
         None => {

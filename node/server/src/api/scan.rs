@@ -291,25 +291,27 @@ pub(super) async fn scan<R: Runtime>(
         check_consistency(index, common.consistent.unwrap_or(false))?;
         let start = start.map(|start| IndexStart::of(&table, index, &start, true));
         let start = start.transpose()?;
-        check_scalars(&table, Some(index), filter.as_ref(), projection.as_ref())?;
+        check_scalars(&table, filter.as_ref(), projection.as_ref())?;
+        let fetch = fetches(
+            table.definition(),
+            index,
+            common.select.as_deref(),
+            None,
+            projection.as_ref(),
+        )?;
         let read = IndexRead {
             start,
             limit: common.limit(),
             filter,
             count_only: common.count_only(),
-            fetch: fetches(
-                table.definition(),
-                index,
-                common.select.as_deref(),
-                projection.as_ref(),
-            )?,
+            fetch,
         };
         let page = service.scan_index(&table, index, segment, read).await?;
         common.respond(out, &table, Some(index), &page, projection.as_ref());
         return Ok(());
     }
     let start = resolve_start(&table, start)?;
-    check_scalars(&table, None, filter.as_ref(), projection.as_ref())?;
+    check_scalars(&table, filter.as_ref(), projection.as_ref())?;
     let scan = Scan {
         segment,
         start,

@@ -347,6 +347,12 @@ fn whole_items_are_fetched_by_a_local_index_only() {
         .assert_eq(&query("global-keys", "color", color.clone(), json!({"Select": "ALL_ATTRIBUTES"})));
     expect![[r#"400 ValidationException: One or more parameter values were invalid: Global secondary index global-keys does not project [more]"#]]
         .assert_eq(&query("global-keys", "color", color.clone(), json!({"ProjectionExpression": "more, id"})));
+    expect![[r#"400 ValidationException: One or more parameter values were invalid: Secondary index global-keys does not project one or more filter attributes: [more]"#]]
+        .assert_eq(&query("global-keys", "color", color.clone(), json!({"FilterExpression": "attribute_exists(more) OR id = :v"})));
+    expect![[r#"400 ValidationException: Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: IndexKey: color"#]]
+        .assert_eq(&machine.call("Scan", r#"{"TableName":"things","ProjectionExpression":"color[0]"}"#));
+    expect![[r#"400 ValidationException: Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: IndexKey: color"#]]
+        .assert_eq(&machine.call("GetItem", r#"{"TableName":"things","Key":{"id":{"S":"a"},"n":{"N":"1"}},"ProjectionExpression":"id, color.a"}"#));
     expect![[r#"400 ValidationException: Consistent reads are not supported on global secondary indexes"#]]
         .assert_eq(&query(
             "global-all",
