@@ -190,8 +190,9 @@ pub trait Drive: Clone + 'static {
     /// Renames a file, replacing `to` atomically. Durable after [`Drive::sync`].
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static;
 
-    /// Hard-links a file. Durable after [`Drive::sync`].
-    fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static;
+    /// Hard-links the file `from` as `to` in the directory `into`, which may be another one of the same file system, else it is
+    /// `CrossesDevices`. Durable after [`Drive::sync`] of `into`.
+    fn link(&self, from: &str, into: &Self, to: &str) -> impl Future<Output = io::Result<()>> + 'static;
 
     /// Removes a file. Durable after [`Drive::sync`].
     fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>> + 'static;

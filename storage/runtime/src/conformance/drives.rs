@@ -195,7 +195,7 @@ pub(super) async fn listing_sees_renames_links_and_removals<R: Runtime>(runtime:
     assert_eq!(names(&drive).await, ["a", "b", "c"]);
     drive.rename("a", "d").await.unwrap();
     drive.rename("b", "c").await.unwrap();
-    drive.link("d", "e").await.unwrap();
+    drive.link("d", &drive, "e").await.unwrap();
     drive.sync().await.unwrap();
     assert_eq!(names(&drive).await, ["c", "d", "e"]);
     let replaced = drive.open("c", READ_ONLY).await.unwrap();
@@ -217,14 +217,20 @@ pub(super) async fn listing_sees_renames_links_and_removals<R: Runtime>(runtime:
     for error in [
         drive.remove("d").await.unwrap_err(),
         drive.rename("d", "f").await.unwrap_err(),
-        drive.link("d", "f").await.unwrap_err(),
+        drive.link("d", &drive, "f").await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
     assert_eq!(
-        drive.link("c", "e").await.unwrap_err().kind(),
+        drive.link("c", &drive, "e").await.unwrap_err().kind(),
         ErrorKind::AlreadyExists
     );
+    let other = runtime.drive(&directory.join("other"), true).await.unwrap();
+    match drive.link("c", &other, "g").await {
+        Ok(()) => assert_eq!(names(&other).await, ["g"]),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::CrossesDevices),
+    }
+    assert_eq!(names(&drive).await, ["c", "e"], "directories are not listed");
 }
 
 pub(super) async fn a_removed_file_can_still_be_read<R: Runtime>(runtime: R, directory: PathBuf) {

@@ -196,13 +196,14 @@ impl Drive for RealDrive {
         }
     }
 
-    fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
+    fn link(&self, from: &str, into: &Self, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
         let (directory, from, to) = (Rc::clone(&self.directory), from.to_owned(), to.to_owned());
+        let into = Rc::clone(&into.directory.descriptor);
         async move {
             let descriptor = Rc::clone(&directory.descriptor);
             let operation = directory
                 .ring
-                .link(descriptor, file_name(&from)?, file_name(&to)?)?;
+                .link(descriptor, file_name(&from)?, into, file_name(&to)?)?;
             named(operation, "link", &directory.file(&from)).await
         }
     }

@@ -134,8 +134,13 @@ impl Drive for SimDrive {
         async move { request.await.map(expect_done) }
     }
 
-    fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
-        let checked = self.check_names(&[from, to]);
+    fn link(&self, from: &str, into: &Self, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
+        let same = self.handle.origin.disk == into.handle.origin.disk;
+        let checked = if same {
+            self.check_names(&[from, to])
+        } else {
+            Err(io::ErrorKind::CrossesDevices.into())
+        };
         let (source, to) = (from.to_owned(), to.to_owned());
         let request = self.request(from, checked, move |_| Request::Link { from: source, to });
         async move { request.await.map(expect_done) }

@@ -137,7 +137,7 @@ fn directory_changes_need_a_sync() {
 
     let synced = async |_: SimRuntime, drive: SimDrive| {
         durable_file(&drive, "a", 1, 1).await?;
-        drive.link("a", "b").await?;
+        drive.link("a", &drive, "b").await?;
         drive.rename("b", "c").await?;
         drive.remove("a").await?;
         drive.sync().await

@@ -143,7 +143,7 @@ fn errors_on_every_operation() {
                 (Read, file.read_at(0, BLOCK_BYTES).await.map(drop)),
                 (Allocate, file.allocate(8 * BLOCK).await),
                 (SyncFile, file.sync().await),
-                (Link, drive.link("file", "link").await),
+                (Link, drive.link("file", &drive, "link").await),
                 (Rename, drive.rename("file", "renamed").await),
                 (Remove, drive.remove("renamed").await),
                 (SyncDirectory, drive.sync().await),

@@ -44,6 +44,8 @@ pub(in crate::real) enum Resource {
     /// The names that an operation on the directory takes; `opens` when its result is a descriptor.
     Names {
         directory: Rc<OwnedFd>,
+        /// Another directory, which the second name is in.
+        into: Option<Rc<OwnedFd>>,
         first: CString,
         second: Option<CString>,
         opens: bool,

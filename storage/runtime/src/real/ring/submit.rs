@@ -224,6 +224,7 @@ impl Ring {
         self.start(
             Resource::Names {
                 directory,
+                into: None,
                 first: name,
                 second: None,
                 opens: true,
@@ -244,6 +245,7 @@ impl Ring {
         self.start(
             Resource::Names {
                 directory,
+                into: None,
                 first: from,
                 second: Some(to),
                 opens: false,
@@ -257,13 +259,15 @@ impl Ring {
         self: &Rc<Ring>,
         directory: Rc<OwnedFd>,
         from: CString,
+        into: Rc<OwnedFd>,
         to: CString,
     ) -> io::Result<Operation> {
-        let fd = Fd(directory.as_raw_fd());
-        let entry = opcode::LinkAt::new(fd, from.as_ptr(), fd, to.as_ptr()).build();
+        let (fd, into_fd) = (Fd(directory.as_raw_fd()), Fd(into.as_raw_fd()));
+        let entry = opcode::LinkAt::new(fd, from.as_ptr(), into_fd, to.as_ptr()).build();
         self.start(
             Resource::Names {
                 directory,
+                into: Some(into),
                 first: from,
                 second: Some(to),
                 opens: false,
@@ -282,6 +286,7 @@ impl Ring {
         self.start(
             Resource::Names {
                 directory,
+                into: None,
                 first: name,
                 second: None,
                 opens: false,
