@@ -35,6 +35,7 @@ pub mod tree;
 pub mod volume;
 
 pub use config::EngineConfig;
+pub use engine::backup::{BackupError, Copied, Cut, Hold};
 pub use engine::{
     Change, Decision, Derived, Direction, Engine, IndexUsage, PartitionDescriptor, PartitionInfo, Range,
     Scan, Snapshot, Stored, StoredRef, Updated,

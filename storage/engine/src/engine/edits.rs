@@ -12,18 +12,18 @@ use super::{Inner, TERM};
 use crate::error::EngineError;
 use crate::ids::{IndexId, LogSequence, PartitionId, RaftIndex, TableId};
 use crate::log::{LogError, Record};
-use crate::manifest::{Edit, encode_edits};
+use crate::manifest::{Edit, ManifestState, encode_edits};
 use crate::record::RecordKind;
 
 /// Bytes that a record of a snapshot has at most, unless one partition alone has more. Small beside a log file, large
 /// beside a usual partition.
-const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
+pub(super) const SNAPSHOT_RECORD_BYTES: usize = 128 << 10;
 
 /// How long edits wait for the next batch when the one being gathered is full. `Log::ready` is for those who may
 /// have to wait for space; edits, which free it, may not.
-const BATCH_WAIT: Duration = Duration::from_micros(200);
+pub(super) const BATCH_WAIT: Duration = Duration::from_micros(200);
 
-fn edits_record(payload: &[u8]) -> Record<'_> {
+pub(super) fn edits_record(payload: &[u8]) -> Record<'_> {
     Record {
         kind: RecordKind::Edits as u8,
         partition: PartitionId(0),
@@ -49,6 +49,9 @@ impl<R: Runtime> Inner<R> {
         encode_edits(edits, &mut payload);
         loop {
             let creates = matches!(edits.first(), Some(Edit::CreatePartition(_)));
+            if creates || matches!(edits.first(), Some(Edit::DropPartition(_))) {
+                self.not_held().await;
+            }
             if !creates && !self.manifest.borrow().partitions.contains_key(&partition) {
                 return Err(EngineError::NoSuchPartition(partition));
             }
@@ -125,32 +128,41 @@ impl<R: Runtime> Inner<R> {
 
     /// Encodes the edits that restate the first of `ids`, as many as make a record. Answers how many.
     fn describe(&self, ids: &[PartitionId], payload: &mut Vec<u8>) -> usize {
-        let manifest = self.manifest.borrow();
         let bytes_max = SNAPSHOT_RECORD_BYTES.min(self.config.log.batch_bytes / 2);
-        let mut edits = vec![
-            Edit::NextSegment(manifest.next_segment),
-            Edit::Scrub(manifest.scrub),
-        ];
-        let mut bytes = 0;
-        let mut stated = 0;
-        for id in ids {
-            // It may have been dropped since.
-            if let Some(state) = manifest.partitions.get(id) {
-                let before = edits.len();
-                edits.push(Edit::DropPartition(*id));
-                state.describe(&mut edits);
-                payload.clear();
-                encode_edits(&edits[before..], payload);
-                if bytes > 0 && bytes + payload.len() > bytes_max {
-                    edits.truncate(before);
-                    break;
-                }
-                bytes += payload.len();
-            }
-            stated += 1;
-        }
-        payload.clear();
-        encode_edits(&edits, payload);
-        stated
+        describe(&self.manifest.borrow(), ids, bytes_max, payload)
     }
+}
+
+/// Encodes the edits that restate the first of `ids`, as many as make a record of some `bytes_max`. Answers how many.
+pub(super) fn describe(
+    manifest: &ManifestState,
+    ids: &[PartitionId],
+    bytes_max: usize,
+    payload: &mut Vec<u8>,
+) -> usize {
+    let mut edits = vec![
+        Edit::NextSegment(manifest.next_segment),
+        Edit::Scrub(manifest.scrub),
+    ];
+    let mut bytes = 0;
+    let mut stated = 0;
+    for id in ids {
+        // It may have been dropped since.
+        if let Some(state) = manifest.partitions.get(id) {
+            let before = edits.len();
+            edits.push(Edit::DropPartition(*id));
+            state.describe(&mut edits);
+            payload.clear();
+            encode_edits(&edits[before..], payload);
+            if bytes > 0 && bytes + payload.len() > bytes_max {
+                edits.truncate(before);
+                break;
+            }
+            bytes += payload.len();
+        }
+        stated += 1;
+    }
+    payload.clear();
+    encode_edits(&edits, payload);
+    stated
 }

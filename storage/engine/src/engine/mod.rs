@@ -1,7 +1,7 @@
 //! The engine: one log, the trees of its partitions, and what moves data between them.
 //!
 //! Read in this order: [`types`] (what callers see), `write` (propose, commit, apply), `partition`, `edits`
-//! (changes of the manifest), `maintain` (flush, release, compaction), `scrub`, `remirror`, `snapshot`,
+//! (changes of the manifest), `maintain` (flush, release, compaction), `scrub`, `remirror`, `snapshot`, [`backup`],
 //! `replay` and `recovery` (start).
 //!
 //! **Invariants**
@@ -14,6 +14,7 @@
 //! What the design buys: one sequential write per group of mutations, whatever partitions they belong to. What it
 //! costs: a partition that is seldom written pins the log, and is flushed for that alone.
 
+pub mod backup;
 mod edits;
 mod files;
 mod latch;
@@ -38,6 +39,7 @@ use std::rc::Rc;
 use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 use cairn_runtime::{Queue, Runtime};
 
+use self::backup::Backing;
 use self::partition::{Applied, Partition, Standing};
 use self::pressure::Gate;
 use self::remirror::Remirror;
@@ -122,6 +124,7 @@ struct Inner<R: Runtime> {
     attention: Notify,
     scrub: Scrub,
     remirror: Remirror,
+    backing: Backing,
     tasks: WaitGroup,
     /// Why nothing is written any more.
     stopped: RefCell<Option<Rc<str>>>,

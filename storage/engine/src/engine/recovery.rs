@@ -156,6 +156,7 @@ fn new<R: Runtime>(
         attention: Notify::new(),
         scrub,
         remirror: Remirror::default(),
+        backing: super::backup::Backing::default(),
         tasks: WaitGroup::new(),
         stopped: RefCell::new(None),
         closing: Cell::new(false),

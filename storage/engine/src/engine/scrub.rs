@@ -33,17 +33,23 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Longest single wait, so that a clock that jumps is noticed.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Least time that is slept for the sake of the rate.
-const NAP_MIN: Duration = Duration::from_millis(2);
+pub(super) const NAP_MIN: Duration = Duration::from_millis(2);
 
 /// Keeps reading within a rate.
-struct Pace {
+pub(super) struct Pace {
     /// Before this nothing more is read.
     free_at: Cell<Moment>,
 }
 
 impl Pace {
+    pub(super) fn new(now: Moment) -> Pace {
+        Pace {
+            free_at: Cell::new(now),
+        }
+    }
+
     /// When the next bytes may be read, after `bytes` that were read now.
-    fn spend(&self, now: Moment, bytes: u64, bytes_per_second: u64) -> Duration {
+    pub(super) fn spend(&self, now: Moment, bytes: u64, bytes_per_second: u64) -> Duration {
         let nanoseconds = bytes.saturating_mul(1_000_000_000) / bytes_per_second.max(1);
         // Time in which nothing was read is not made up for.
         let free_at = self.free_at.get().max(now) + Duration::from_nanos(nanoseconds);
@@ -68,9 +74,7 @@ impl Scrub {
             report: Cell::default(),
             asked: Cell::new(0),
             unsaved: Cell::new(0),
-            pace: Pace {
-                free_at: Cell::new(now),
-            },
+            pace: Pace::new(now),
             bytes_read: Cell::new(0),
         }
     }

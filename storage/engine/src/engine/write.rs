@@ -5,7 +5,8 @@
 //!    drive must be read for it (or the log is full, step 4) is the key's latch held, first in, first out.
 //! 3. `decide` runs synchronously on it.
 //! 4. The outcome, a pure put or delete, gets the partition's next index and timestamp and joins the batch that
-//!    the log gathers. A proposal that does not fit waits, holding the latch, and is refused when that lasts. What is derived
+//!    the log gathers. A proposal that does not fit, or meets a hold ([`super::backup`]), waits, holding the latch, and is
+//!    refused when that lasts. What is derived
 //!    from it for other keys (entries of local indexes, records of the change sequence) is in the same record.
 //! 5. [`commit`] follows the log: what is durable is committed (one replica; raft will say so later) and is applied
 //!    in log order: memtable, counters, then the writers are woken.
@@ -259,6 +260,9 @@ impl<R: Runtime> Inner<R> {
     ) -> Result<(u64, CommitTimestamp), ProposeError> {
         self.check_runs().map_err(ProposeError::Partition)?;
         partition.check_serves().map_err(ProposeError::Partition)?;
+        if self.is_held() {
+            return Err(LogError::Full.into());
+        }
         let now = self.runtime.now();
         let commit =
             self.clock
@@ -336,7 +340,11 @@ impl<R: Runtime> Inner<R> {
         let deadline = self.runtime.now() + self.config.write_wait_max;
         loop {
             let left = deadline.since(self.runtime.now());
-            let Ok(ready) = timeout(&self.runtime, left, self.log.ready(payload_bytes)).await else {
+            let ready = async {
+                self.not_held().await;
+                self.log.ready(payload_bytes).await
+            };
+            let Ok(ready) = timeout(&self.runtime, left, ready).await else {
                 return Err(EngineError::Throttled);
             };
             ready.map_err(|error| self.refused(error.into()))?;

@@ -33,6 +33,7 @@ use super::memtable::Memtable;
 use super::merge::{LevelCursor, Merge, Source};
 use super::segment::Access;
 use super::store::TreeError;
+use super::version::NEWEST;
 use super::view::{KeyRange, Placed, View};
 use crate::Direction;
 use crate::ids::SegmentId;
@@ -339,6 +340,7 @@ impl<R: Runtime> Tree<R> {
             view,
             complete: self.complete.get(),
             older_from: pick.to + 1,
+            up_to: NEWEST,
             segment_bytes: self.context.config.segment_bytes,
             pace: Some(&self.context.pace),
         };

@@ -21,7 +21,7 @@ use super::merge::{MemtableCursor, Merge, Source};
 use super::pace::Pace;
 use super::segment::{SegmentFacts, SegmentWriter};
 use super::store::{SegmentStore, TreeError};
-use super::version::{Version, needed};
+use super::version::{NEWEST, Version, needed};
 use super::view::{KeyRange, Placed, View};
 use crate::Direction;
 use crate::ids::{CommitTimestamp, SegmentId};
@@ -43,6 +43,8 @@ pub(super) struct Rewrite<'a, R: Runtime> {
     pub(super) complete: bool,
     /// Sources of this level and deeper ones may hold older versions.
     pub(super) older_from: usize,
+    /// Newer versions than this are passed over.
+    pub(super) up_to: CommitTimestamp,
     /// Length at which a segment ends.
     pub(super) segment_bytes: u64,
     /// What holds the work back; none for a flush, which writers wait for.
@@ -168,6 +170,10 @@ impl<R: Runtime> Rewrite<'_, R> {
         {
             let version = merge.version();
             bytes += key.len() + version.item.len() + 64;
+            if commit > self.up_to {
+                merge.advance().await?;
+                continue;
+            }
             // A version may be there twice: replayed from the log after it was flushed.
             let again = newer == Some(commit);
             if newer.is_none_or(|newer| !again && needed(self.snapshots, commit, newer)) {
@@ -223,6 +229,7 @@ impl<R: Runtime> Tree<R> {
             view: &view,
             complete: self.complete.get(),
             older_from: 0,
+            up_to: NEWEST,
             segment_bytes: u64::MAX,
             pace: None,
         };

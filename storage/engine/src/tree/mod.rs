@@ -20,6 +20,7 @@ mod block;
 mod cache;
 mod codec;
 mod compaction;
+mod copy;
 mod filter;
 mod flush;
 mod memtable;
@@ -51,6 +52,7 @@ pub use segment::{Damage, Segment, segment_file_name, segment_of_file_name};
 pub use store::{DriveCounts, DriveWatch, Reported, SegmentStore, StoreConfig, StoreStats, TreeError};
 pub use version::{ItemHandle, NEWEST, Version};
 
+pub(crate) use self::copy::TreeCut;
 pub(crate) use self::filter::KeyHash;
 use self::merge::{LevelCursor, MemtableCursor, Merge, Source};
 use self::segment::{Access, Found};

@@ -400,6 +400,11 @@ impl<R: Runtime> SegmentStore<R> {
         self.begun.borrow().values().copied().collect()
     }
 
+    /// Whether a repair is in flight.
+    pub(crate) fn is_repairing(&self) -> bool {
+        !self.repairing.borrow().is_empty()
+    }
+
     /// Whether a write to the drive is in flight.
     pub(crate) fn is_writing(&self, index: DriveIndex) -> bool {
         self.drive(index).is_some_and(|slot| slot.writing.get() > 0)

@@ -36,6 +36,10 @@ pub enum VolumeError {
         /// This node.
         expected: NodeId,
     },
+    /// The directory belongs to a backup of this node, or to the node that this is a backup of.
+    AnotherCopy(PathBuf),
+    /// The directory belongs to a backup that was cut off.
+    IncompleteBackup(PathBuf),
     /// Two directories hold the same drive.
     Duplicate {
         /// The first directory.
@@ -160,6 +164,17 @@ impl fmt::Display for VolumeError {
             } => write!(
                 formatter,
                 "{} belongs to node {found}, this is node {expected}: name this node's own directory",
+                path.display()
+            ),
+            VolumeError::AnotherCopy(path) => write!(
+                formatter,
+                "{} belongs to another copy of this node: a backup and the node that it was made of have drives and state \
+                 directories of their own, which cannot be mixed",
+                path.display()
+            ),
+            VolumeError::IncompleteBackup(path) => write!(
+                formatter,
+                "{} belongs to a backup that is not complete: it was cut off, or is being made. Delete it and make another",
                 path.display()
             ),
             VolumeError::Duplicate { first, second } => write!(

@@ -64,6 +64,8 @@ pub(super) enum Request {
     Told(OperationState),
     /// Look again whether everything has enough copies.
     Look,
+    /// What the superblocks say.
+    Content { reply: ReplySender<Superblock> },
     /// Describe the volume.
     Status { reply: ReplySender<VolumeStatus> },
     /// End the task.
@@ -442,6 +444,7 @@ impl<R: Runtime> Task<R> {
                         operation.state = state;
                     }
                 }
+                Request::Content { reply } => reply.send(self.content.clone()),
                 Request::Status { reply } => {
                     reply.send(self.status());
                 }

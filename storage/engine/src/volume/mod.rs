@@ -21,6 +21,7 @@
 //! first. Exception: `accept_epoch` lets an operator who knows that the missing copies are lost name the epoch
 //! to continue from; drives missing then no longer count.
 
+mod copy;
 mod error;
 mod keeper;
 mod member;
@@ -55,6 +56,7 @@ use crate::sealing::{Keys, NodeKey, RootKeyId};
 /// A drive that is slow to answer counts as if it had this part of its free space.
 const SLOW_PART: u64 = 4;
 
+pub use copy::{COPY_DRIVE, COPY_STATE, CopyTarget};
 pub use error::VolumeError;
 pub use online::{Operation, OperationState, OperationStatus, Step};
 pub use place::Placement;

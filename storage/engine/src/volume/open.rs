@@ -81,6 +81,9 @@ async fn look<R: Runtime>(runtime: &R, path: &Path, kind: MemberKind) -> Result<
         Err(error) => return Ok(Found::Missing(error.to_string())),
     }
     match Member::open(runtime, &drive, kind).await {
+        Ok((_, Quorum::Valid { superblock, .. })) if superblock.incomplete => {
+            Err(VolumeError::IncompleteBackup(path.to_owned()))
+        }
         Ok((
             member,
             Quorum::Valid {
@@ -300,6 +303,8 @@ async fn create<R: Runtime>(
         kind: MemberKind::Drive,
         sequence: 0,
         node,
+        copy: 0,
+        incomplete: false,
         drive: DriveId(0),
         promised: Epoch(0),
         epoch: Epoch(0),
@@ -585,7 +590,7 @@ fn check_nodes(
     drives: Vec<(&PathBuf, &Superblock)>,
     witness: Option<&Superblock>,
 ) -> Result<(), VolumeError> {
-    let Some((_, first)) = drives.first() else {
+    let Some((_, first)) = drives.first().copied() else {
         return Ok(());
     };
     let agree = drives.iter().all(|(_, record)| record.node == first.node);
@@ -601,15 +606,18 @@ fn check_nodes(
         Some(witness) => witness.node,
         None => first.node,
     };
-    match drives.iter().find(|(_, record)| record.node != expected) {
-        Some((path, record)) => {
-            let path = (*path).clone();
-            Err(VolumeError::AnotherNode {
-                path,
-                found: record.node,
-                expected,
-            })
-        }
+    if let Some((path, record)) = drives.iter().find(|(_, record)| record.node != expected) {
+        return Err(VolumeError::AnotherNode {
+            path: (*path).clone(),
+            found: record.node,
+            expected,
+        });
+    }
+    let all = drives
+        .into_iter()
+        .chain(witness.map(|witness| (&config.state, witness)));
+    match all.into_iter().find(|(_, record)| record.copy != first.copy) {
+        Some((path, _)) => Err(VolumeError::AnotherCopy(path.clone())),
         None => Ok(()),
     }
 }

@@ -21,7 +21,7 @@
 //!  112  2  guarantee: every file has as many holders in sync that are not joining
 //!  114  2  zero
 //!  116  4  joining set: in sync, but files from before lack a copy there
-//!  120  8  zero
+//!  120  8  copy: 0 in the node itself, random in a backup of it
 //!  128 1024  ordered list, 32 places of 32 bytes: drive id 16, epoch it joined 8, zero 8
 //! 1152  4  id of the node key; 0 when the node is not encrypted, and the next 92 bytes are zero
 //! 1156  4  cipher: 1 AES-256-GCM
@@ -30,7 +30,7 @@
 //! 1248 2848  zero
 //! ```
 //!
-//! Of the incompatible features bit 0 says that the node is encrypted.
+//! Of the incompatible features bit 0 says that the node is encrypted, bit 1 that this is a backup that is not complete.
 //!
 //! All integers are little-endian. The checksum comes first so that everything behind it is covered; the copy's
 //! number and the seed both name the place, so a copy written to another copy's place does not verify.
@@ -62,6 +62,9 @@ const _: () = assert!(KEY_AT + KEY_BYTES <= BLOCK_BYTES);
 const ENCRYPTED: u64 = 1;
 /// AES-256-GCM, the only cipher so far.
 const CIPHER: u32 = 1;
+
+/// The incompatible feature of a backup that is being made, or was cut off.
+const INCOMPLETE: u64 = 2;
 
 /// Whose block it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +102,10 @@ pub struct Superblock {
     pub sequence: u64,
     /// The node.
     pub node: NodeId,
+    /// 0 in the node itself; a backup of it has another number, so that their drives are never mixed.
+    pub copy: u64,
+    /// Whether this is a backup that is not complete: nothing starts from it.
+    pub incomplete: bool,
     /// The drive; zero in the witness.
     pub drive: DriveId,
     /// Highest epoch number promised: no lower one may be given to a new set.
@@ -260,10 +267,12 @@ impl Superblock {
         put(84, &self.removed.bits().to_le_bytes());
         put(88, &self.compatible.to_le_bytes());
         let encrypted = if self.key.is_some() { ENCRYPTED } else { 0 };
-        put(96, &(self.incompatible | encrypted).to_le_bytes());
+        let incomplete = if self.incomplete { INCOMPLETE } else { 0 };
+        put(96, &(self.incompatible | encrypted | incomplete).to_le_bytes());
         put(104, &self.read_only.to_le_bytes());
         put(112, &self.guarantee.to_le_bytes());
         put(116, &self.joining.bits().to_le_bytes());
+        put(120, &self.copy.to_le_bytes());
         if let Some(key) = &self.key {
             assert!(key.id > 0, "0 is no key");
             put(KEY_AT, &key.id.to_le_bytes());
@@ -315,6 +324,8 @@ impl Superblock {
             kind,
             sequence: fields.u64(24),
             node: NodeId(fields.u128(32)),
+            copy: fields.u64(120),
+            incomplete: fields.u64(96) & INCOMPLETE != 0,
             drive: DriveId(fields.u128(48)),
             promised: Epoch(fields.u64(64)),
             epoch: Epoch(fields.u64(72)),
@@ -324,7 +335,7 @@ impl Superblock {
             guarantee: fields.u16(112),
             joining: DriveSet::from_bits(fields.u32(116)),
             compatible: fields.u64(88),
-            incompatible: fields.u64(96) & !ENCRYPTED,
+            incompatible: fields.u64(96) & !(ENCRYPTED | INCOMPLETE),
             read_only: fields.u64(104),
             key: (fields.u64(96) & ENCRYPTED != 0).then(|| WrappedNodeKey {
                 id: fields.u32(KEY_AT),
@@ -405,6 +416,8 @@ mod tests {
             kind: MemberKind::Drive,
             sequence,
             node: NodeId(7),
+            copy: 0,
+            incomplete: false,
             drive: DriveId(9),
             promised: Epoch(5),
             epoch: Epoch(4),
@@ -491,6 +504,20 @@ mod tests {
         }
         .encode(0);
         assert!(Superblock::decode(MemberKind::Drive, 0, &ignored).is_ok());
+    }
+
+    #[test]
+    fn a_backup_says_whose_copy_it_is_and_whether_it_is_complete() {
+        let incomplete = Superblock {
+            copy: 0x1122_3344_5566_7788,
+            incomplete: true,
+            ..example(3)
+        };
+        let block = incomplete.encode(1);
+        assert_eq!(block[120..128], [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
+        assert_eq!(block[96..104], [2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Superblock::decode(MemberKind::Drive, 1, &block), Ok(incomplete));
+        assert_eq!(example(3).encode(1)[96..104], [0; 8]);
     }
 
     /// Copies as digits of their sequence, 0 for a torn one; the answer, or 0 for damaged.
