@@ -5,14 +5,18 @@
 //! - `/metrics` collects from every shard and from the volume by message; one that does not answer in time fails the
 //!   scrape rather than leave a hole in the counters.
 //! - `GET /drives` tells of the drives, `POST /drives/scrub` has them verified, `POST /drives/add`, `rebuild` and `remove`, with
-//!   the drive as the body, begin what their names say ([`crate::drives`]). Nothing is changed for a request from a web page.
+//!   the drive as the body, begin what their names say ([`crate::drives`]). `POST /backup` begins a
+//!   backup, `GET /backup` tells how far it is ([`crate::backup`]). Nothing is changed for a request from a web page.
 //!
 //! When other machines can reach the admin address, all but the probes ask for an access key by HTTP basic authentication;
 //! the two probes tell nothing that a connection attempt would not.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +28,7 @@ use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
 use cairn_runtime::sync::timeout;
 
+use crate::backup::Backups;
 use crate::credentials::Credentials;
 use crate::drives::{Action, Drives, begin};
 use crate::expiry::ExpiryStats;
@@ -32,6 +37,7 @@ use crate::http::encode::{self, After};
 use crate::http::server::{Application, Exchange};
 use crate::index::IndexStats;
 use crate::metrics::{Family, Snapshot};
+use crate::sigv4::percent_decode;
 
 /// How long a scrape waits for the shards.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,6 +115,9 @@ pub trait NodeFacts: 'static {
 
     /// The drives, once they are known.
     fn volume(&self) -> Option<VolumeHandle>;
+
+    /// What makes backups, once the node serves.
+    fn backups(&self) -> Option<Backups>;
 }
 
 /// The admin endpoints as an application of the HTTP server.
@@ -212,6 +221,14 @@ fn decode_base64(encoded: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
+/// The directory that a request for a backup names; empty when it names none.
+fn directory_of(target: &str) -> PathBuf {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let named = query.split('&').find_map(|pair| pair.strip_prefix("directory="));
+    let decoded = percent_decode(named.unwrap_or_default().as_bytes()).into_owned();
+    PathBuf::from(OsString::from_vec(decoded))
+}
+
 enum Endpoint {
     Live,
     Ready,
@@ -219,6 +236,8 @@ enum Endpoint {
     Drives,
     Scrub,
     Operate(Action, String),
+    Backup,
+    MakeBackup(PathBuf),
     WebPage,
     Forbidden,
     Unknown,
@@ -246,7 +265,7 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             (
                 _,
                 "/metrics" | "/drives" | "/drives/scrub" | "/drives/add" | "/drives/rebuild"
-                | "/drives/remove",
+                | "/drives/remove" | "/backup",
             ) if !self.is_allowed(head.authorization) => Endpoint::Forbidden,
             ("GET" | "HEAD", "/metrics") => Endpoint::Metrics,
             ("GET" | "HEAD", "/drives") => Endpoint::Drives,
@@ -256,6 +275,8 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             ("POST", "/drives/add") => Endpoint::Operate(Action::Add, named),
             ("POST", "/drives/rebuild") => Endpoint::Operate(Action::Rebuild, named),
             ("POST", "/drives/remove") => Endpoint::Operate(Action::Remove, named),
+            ("GET" | "HEAD", "/backup") => Endpoint::Backup,
+            ("POST", "/backup") => Endpoint::MakeBackup(directory_of(head.target)),
             ("GET" | "HEAD", _) => Endpoint::Unknown,
             _ => Endpoint::Method,
         };
@@ -302,6 +323,23 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                         Err(error) => ((409, "Conflict"), TEXT, "", format!("{error}\n")),
                     },
                 },
+                Endpoint::Backup => match self.facts.backups() {
+                    Some(backups) => {
+                        let status = serde_json::to_string(&backups.status());
+                        let status = status.expect("numbers and text are JSON");
+                        ((200, "OK"), JSON, "", status + "\n")
+                    }
+                    None => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
+                },
+                Endpoint::MakeBackup(directory) => match self.facts.backups() {
+                    Some(backups) if self.readiness.get() == Readiness::Ready => {
+                        match backups.start(&self.runtime, directory) {
+                            Ok(number) => ((202, "Accepted"), TEXT, "", format!("{number}\n")),
+                            Err(why) => ((409, "Conflict"), TEXT, "", format!("{why}\n")),
+                        }
+                    }
+                    _ => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
+                },
                 Endpoint::WebPage => (
                     (403, "Forbidden"),
                     TEXT,
@@ -318,13 +356,14 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     (404, "Not Found"),
                     TEXT,
                     "",
-                    "there are /livez, /readyz, /metrics and /drives\n".to_owned(),
+                    "there are /livez, /readyz, /metrics, /drives and /backup\n".to_owned(),
                 ),
                 Endpoint::Method => (
                     (405, "Method Not Allowed"),
                     TEXT,
                     "Allow: GET, HEAD, POST\r\n",
-                    "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove\n".to_owned(),
+                    "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove, and /backup\n"
+                        .to_owned(),
                 ),
             };
             encode::plain(out, status, content, headers, exchange.after, text.as_bytes());

@@ -30,6 +30,10 @@ pub enum Command {
     Rebuild(RebuildOptions),
     /// Look after the drives of a running node.
     Drives(DrivesOptions),
+    /// Copy a running node, as it is at one moment, into a new or empty directory, and wait until the copy is complete,
+    /// durable and verified. `cairn check DIR/drive` verifies it again; `cairn serve --drive DIR/drive --state DIR/state`
+    /// starts a node from it.
+    Backup(BackupOptions),
     /// Show what any file written by a node holds.
     Dump {
         /// The file.
@@ -117,6 +121,28 @@ pub struct DrivesOptions {
         global = true,
         hide_env_values = true
     )]
+    pub admin_key: Option<String>,
+}
+
+/// Options of `cairn backup`.
+#[derive(Debug, Args)]
+pub struct BackupOptions {
+    /// Directory on the node's machine, new or empty. On the file system of one of the node's drives what is there already
+    /// takes no space again (hard links), elsewhere everything is copied
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Admin address of the node
+    #[arg(
+        long,
+        env = "CAIRN_ADMIN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub admin: SocketAddr,
+
+    /// Access key as ID:SECRET, where the admin address asks for one; rather as the variable than on the command line
+    #[arg(long, env = "CAIRN_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     pub admin_key: Option<String>,
 }
 

@@ -13,6 +13,7 @@
 //! - [`native`]: the native protocol;
 //! - [`admin`], [`metrics`], [`logging`], `notices`: what an operator sees;
 //! - [`cli`], [`config`]: what an operator says; [`drives`]: and does about the drives of a running node;
+//! - [`backup`]: a copy of a running node;
 //! - [`serve`]: all of it together;
 //! - [`keys`]: the root key of an encrypted node;
 //! - [`rebuild`]: what makes a drive of a stopped node a mirror again.
@@ -39,6 +40,7 @@ pub mod logging;
 pub mod metrics;
 mod notices;
 
+pub mod backup;
 pub mod calendar;
 pub mod cli;
 pub mod config;

@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cairn::backup::client::backup as make_backup;
 use cairn::cli::{
-    CheckOptions, Cli, Command, DrivesAction, DrivesOptions, KeysAction, RebuildOptions, ServeOptions,
+    BackupOptions, CheckOptions, Cli, Command, DrivesAction, DrivesOptions, KeysAction, RebuildOptions,
+    ServeOptions,
 };
 use cairn::config::{Config, ConfigError, Encryption, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         },
         Command::Check(options) => (check(options), FAILED),
         Command::Drives(options) => (drives(options), FAILED),
+        Command::Backup(options) => (backup(options), FAILED),
         Command::Dump { file, root_key_file } => (dump(file, root_key_file), FAILED),
         Command::Keys {
             action: KeysAction::Rotate(options),
@@ -517,6 +520,18 @@ fn drives(options: DrivesOptions) -> Result<(), String> {
         DrivesAction::Rebuild { drive } => operate(&client, "rebuild", &drive, &mut tell, &mut nap),
         DrivesAction::Remove { drive } => operate(&client, "remove", &drive, &mut tell, &mut nap),
     }
+}
+
+fn backup(options: BackupOptions) -> Result<(), String> {
+    let client = Client::new(options.admin, options.admin_key.as_deref())?;
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| format!("{}: {error}", options.directory.display()))?;
+    make_backup(
+        &client,
+        &directory,
+        &mut |line| say(&format!("{line}\n")),
+        &mut nap,
+    )
 }
 
 /// How often a running node is asked how far it is.

@@ -24,6 +24,7 @@ use cairn_runtime::{BLOCK_BYTES, Queue, Runtime};
 
 use crate::answers::Answers;
 use crate::api::{ApiError, Service};
+use crate::backup::{self, Backups, Step};
 use crate::catalog::{Catalog, Change, Order, Store, TableDefinition, TableStatus, Usage};
 use crate::expiry::{Expiry, ExpiryStats, sweep};
 use crate::index::writes::Writes;
@@ -109,6 +110,7 @@ pub(crate) enum Control {
         reply: ReplySender<Usage>,
     },
     Order(Order),
+    Backup(MailboxReceiver<Step>),
     Drained,
     Close {
         reply: ReplySender<Result<(), NodeError>>,
@@ -391,6 +393,7 @@ impl Node {
         Shard {
             service,
             router,
+            backups: Backups::new(volume.clone(), self.shared.control.clone()),
             volume,
             leader: self.shared.control[0].clone(),
             closed,
@@ -463,6 +466,10 @@ impl<R: Runtime> ControlLoop<R> {
                 Control::Apply { change, reply } => reply.send(self.apply(change).await),
                 Control::Usage { table, reply } => reply.send(self.router.usage(&table)),
                 Control::Order(order) => self.order(order),
+                Control::Backup(steps) => {
+                    let taking_part = backup::take_part(Rc::clone(&self.router), steps);
+                    self.router.runtime.spawn(Queue::Foreground, taking_part);
+                }
                 Control::Drained => self.drained(),
                 Control::Close { reply } => {
                     let result = self.router.close().await.map_err(node_error);
@@ -555,6 +562,7 @@ pub struct Shard<R: Runtime> {
     service: Service<R>,
     router: Rc<Router<R>>,
     volume: VolumeHandle,
+    backups: Backups,
     leader: MailboxSender<Control>,
     closed: cairn_runtime::sync::OneshotReceiver<Result<(), NodeError>>,
 }
@@ -570,6 +578,12 @@ impl<R: Runtime> Shard<R> {
     #[must_use]
     pub fn volume(&self) -> VolumeHandle {
         self.volume.clone()
+    }
+
+    /// What makes backups of the node. Those of one shard know of each other only.
+    #[must_use]
+    pub fn backups(&self) -> Backups {
+        self.backups.clone()
     }
 
     /// Counters and gauges of this shard's engines, by log.

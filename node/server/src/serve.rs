@@ -27,6 +27,7 @@ use crate::admin::{
 };
 use crate::answers::Answers;
 use crate::api::Service;
+use crate::backup::Backups;
 use crate::credentials::Credentials;
 use crate::http::{Dynamodb, Limits, Server};
 use crate::logging::{Level, Logger};
@@ -110,11 +111,11 @@ impl Stopper {
 }
 
 /// The whole node's values for a scrape, once it is known.
-struct Facts(Rc<OnceCell<VolumeHandle>>);
+struct Facts(Rc<OnceCell<(VolumeHandle, Backups)>>);
 
 impl NodeFacts for Facts {
     async fn add(&self, snapshot: &mut Snapshot) {
-        if let Some(volume) = self.0.get()
+        if let Some((volume, _)) = self.0.get()
             && let Ok(status) = volume.status().await
         {
             add_volume(snapshot, &status);
@@ -122,7 +123,11 @@ impl NodeFacts for Facts {
     }
 
     fn volume(&self) -> Option<VolumeHandle> {
-        self.0.get().cloned()
+        Some(self.0.get()?.0.clone())
+    }
+
+    fn backups(&self) -> Option<Backups> {
+        Some(self.0.get()?.1.clone())
     }
 }
 
@@ -206,7 +211,7 @@ impl Fronts {
             None
         };
         let shard = Rc::new(plan.node.start_shard(runtime.clone()).await?);
-        let handle = volume.get_or_init(|| shard.volume());
+        let (handle, _) = volume.get_or_init(|| (shard.volume(), shard.backups()));
         let mut notices = Notices::new(plan.logger.clone(), Arc::clone(&self.shared.failed));
         notices.look(&shard, runtime.unix_ms());
         let watch = notices::watch(runtime.clone(), notices, Rc::downgrade(&shard), is_first);

@@ -521,7 +521,7 @@ fn query_parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
 }
 
-fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr(b'%', text).is_none() {
         return text.into();
     }
@@ -545,7 +545,7 @@ fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     decoded.into()
 }
 
-fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -87,14 +87,15 @@ impl Client {
 }
 
 /// Tells how far something is, a line for every few percent.
-struct Steps {
+#[derive(Default)]
+pub(crate) struct Steps {
     told: Option<u64>,
 }
 
 impl Steps {
     const PERCENT: u64 = 5;
 
-    fn line(&mut self, what: &str, done: u64, total: u64) -> Option<String> {
+    pub(crate) fn line(&mut self, what: &str, done: u64, total: u64) -> Option<String> {
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
         let due = self.told.is_none_or(|told| percent >= told + Steps::PERCENT);
         due.then(|| {
@@ -116,7 +117,7 @@ pub fn scrub(client: &Client, say: &mut dyn FnMut(&str), nap: &mut dyn FnMut()) 
         .trim()
         .parse()
         .map_err(|_| format!("the node answers {answer:?}, which is no number of a request"))?;
-    let mut steps = Steps { told: None };
+    let mut steps = Steps::default();
     loop {
         let drives = client.drives()?;
         if !drives.logs.is_empty() && drives.logs.iter().all(|log| log.answered >= number) {

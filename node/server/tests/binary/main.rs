@@ -5,6 +5,8 @@
     reason = "a test; its helpers are not marked as such"
 )]
 
+mod backup;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -166,18 +166,18 @@ fn the_admin_port_answers_whatever_it_is_asked() {
             (
                 format!("GET / {close}\r\n"),
                 "404 Not Found",
-                "there are /livez, /readyz, /metrics and /drives\n",
+                "there are /livez, /readyz, /metrics, /drives and /backup\n",
             ),
             (
                 format!("GET /metrics/ {close}\r\n"),
                 "404 Not Found",
-                "there are /livez, /readyz, /metrics and /drives\n",
+                "there are /livez, /readyz, /metrics, /drives and /backup\n",
             ),
             (format!("HEAD /nothing {close}\r\n"), "404 Not Found", "\r\n\r\n"),
             (
                 format!("POST /livez {close}Content-Length: 2\r\n\r\n{{}}"),
                 "405 Method Not Allowed",
-                "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove\n",
+                "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove, and /backup\n",
             ),
             (
                 format!("POST /livez {close}Content-Length: 9999999\r\n\r\n"),
@@ -203,6 +203,33 @@ fn the_admin_port_answers_whatever_it_is_asked() {
                 "{shown}: {answer}"
             );
             assert!(answer.ends_with(ending), "{shown}: {answer}");
+        }
+        node.stopper.stop();
+        assert_eq!(node.results(30 * SECOND).await, vec![Ok(()); SHARDS]);
+    });
+}
+
+#[test]
+fn a_backup_is_asked_for_and_told_of() {
+    with_node(usual(), async |node| {
+        let ask = async |line: &str| {
+            let request = format!("{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            node.ask(8080, &request).await
+        };
+        node.sleep(SECOND).await;
+        assert!(ask("GET /backup").await.contains(r#""state":"none""#));
+        let relative = ask("POST /backup?directory=here").await;
+        assert!(relative.starts_with("HTTP/1.1 409 "), "{relative}");
+        for (number, expected) in [(1, "complete"), (2, "failed")] {
+            let begun = ask("POST /backup?directory=%2Fthe%20backup").await;
+            assert!(begun.starts_with("HTTP/1.1 202 "), "{begun}");
+            assert!(begun.ends_with(&format!("\r\n\r\n{number}\n")), "{begun}");
+            let busy = ask("POST /backup?directory=/other").await;
+            assert!(busy.starts_with("HTTP/1.1 409 "), "{busy}");
+            node.sleep(30 * SECOND).await;
+            let told = ask("GET /backup").await;
+            assert!(told.contains(&format!(r#""state":"{expected}""#)), "{told}");
+            assert!(told.contains(r#""directory":"/the backup""#), "{told}");
         }
         node.stopper.stop();
         assert_eq!(node.results(30 * SECOND).await, vec![Ok(()); SHARDS]);
