@@ -218,9 +218,12 @@ fn dump_record(record: &Record<'_>, out: &mut dyn Write) -> fmt::Result {
         Some(RecordKind::Group) => match decode_group(record.payload) {
             Ok(changes) => {
                 writeln!(out, "    group of {}:", changes.len())?;
-                changes.iter().try_for_each(|(counter, mutation)| {
-                    write!(out, "    {counter:?}")?;
-                    dump_mutation(record, mutation, out)
+                changes.iter().try_for_each(|change| {
+                    write!(out, "    {:?}", change.counter)?;
+                    if !change.tail.is_empty() {
+                        write!(out, ", going on with the first item,")?;
+                    }
+                    dump_mutation(record, &change.mutation, out)
                 })
             }
             Err(error) => writeln!(out, "    group: {error}"),

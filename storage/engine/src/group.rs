@@ -5,21 +5,27 @@
 //!
 //! ```text
 //! group    | version u8 | 0 u8 | count u16 | 0 u32 | change ... |
-//! change   | counter u16 | 0 u16 | mutation bytes u32 | mutation, see mutation.rs |
+//! change   | counter u16 | flags u16 | mutation bytes u32 | mutation, see mutation.rs |
 //! counter  0: the partition's items | 0xffff: nothing | else the entries of the local index of this id
+//! flags    1: its item goes on with the item of the group's first change
 //! ```
 //!
-//! Invariants, checked by the reader: at least one change, all of one commit timestamp. The writer also sees to it that no two
-//! changes have the same key.
+//! A record of a stream holds the image of the item that the same group stores: by the flag that image is in the log once.
+//!
+//! Invariants, checked by the reader: at least one change, all of one commit timestamp; what goes on with an item is a put
+//! behind a put. The writer also sees to it that no two changes have the same key.
 
 use crate::ids::IndexId;
-use crate::mutation::{Mutation, MutationError};
+use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, Mutation, MutationError, MutationKind};
 
 /// Version of the layout. History: 1, the first.
 const VERSION: u8 = 1;
 
 /// Bytes before the first change, and before a change's mutation.
 const HEADER_BYTES: usize = 8;
+
+/// Flag: the item goes on with the item of the group's first change.
+const WITH_FIRST_ITEM: u16 = 1;
 
 /// Changes of one group, at most. An item has entries in 5 local indexes, each of which may move, and one change of the change
 /// sequence; what feeds an index applies some hundreds at once.
@@ -57,6 +63,17 @@ impl Counter {
     }
 }
 
+/// A change as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupChange<'a> {
+    /// Which counter it moves.
+    pub counter: Counter,
+    /// What is changed; of a put, how its item begins.
+    pub mutation: Mutation<'a>,
+    /// How its item goes on: empty, or the item of the group's first change.
+    pub tail: &'a [u8],
+}
+
 /// Bytes of a group of changes whose mutations have these lengths.
 pub(crate) fn group_bytes(mutations: impl Iterator<Item = usize>) -> usize {
     HEADER_BYTES + mutations.map(|bytes| HEADER_BYTES + bytes).sum::<usize>()
@@ -77,11 +94,17 @@ pub(crate) fn encode_header(count: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&[0; 4]);
 }
 
-/// Appends the next change of a group.
-pub(crate) fn encode_change(counter: Counter, mutation: &Mutation<'_>, into: &mut Vec<u8>) {
+/// Appends the next change of a group; `with_first_item`: its item goes on with that of the first change.
+pub(crate) fn encode_change(
+    counter: Counter,
+    with_first_item: bool,
+    mutation: &Mutation<'_>,
+    into: &mut Vec<u8>,
+) {
     let bytes = u32::try_from(mutation.encoded_bytes()).expect("limited by the log");
+    let flags = if with_first_item { WITH_FIRST_ITEM } else { 0 };
     into.extend_from_slice(&counter.code().to_le_bytes());
-    into.extend_from_slice(&[0; 2]);
+    into.extend_from_slice(&flags.to_le_bytes());
     into.extend_from_slice(&bytes.to_le_bytes());
     mutation.encode(into);
 }
@@ -90,7 +113,7 @@ pub(crate) fn encode_change(counter: Counter, mutation: &Mutation<'_>, into: &mu
 ///
 /// # Errors
 /// When the bytes are not a group of a known version; any bytes are safe.
-pub fn decode_group(bytes: &[u8]) -> Result<Vec<(Counter, Mutation<'_>)>, MutationError> {
+pub fn decode_group(bytes: &[u8]) -> Result<Vec<GroupChange<'_>>, MutationError> {
     let (header, mut rest) = bytes
         .split_first_chunk::<HEADER_BYTES>()
         .ok_or(MutationError::Truncated)?;
@@ -101,23 +124,37 @@ pub fn decode_group(bytes: &[u8]) -> Result<Vec<(Counter, Mutation<'_>)>, Mutati
     if count == 0 || usize::from(count) > GROUP_CHANGES_MAX {
         return Err(MutationError::Invalid("number of changes"));
     }
-    let mut changes: Vec<(Counter, Mutation<'_>)> = Vec::new();
+    let mut changes: Vec<GroupChange<'_>> = Vec::new();
     for _ in 0..count {
         let (head, behind) = rest
             .split_first_chunk::<HEADER_BYTES>()
             .ok_or(MutationError::Truncated)?;
         let counter = Counter::of_code(u16::from_le_bytes([head[0], head[1]]));
+        let flags = u16::from_le_bytes([head[2], head[3]]);
         let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
         let length = usize::try_from(length).map_err(|_| MutationError::Truncated)?;
         let (mutation, behind) = behind.split_at_checked(length).ok_or(MutationError::Truncated)?;
         let mutation = Mutation::decode(mutation)?;
-        if changes
-            .first()
-            .is_some_and(|(_, first)| first.header.commit != mutation.header.commit)
-        {
+        let first = changes.first().map(|first| first.mutation);
+        if first.is_some_and(|first| first.header.commit != mutation.header.commit) {
             return Err(MutationError::Invalid("commit timestamp within its group"));
         }
-        changes.push((counter, mutation));
+        let tail = match (flags, first) {
+            (0, _) => &[][..],
+            (WITH_FIRST_ITEM, Some(first))
+                if first.header.kind == MutationKind::Put
+                    && mutation.header.kind == MutationKind::Put
+                    && first.item.len() + mutation.item.len() <= ITEM_ARCHIVE_BYTES_MAX =>
+            {
+                first.item
+            }
+            _ => return Err(MutationError::Invalid("flag within its group")),
+        };
+        changes.push(GroupChange {
+            counter,
+            mutation,
+            tail,
+        });
         rest = behind;
     }
     if rest.is_empty() {
@@ -149,28 +186,45 @@ mod tests {
         }
     }
 
-    fn encoded(changes: &[(Counter, Mutation<'_>)]) -> Vec<u8> {
+    fn encoded(changes: &[GroupChange<'_>]) -> Vec<u8> {
         let mut bytes = Vec::new();
         encode_header(changes.len(), &mut bytes);
-        for (counter, mutation) in changes {
-            encode_change(*counter, mutation, &mut bytes);
+        for change in changes {
+            encode_change(
+                change.counter,
+                !change.tail.is_empty(),
+                &change.mutation,
+                &mut bytes,
+            );
         }
-        let lengths = changes.iter().map(|(_, mutation)| mutation.encoded_bytes());
+        let lengths = changes.iter().map(|change| change.mutation.encoded_bytes());
         assert_eq!(bytes.len(), group_bytes(lengths));
         bytes
     }
 
-    fn changes() -> Vec<(Counter, Mutation<'static>)> {
+    fn change(counter: Counter, mutation: Mutation<'static>) -> GroupChange<'static> {
+        GroupChange {
+            counter,
+            mutation,
+            tail: b"",
+        }
+    }
+
+    fn changes() -> Vec<GroupChange<'static>> {
         vec![
-            (Counter::Items, mutation(b"item", Some(b"abc"))),
-            (Counter::Index(IndexId(3)), mutation(b"entry", None)),
-            (Counter::Nothing, mutation(b"change", Some(b""))),
+            change(Counter::Items, mutation(b"item", Some(b"abc"))),
+            change(Counter::Index(IndexId(3)), mutation(b"entry", None)),
+            change(Counter::Nothing, mutation(b"change", Some(b""))),
+            GroupChange {
+                tail: b"abc",
+                ..change(Counter::Nothing, mutation(b"record", Some(b"head")))
+            },
         ]
     }
 
     #[test]
     fn the_layout_is_frozen() {
-        let bytes = encoded(&changes()[1..]);
+        let bytes = encoded(&changes()[1..3]);
         let (key_bytes, of_entry) = (5, MUTATION_HEADER_BYTES + 5);
         let of_change = MUTATION_HEADER_BYTES + 6;
         assert_eq!(bytes[..8], [1, 0, 2, 0, 0, 0, 0, 0]);
@@ -185,11 +239,34 @@ mod tests {
             [255, 255, 0, 0, u8::try_from(of_change).unwrap(), 0, 0, 0]
         );
         assert_eq!(bytes.len(), next + 8 + of_change);
+        let with_tail = encoded(&changes());
+        let record = with_tail.len() - (8 + MUTATION_HEADER_BYTES + 10);
+        assert_eq!(with_tail[record..record + 4], [255, 255, 1, 0]);
+        assert!(with_tail.ends_with(b"recordhead"));
+    }
+
+    #[test]
+    fn an_item_goes_on_with_a_put_only() {
+        let mut bytes = encoded(&changes()[1..3]);
+        let second = 8 + 8 + MUTATION_HEADER_BYTES + 5;
+        for flags in [1, 2] {
+            bytes[second + 2] = flags;
+            assert_eq!(
+                decode_group(&bytes),
+                Err(MutationError::Invalid("flag within its group"))
+            );
+        }
+        let mut bytes = encoded(&changes()[..1]);
+        bytes[8 + 2] = 1;
+        assert!(
+            decode_group(&bytes).is_err(),
+            "the first change goes on with nothing"
+        );
     }
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        for count in 1..=3 {
+        for count in 1..=4 {
             let changes = &changes()[..count];
             assert_eq!(decode_group(&encoded(changes)).unwrap(), changes);
         }
@@ -206,7 +283,7 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[at] = byte;
                 if let Ok(changes) = decode_group(&bytes) {
-                    let commits = changes.iter().map(|(_, mutation)| mutation.header.commit);
+                    let commits = changes.iter().map(|change| change.mutation.header.commit);
                     assert!(
                         commits
                             .clone()

@@ -14,6 +14,8 @@ use cairn_runtime::{Queue, Runtime};
 use common::*;
 
 const P3: PartitionId = PartitionId(3);
+/// What a record begins with that goes on with the item of its step.
+const RECORD: &[u8] = b"record of ";
 
 /// A partition of the hashes from 1 << 56 to before 2 << 56.
 fn hashed() -> PartitionDescriptor {
@@ -39,6 +41,7 @@ fn derived(key: Vec<u8>, counter: Counter, put: Option<&[u8]>, old: Option<u32>)
         stamped: false,
         counter,
         put: put.map(|item| (Rc::from(item), u32::try_from(item.len()).unwrap())),
+        with_item: false,
         old_item_bytes: old,
     }
 }
@@ -68,6 +71,11 @@ async fn put_with_copies(engine: &SimEngine, number: u8, item: &[u8]) -> Result<
                 stamped: true,
                 ..derived(in_space(3, 0, b""), Counter::Nothing, Some(item), None)
             });
+            further.push(Derived {
+                stamped: true,
+                with_item: true,
+                ..derived(in_space(7, 0, b""), Counter::Nothing, Some(RECORD), None)
+            });
             Decision {
                 change: put_change(item),
                 derived: further,
@@ -81,7 +89,8 @@ async fn put_with_copies(engine: &SimEngine, number: u8, item: &[u8]) -> Result<
 async fn check_whole(engine: &SimEngine) -> usize {
     let mut items = Vec::new();
     let mut entries = Vec::new();
-    let mut records = 0;
+    let mut records = Vec::new();
+    let mut going_on = Vec::new();
     let mut bytes = 0;
     for (key, item) in scan_all(engine, P3, Direction::Forward).await {
         match key[0] {
@@ -93,9 +102,15 @@ async fn check_whole(engine: &SimEngine) -> usize {
                 assert_eq!(key[9..], item);
                 entries.push((key[2], item));
             }
-            _ => records += 1,
+            3 => records.push((key[9..].to_vec(), item)),
+            _ => going_on.push((key[9..].to_vec(), item)),
         }
     }
+    // The other records of the same steps go on with the same items.
+    let whole = records
+        .iter()
+        .map(|(commit, item)| (commit.clone(), [RECORD, item.as_slice()].concat()));
+    assert_eq!(going_on, whole.collect::<Vec<_>>());
     assert_eq!(items, entries);
     let info = engine.partition(P3).unwrap();
     let count = items.len() as u64;
@@ -106,7 +121,7 @@ async fn check_whole(engine: &SimEngine) -> usize {
         item_bytes: bytes,
     };
     assert!(count == 0 || info.indexes == [usage], "{:?}", info.indexes);
-    records
+    records.len()
 }
 
 #[test]

@@ -222,7 +222,7 @@ pub enum Space {
     Base = 1,
     /// Entries of local secondary indexes.
     LocalIndex = 2,
-    /// Stream records.
+    /// A partition's change sequence, which feeds the global indexes.
     Stream = 3,
     /// Transaction records.
     Transaction = 4,
@@ -230,6 +230,8 @@ pub enum Space {
     TimeToLive = 5,
     /// How far a partition of an index has come in the change sequences of its table.
     Cursor = 6,
+    /// Records of a table's streams.
+    Record = 7,
 }
 
 impl Space {
@@ -243,6 +245,7 @@ impl Space {
             Space::Transaction,
             Space::TimeToLive,
             Space::Cursor,
+            Space::Record,
         ]
         .into_iter()
         .find(|space| *space as u8 == byte)

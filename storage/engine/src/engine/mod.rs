@@ -273,6 +273,26 @@ impl<R: Runtime> Engine<R> {
         Ok(())
     }
 
+    /// Has background work leave out the keys from `lower` to before `upper`: each of them was put once and never deleted or read by a
+    /// snapshot, and nobody reads it any more. It replaces what was given before, and is forgotten when the engine is closed.
+    ///
+    /// # Errors
+    /// `NoSuchPartition`, `Fenced`.
+    pub fn trim(&self, partition: PartitionId, lower: Vec<u8>, upper: Vec<u8>) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        inner.serving(partition)?.tree.trim(lower, upper);
+        inner.compactable.notify_one();
+        Ok(())
+    }
+
+    /// Resolves when everything proposed so far is durable and applied.
+    ///
+    /// # Errors
+    /// `Unknown` when the engine stops.
+    pub async fn settled(&self) -> Result<(), EngineError> {
+        self.inner.wait_applied(Some(self.inner.proposals.get())).await
+    }
+
     /// Reads the newest proposed state of `key`, lets `decide` choose what becomes of it, and resolves when
     /// the position that `decide` saw and its own change are durable and applied.
     ///

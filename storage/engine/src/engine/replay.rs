@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use super::partition::{Applied, IndexCounts};
-use crate::group::{Counter, decode_group};
+use crate::group::{Counter, GroupChange, decode_group};
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{Lost, Record, Replayed};
 use crate::manifest::{Edit, ManifestError, ManifestState, PartitionState, ScrubState, decode_edits};
@@ -50,12 +50,13 @@ pub(crate) struct PendingChange {
 }
 
 impl PendingChange {
-    fn of(counter: Counter, mutation: &Mutation<'_>) -> PendingChange {
+    fn of(change: &GroupChange<'_>) -> PendingChange {
+        let mutation = &change.mutation;
         PendingChange {
-            counter,
+            counter: change.counter,
             header: mutation.header,
             key: mutation.key.to_vec(),
-            item: mutation.item.into(),
+            item: joined(mutation.item, change.tail),
         }
     }
 
@@ -70,6 +71,17 @@ impl PendingChange {
         };
         version.with_provenance(header.provenance)
     }
+}
+
+/// An item that goes on with `tail`.
+pub(super) fn joined(item: &[u8], tail: &[u8]) -> Rc<[u8]> {
+    if tail.is_empty() {
+        return item.into();
+    }
+    let mut whole = Vec::with_capacity(item.len() + tail.len());
+    whole.extend_from_slice(item);
+    whole.extend_from_slice(tail);
+    whole.into()
 }
 
 impl Pending {
@@ -255,7 +267,12 @@ impl Replay {
             let first = changes.remove(0);
             (first, changes)
         } else {
-            ((Counter::Items, Mutation::decode(record.payload)?), Vec::new())
+            let first = GroupChange {
+                counter: Counter::Items,
+                mutation: Mutation::decode(record.payload)?,
+                tail: &[],
+            };
+            (first, Vec::new())
         };
         let flushed = self
             .manifest
@@ -275,13 +292,12 @@ impl Replay {
             chain.lost_up_to = Some((RaftIndex(index.0 - 1), why));
         }
         chain.last = chain.last.max(index);
-        let change = |(counter, mutation): &(Counter, Mutation<'_>)| PendingChange::of(*counter, mutation);
         chain.pending.push_back(Pending {
             sequence,
             index,
-            commit: first.1.header.commit,
-            first: change(&first),
-            further: further.iter().map(change).collect(),
+            commit: first.mutation.header.commit,
+            first: PendingChange::of(&first),
+            further: further.iter().map(PendingChange::of).collect(),
         });
         Ok(())
     }

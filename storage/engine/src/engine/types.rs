@@ -87,6 +87,8 @@ pub struct Derived {
     pub counter: Counter,
     /// Archived bytes and their size for the counter; none deletes.
     pub put: Option<(Rc<[u8]>, u32)>,
+    /// What is put goes on with the item that the decision itself puts: in the log that is there once.
+    pub with_item: bool,
     /// The size for the counter of what was there.
     pub old_item_bytes: Option<u32>,
 }

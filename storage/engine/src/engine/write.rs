@@ -23,6 +23,7 @@ use cairn_runtime::sync::timeout;
 
 use super::partition::{Newest, Partition};
 use super::pressure::{LEVEL0_SLOW, Pressure, level0_delay, pressure};
+use super::replay::joined;
 use super::types::{Change, Decision, Derived, StoredRef, Updated};
 use super::{Inner, TERM};
 use crate::config::Canary;
@@ -31,7 +32,8 @@ use crate::group::{Counter, GROUP_CHANGES_MAX, encode_change, encode_header, gro
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
 use crate::log::{LogError, Record};
 use crate::mutation::{
-    KEY_BYTES_MAX, MUTATION_HEADER_BYTES, Mutation, MutationHeader, MutationKind, Provenance, RequestToken,
+    ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX, MUTATION_HEADER_BYTES, Mutation, MutationHeader, MutationKind,
+    Provenance, RequestToken,
 };
 use crate::record::RecordKind;
 use crate::tree::Version;
@@ -217,12 +219,12 @@ impl<R: Runtime> Inner<R> {
             }
         };
         drop(newest);
-        self.check_derived(&partition, key, &derived)?;
         let proposal = Outcome {
             counter,
             own,
             derived,
         };
+        self.check_derived(&partition, key, &proposal)?;
         let (number, commit) = match self.propose(&partition, key, &proposal) {
             Err(ProposeError::Log(LogError::Full)) => {
                 if latch.is_none() {
@@ -308,12 +310,18 @@ impl<R: Runtime> Inner<R> {
             let mut in_flight = partition.in_flight.borrow_mut();
             in_flight.insert(Rc::clone(&own.key), number, own.version.clone());
         }
+        let item = outcome.own.as_ref().and_then(|own| own.put.as_ref());
         let further = stamped.into_iter().zip(&outcome.derived);
         let further = further.map(|(key, derived)| ProposedChange {
             key,
             counter: derived.counter,
             old_item_bytes: derived.old_item_bytes,
-            version: version(commit, derived.put.as_ref()),
+            version: match (&derived.put, item) {
+                (Some((begin, bytes)), Some((item, _))) if derived.with_item => {
+                    Version::put(commit, *bytes, joined(begin, item))
+                }
+                (put, _) => version(commit, put.as_ref()),
+            },
         });
         self.queue.borrow_mut().push_back(Proposal {
             partition: Rc::clone(partition),
@@ -360,8 +368,10 @@ impl<R: Runtime> Inner<R> {
         &self,
         partition: &Partition<R>,
         key: &[u8],
-        derived: &[Derived],
+        outcome: &Outcome,
     ) -> Result<(), EngineError> {
+        let derived = &outcome.derived;
+        let item = outcome.own.as_ref().and_then(|own| own.put.as_ref());
         if derived.len() >= GROUP_CHANGES_MAX {
             return Err(EngineError::TooLarge {
                 bytes: derived.len(),
@@ -375,6 +385,16 @@ impl<R: Runtime> Inner<R> {
                     bytes,
                     bytes_max: KEY_BYTES_MAX,
                 });
+            }
+            if derived.with_item {
+                let begin = derived.put.as_ref().map_or(0, |(begin, _)| begin.len());
+                let bytes = begin + item.expect("what goes on with an item is put with one").0.len();
+                if bytes > ITEM_ARCHIVE_BYTES_MAX {
+                    return Err(EngineError::TooLarge {
+                        bytes,
+                        bytes_max: ITEM_ARCHIVE_BYTES_MAX,
+                    });
+                }
             }
             partition.check_owns(&derived.key)?;
             debug_assert!(derived.key != key, "a derived key is another key");
@@ -496,7 +516,7 @@ fn encode_group(
 ) -> Vec<Rc<[u8]>> {
     encode_header(usize::from(own.is_some()) + outcome.derived.len(), payload);
     if let Some(own) = own {
-        encode_change(outcome.counter, own, payload);
+        encode_change(outcome.counter, false, own, payload);
     }
     let mut keys = Vec::with_capacity(outcome.derived.len());
     for derived in &outcome.derived {
@@ -505,7 +525,7 @@ fn encode_group(
             key.extend_from_slice(&commit.0.to_be_bytes());
         }
         let change = mutation(commit, &key, derived.put.as_ref(), derived.old_item_bytes);
-        encode_change(derived.counter, &change, payload);
+        encode_change(derived.counter, derived.with_item, &change, payload);
         keys.push(key.into());
     }
     keys

@@ -9,6 +9,7 @@
 //! A point read consults at most [`CompactionConfig::level0_segments`] segments (some more while a compaction is due)
 //! and one per deeper level, and filters turn nearly all of them away.
 //!
+//! 0. Segments whose keys have all been trimmed ([`Tree::trim`]) go, by an edit of the manifest and no byte written.
 //! 1. **Pick** the level with the highest score: for level 0 its segments, for the others their bytes, against
 //!    their targets. All of level 0, or the one segment of the level that overlaps the least, relative to its size,
 //!    with the next level. A tombstone counts as much as an item: it stands for one below that takes space in vain.
@@ -26,7 +27,6 @@ use std::rc::Rc;
 
 use cairn_runtime::Runtime;
 
-use super::Tree;
 use super::codec::Compression;
 use super::flush::Rewrite;
 use super::memtable::Memtable;
@@ -35,6 +35,7 @@ use super::segment::Access;
 use super::store::TreeError;
 use super::version::NEWEST;
 use super::view::{KeyRange, Placed, View};
+use super::{Tree, Trimmed};
 use crate::Direction;
 use crate::ids::SegmentId;
 use crate::manifest::{LEVELS_MAX, SegmentReference};
@@ -163,7 +164,19 @@ impl<R: Runtime> Tree<R> {
         };
         let targets = self.targets(&view);
         let deeper = (1..LAST).map(|level| targets.weight(&view, level).saturating_sub(targets.bytes[level]));
-        level0 + deeper.sum::<u64>()
+        let trimmed = self.trimmed_segments(&view).map(|placed| placed.reference.bytes);
+        level0 + deeper.sum::<u64>() + trimmed.sum::<u64>()
+    }
+
+    /// Segments that hold nothing but what has been trimmed.
+    fn trimmed_segments<'a>(&self, view: &'a View<R>) -> impl Iterator<Item = &'a Placed<R>> {
+        let trimmed = self.trimmed.borrow().clone();
+        let all = trimmed.is_some().then(|| view.levels.iter().flatten());
+        let covers = move |placed: &&Placed<R>| {
+            let covers = |trimmed: &Trimmed| trimmed.covers(&placed.reference);
+            trimmed.as_ref().is_some_and(covers)
+        };
+        all.into_iter().flatten().filter(covers)
     }
 
     fn targets(&self, view: &View<R>) -> Targets {
@@ -225,6 +238,15 @@ impl<R: Runtime> Tree<R> {
             return Ok(None);
         }
         let view = Rc::clone(&self.view.borrow());
+        let trimmed: Vec<SegmentId> = self.trimmed_segments(&view).map(Placed::id).collect();
+        if !trimmed.is_empty() {
+            self.compacting.set(true);
+            return Ok(Some(Prepared {
+                removed: trimmed,
+                under_way: Some(Compacting(Rc::clone(&self.compacting))),
+                ..Prepared::nothing()
+            }));
+        }
         let pick = match urge {
             Urge::Debt => self.pick(&view),
             Urge::Reclaim => self.pick_reclaimable(&view),
@@ -341,6 +363,7 @@ impl<R: Runtime> Tree<R> {
             complete: self.complete.get(),
             older_from: pick.to + 1,
             up_to: NEWEST,
+            trimmed: self.trimmed.borrow().clone(),
             segment_bytes: self.context.config.segment_bytes,
             pace: Some(&self.context.pace),
         };

@@ -76,6 +76,8 @@ impl<R: Runtime> TreeCut<R> {
             complete: true,
             older_from: 0,
             up_to,
+            // It is copied as it is: whoever opens the copy names it again.
+            trimmed: None,
             segment_bytes: u64::MAX,
             pace: None,
         };

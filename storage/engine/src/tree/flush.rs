@@ -3,7 +3,8 @@
 //! For each key, its versions come newest first:
 //! 1. the newest stays, and of the others those that an open snapshot reads;
 //! 2. tombstones at the old end go when no older source can hold the key: there is nothing to hide;
-//! 3. what is left is written; segments are split between keys, never within one.
+//! 3. what has been trimmed goes;
+//! 4. what is left is written; segments are split between keys, never within one.
 //!
 //! When a drive refuses a write, it leaves the in-sync set, durably, and everything is written again to the
 //! drives that are left.
@@ -13,7 +14,6 @@ use std::rc::Rc;
 use cairn_runtime::Runtime;
 use cairn_runtime::sync::OneshotReceiver;
 
-use super::Tree;
 use super::compaction::Prepared;
 use super::filter::KeyHash;
 use super::memtable::Memtable;
@@ -23,6 +23,7 @@ use super::segment::{SegmentFacts, SegmentWriter};
 use super::store::{SegmentStore, TreeError};
 use super::version::{NEWEST, Version, needed};
 use super::view::{KeyRange, Placed, View};
+use super::{Tree, Trimmed};
 use crate::Direction;
 use crate::ids::{CommitTimestamp, SegmentId};
 use crate::manifest::{LEVELS_MAX, SegmentReference};
@@ -45,6 +46,8 @@ pub(super) struct Rewrite<'a, R: Runtime> {
     pub(super) older_from: usize,
     /// Newer versions than this are passed over.
     pub(super) up_to: CommitTimestamp,
+    /// Keys that nobody reads any more.
+    pub(super) trimmed: Option<Trimmed>,
     /// Length at which a segment ends.
     pub(super) segment_bytes: u64,
     /// What holds the work back; none for a flush, which writers wait for.
@@ -182,6 +185,9 @@ impl<R: Runtime> Rewrite<'_, R> {
             newer = Some(commit);
             merge.advance().await?;
         }
+        if self.trimmed.as_ref().is_some_and(|trimmed| trimmed.contains(key)) {
+            kept.clear();
+        }
         while kept.last().is_some_and(Version::is_tombstone) && !self.is_older_somewhere(key) {
             kept.pop();
         }
@@ -230,6 +236,7 @@ impl<R: Runtime> Tree<R> {
             complete: self.complete.get(),
             older_from: 0,
             up_to: NEWEST,
+            trimmed: self.trimmed.borrow().clone(),
             segment_bytes: u64::MAX,
             pace: None,
         };

@@ -177,6 +177,24 @@ impl TreeSpace {
     }
 }
 
+/// Keys that nobody reads any more: from `lower` to before `upper`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trimmed {
+    lower: Vec<u8>,
+    upper: Vec<u8>,
+}
+
+impl Trimmed {
+    fn contains(&self, key: &[u8]) -> bool {
+        self.lower.as_slice() <= key && key < self.upper.as_slice()
+    }
+
+    /// Whether it contains every key of a segment.
+    fn covers(&self, reference: &SegmentReference) -> bool {
+        self.contains(reference.lower()) && reference.ends_before(&self.upper)
+    }
+}
+
 /// The tree of one partition.
 pub struct Tree<R: Runtime> {
     context: TreeContext<R>,
@@ -189,6 +207,8 @@ pub struct Tree<R: Runtime> {
     complete: Cell<bool>,
     /// Bytes of the largest segment in level 0 so far: what the levels' targets follow.
     flush_bytes: Cell<u64>,
+    /// Keys that nobody reads any more.
+    trimmed: RefCell<Option<Trimmed>>,
 }
 
 impl<R: Runtime> Tree<R> {
@@ -204,6 +224,7 @@ impl<R: Runtime> Tree<R> {
             compacting: Rc::default(),
             complete: Cell::new(true),
             flush_bytes: Cell::new(0),
+            trimmed: RefCell::default(),
         }
     }
 
@@ -246,6 +267,12 @@ impl<R: Runtime> Tree<R> {
         } else {
             -difference(before, after)
         }
+    }
+
+    /// Has flushes and compactions leave out the keys of a range, each of which was put once and never deleted, whatever snapshots
+    /// are open; a segment that holds no others goes as a whole. It replaces the range before it, and is forgotten with the tree.
+    pub fn trim(&self, lower: Vec<u8>, upper: Vec<u8>) {
+        *self.trimmed.borrow_mut() = Some(Trimmed { lower, upper });
     }
 
     /// Bytes in the active memtable.

@@ -3,6 +3,7 @@
 mod damage_test;
 mod model_test;
 mod shape_test;
+mod trim_test;
 
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
