@@ -57,7 +57,7 @@ impl Answers {
     /// Waits for room for what `operation`, a name of DynamoDB's, may answer; none is needed for one item.
     pub(crate) async fn room_for(&self, operation: &str) -> Option<Charge> {
         let bytes = match operation {
-            "Query" | "Scan" | "ExecuteStatement" => PAGE_ROOM,
+            "Query" | "Scan" | "ExecuteStatement" | "GetRecords" => PAGE_ROOM,
             "BatchGetItem" | "TransactGetItems" | "BatchExecuteStatement" | "ExecuteTransaction" => {
                 BATCH_ROOM
             }

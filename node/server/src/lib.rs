@@ -25,6 +25,7 @@ pub mod expiry;
 pub mod route;
 
 pub mod index;
+mod stream;
 mod transact;
 
 pub mod answers;

@@ -72,7 +72,7 @@ operations! {
     GetItem, PutItem, DeleteItem, UpdateItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems,
     TransactWriteItems, ExecuteStatement, BatchExecuteStatement, ExecuteTransaction, CreateTable, DescribeTable, ListTables, DeleteTable,
     UpdateTable, UpdateTimeToLive, DescribeTimeToLive, TagResource, UntagResource, ListTagsOfResource,
-    DescribeContinuousBackups, Other,
+    DescribeContinuousBackups, DescribeStream, GetRecords, GetShardIterator, ListStreams, Other,
 }
 
 const OPERATIONS: usize = Operation::ALL.len();

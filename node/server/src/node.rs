@@ -30,6 +30,7 @@ use crate::expiry::{Expiry, ExpiryStats, sweep};
 use crate::index::writes::Writes;
 use crate::index::{IndexStats, Indexes};
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
+use crate::stream;
 use crate::transact::{Transactions, oversee, recover};
 
 /// Control messages that may wait for a shard.
@@ -378,6 +379,7 @@ impl Node {
         runtime.spawn(Queue::Foreground, Rc::clone(&router).serve(receivers.data));
         runtime.spawn(Queue::Background, sweep(Rc::clone(&router)));
         runtime.spawn(Queue::Background, oversee(Rc::clone(&router)));
+        runtime.spawn(Queue::Background, stream::trim::run(Rc::clone(&router)));
         let config = &self.shared.config;
         let answer_bytes = config.memory_bytes / router.deal.shards as u64 / ANSWER_PART;
         let answer_bytes = answer_bytes.max(ANSWER_BYTES_MIN);

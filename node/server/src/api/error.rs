@@ -30,6 +30,10 @@ pub const TABLE_NOT_FOUND: &str = dynamodb!("TableNotFoundException");
 pub const POLICY_NOT_FOUND: &str = dynamodb!("PolicyNotFoundException");
 /// What is asked for is somebody else's.
 pub const ACCESS_DENIED: &str = "com.amazon.coral.service#AccessDeniedException";
+/// A position in a stream whose records have passed their time.
+pub const TRIMMED: &str = dynamodb!("TrimmedDataAccessException");
+/// A shard iterator that is too old.
+pub const EXPIRED_ITERATOR: &str = dynamodb!("ExpiredIteratorException");
 /// A condition was false.
 pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
 /// An INSERT of an item that exists.

@@ -40,7 +40,11 @@ mod scan;
 mod transact_get;
 mod transact_write;
 
+mod stream_iterator;
+mod streams;
+
 pub use capacity::{Capacity, ReturnCapacity};
 pub(crate) use decode::no_parameters;
 pub use error::ApiError;
 pub use service::{PAGE_BYTES_MAX, Page, Query, Scan, Service};
+pub(crate) use streams::is_of_streams;

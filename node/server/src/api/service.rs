@@ -16,7 +16,7 @@ use cairn_runtime::{Queue, Runtime};
 use super::capacity::Capacity;
 use super::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
-use super::{ApiError, batch, item, partiql, partiql_batch, query, scan, table};
+use super::{ApiError, batch, item, partiql, partiql_batch, query, scan, streams, table};
 use super::{partiql_transaction, transact_get, transact_write, update, write};
 use crate::answers::Answers;
 use crate::catalog::{Catalog, Order, PrimaryKey, Table, TableDraft, TableStatus, Usage, hash_of};
@@ -25,6 +25,7 @@ use crate::node::Control;
 use crate::route::{
     Action, Condition, Filter, ItemHandle, PageRequest, Returns, Router, Target, Write, Written, stored_view,
 };
+use crate::stream::read::{ReadDone, ReadRequest};
 
 use crate::transact::{self, LEDGER_TABLE, Token, TransactRead, TransactWrite, Transacted};
 
@@ -159,7 +160,7 @@ impl<R: Runtime> Service<R> {
         }
     }
 
-    /// Executes `operation` (the part of `X-Amz-Target` after `DynamoDB_20120810.`) on the request `body` and
+    /// Executes `operation` (the part of `X-Amz-Target` after the point) on the request `body` and
     /// appends the response body to `out`. `out` is as it was when an error is returned.
     ///
     /// # Errors
@@ -216,6 +217,10 @@ impl<R: Runtime> Service<R> {
             "ListExports" => table::list_exports(body, out),
             "ListImports" => table::list_imports(body, out),
             "ListGlobalTables" => table::list_global_tables(body, out),
+            "DescribeStream" => streams::describe_stream(self, body, out).await,
+            "GetShardIterator" => streams::get_shard_iterator(self, body, out).await,
+            "GetRecords" => streams::get_records(self, body, out).await,
+            "ListStreams" => streams::list_streams(self, body, out),
             _ => Err(ApiError::new(UNKNOWN_OPERATION, "")),
         }
     }
@@ -546,6 +551,17 @@ impl<R: Runtime> Service<R> {
             return Ok(Page::default());
         }
         self.page(table, table.target(place), request).await
+    }
+
+    /// Records of a stream in one partition.
+    pub(super) async fn records(
+        &self,
+        table: &Table,
+        place: usize,
+        request: ReadRequest,
+    ) -> Result<ReadDone, ApiError> {
+        let done = self.inner.router.records(table.target(place), request).await;
+        done.map_err(|error| self.explain(table, error))
     }
 
     /// A page of one partition.

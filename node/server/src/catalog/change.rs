@@ -5,9 +5,10 @@
 
 use super::definition::{Billing, TableDefinition};
 use super::index_change::{self, IndexUpdate};
-use super::settings::{Ceilings, EXPIRED_ITEMS, HIDDEN, TableClass};
+use super::settings::{Ceilings, EXPIRED_ITEMS, HIDDEN, STREAM_HOURS_TAG, TableClass, stream_hours};
+use super::stream::{STREAM_HOURS, STREAM_HOURS_MAX, STREAMS_MAX, StreamView, with_enabled};
 use crate::api::ApiError;
-use crate::api::error::RESOURCE_IN_USE;
+use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE};
 
 /// Tags of a table.
 const TAGS_MAX: usize = 50;
@@ -49,6 +50,16 @@ pub(crate) struct TableUpdate {
     pub deletion_protection: Option<bool>,
     /// Members that are given; -1 is no ceiling any more.
     pub ceilings: Ceilings,
+    pub stream: Option<StreamChange>,
+}
+
+/// What becomes of a table's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamChange {
+    /// A new one is enabled.
+    Enable(StreamView),
+    /// The one that is enabled no longer is.
+    Disable,
 }
 
 impl TableChange {
@@ -116,12 +127,18 @@ pub(crate) fn check_tag_count(count: usize) -> Result<(), ApiError> {
 
 /// Tags whose keys begin so are settings of this database's own; an unknown one would promise what nothing keeps.
 pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
-    if !key.starts_with("cairn:") || (key == EXPIRED_ITEMS && value == HIDDEN) {
+    let known = match key {
+        EXPIRED_ITEMS => value == HIDDEN,
+        STREAM_HOURS_TAG => stream_hours(value).is_some(),
+        _ => !key.starts_with("cairn:"),
+    };
+    if known {
         return Ok(());
     }
     Err(ApiError::validation(format!(
-        "Tag Keys prefixed with cairn: are settings of the table, and there is only {EXPIRED_ITEMS} with the \
-         Value {HIDDEN}: Key: {key}, Value: {value}"
+        "Tag Keys prefixed with cairn: are settings of the table, and there are only {EXPIRED_ITEMS} with the \
+         Value {HIDDEN} and {STREAM_HOURS_TAG} with a Value from {STREAM_HOURS} to {STREAM_HOURS_MAX}: Key: {key}, \
+         Value: {value}"
     )))
 }
 
@@ -130,6 +147,7 @@ impl TableUpdate {
         index_change::check(table, &self.indexes)?;
         let before = table.billing;
         self.change_billing(table, now_ms)?;
+        self.change_stream(table, now_ms)?;
         index_change::apply(table, self.indexes, before, now_ms)?;
         match table.billing {
             Billing::Provisioned { .. } => {
@@ -161,6 +179,42 @@ impl TableUpdate {
         {
             table.settings.class = Some(class);
             table.settings.class_changed_ms = Some(now_ms);
+        }
+        Ok(())
+    }
+
+    fn change_stream(&self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
+        let settings = &mut table.settings;
+        match (self.stream, settings.stream()) {
+            (None, _) => {}
+            (Some(StreamChange::Enable(_)), Some(_)) => {
+                return Err(ApiError::validation(format!(
+                    "Table already has an enabled stream: TableName: {}",
+                    table.name
+                )));
+            }
+            (Some(StreamChange::Enable(view)), None) => {
+                settings.streams = with_enabled(&settings.streams, view, settings.streams_kept_ms(), now_ms);
+                if settings.streams.len() > STREAMS_MAX {
+                    return Err(ApiError::new(
+                        LIMIT_EXCEEDED,
+                        format!(
+                            "Subscriber limit exceeded: {STREAMS_MAX} streams of the table are still kept: TableName: {}",
+                            table.name
+                        ),
+                    ));
+                }
+            }
+            (Some(StreamChange::Disable), Some(_)) => {
+                let newest = settings.streams.last_mut().expect("one is enabled");
+                newest.disabled_ms = Some(now_ms);
+            }
+            (Some(StreamChange::Disable), None) => {
+                return Err(ApiError::validation(format!(
+                    "Table has no stream to disable: TableName: {}",
+                    table.name
+                )));
+            }
         }
         Ok(())
     }

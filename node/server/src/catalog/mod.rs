@@ -17,6 +17,7 @@ mod index;
 mod index_change;
 mod settings;
 mod store;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,9 +32,11 @@ use cairn_runtime::mailbox::ReplySender;
 pub use definition::{Billing, KeyAttribute, PartitionPlace, TableDefinition, TableStatus};
 pub use index::{GlobalIndex, IndexDefinition, IndexProjection, IndexStatus};
 pub use settings::{Ceilings, TableClass, TableSettings, ThroughputHistory};
+pub use stream::{StreamDefinition, StreamView};
 
 pub(crate) use change::{
-    BillingMode, TableChange, TableUpdate, check_ceilings, check_own_tag, check_tag_count, units_on_demand,
+    BillingMode, StreamChange, TableChange, TableUpdate, check_ceilings, check_own_tag, check_tag_count,
+    units_on_demand,
 };
 pub(crate) use index_change::{GLOBAL_MAX, IndexUpdate, check_index_ceilings};
 pub(crate) use store::{Changed, Store, TABLES_MAX, TableDraft};

@@ -10,6 +10,7 @@
 //! OnDemand   N     when it last became PAY_PER_REQUEST
 //! Ceilings   M     {Read N, Write N}: most request units on demand, as asked for
 //! Expiry     M     {Attribute S}: the time to live is on
+//! Streams    L     see `stream`
 //! ```
 //!
 //! Times are milliseconds since the Unix epoch.
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use cairn_item::{Attribute, ItemView, MapView, Value, ValueView};
 
 use super::definition::{as_text, as_u64, attribute, number, text};
+use super::stream::{HOUR_MS, STREAM_HOURS, STREAM_HOURS_MAX, StreamDefinition, attribute_of, streams_of};
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -27,6 +29,17 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub(crate) const EXPIRED_ITEMS: &str = "cairn:expired-items";
 /// See [`EXPIRED_ITEMS`].
 pub(crate) const HIDDEN: &str = "hidden";
+
+/// Tag that tells how many hours the records of a table's streams are kept: [`STREAM_HOURS`] to [`STREAM_HOURS_MAX`].
+pub(crate) const STREAM_HOURS_TAG: &str = "cairn:stream-hours";
+
+/// Hours that a value of [`STREAM_HOURS_TAG`] means.
+pub(crate) fn stream_hours(value: &str) -> Option<u64> {
+    let hours = value.parse().ok()?;
+    (STREAM_HOURS..=STREAM_HOURS_MAX)
+        .contains(&hours)
+        .then_some(hours)
+}
 
 /// DynamoDB's price class of a table. Recorded and described; nothing depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +212,8 @@ pub struct TableSettings {
     pub ceilings: Ceilings,
     /// The attribute that holds the second after which an item is expired; none while the time to live is off.
     pub expiry_attribute: Option<String>,
+    /// Its streams, oldest first.
+    pub streams: Vec<StreamDefinition>,
 }
 
 impl TableSettings {
@@ -206,6 +221,23 @@ impl TableSettings {
     #[must_use]
     pub fn hides_expired(&self) -> bool {
         self.tags.get(EXPIRED_ITEMS).is_some_and(|value| value == HIDDEN)
+    }
+
+    /// The stream that is enabled.
+    #[must_use]
+    pub fn stream(&self) -> Option<StreamDefinition> {
+        let newest = self.streams.last().copied();
+        newest.filter(|stream| stream.disabled_ms.is_none())
+    }
+
+    /// How long the records of its streams are kept, in milliseconds.
+    #[must_use]
+    pub fn streams_kept_ms(&self) -> u64 {
+        let hours = self.tags.get(STREAM_HOURS_TAG);
+        hours
+            .and_then(|hours| stream_hours(hours))
+            .unwrap_or(STREAM_HOURS)
+            * HOUR_MS
     }
 
     /// The attributes of the table's entry that hold them.
@@ -235,6 +267,7 @@ impl TableSettings {
                 Value::map(vec![attribute("Attribute", text(name))]),
             ));
         }
+        attributes.extend(attribute_of(&self.streams));
         attributes
     }
 
@@ -263,6 +296,7 @@ impl TableSettings {
         if let Some(expiry) = item.get("Expiry") {
             settings.expiry_attribute = Some(as_text(as_map(expiry)?.get("Attribute")?)?.to_owned());
         }
+        settings.streams = streams_of(item)?;
         Some(settings)
     }
 }
@@ -312,6 +346,11 @@ mod tests {
                 write: None,
             },
             expiry_attribute: Some("ttl".to_owned()),
+            streams: vec![StreamDefinition {
+                created_ms: 7,
+                view: crate::catalog::StreamView::NewImage,
+                disabled_ms: Some(8),
+            }],
         };
         let mut some = all.clone();
         some.class_changed_ms = None;

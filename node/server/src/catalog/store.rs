@@ -234,6 +234,9 @@ impl<R: Runtime> Store<R> {
         if draft.billing == Billing::OnDemand {
             settings.on_demand_since_ms = Some(created_ms);
         }
+        for stream in &mut settings.streams {
+            stream.created_ms = created_ms;
+        }
         let definition = Arc::new(TableDefinition {
             id: table,
             name: draft.name,

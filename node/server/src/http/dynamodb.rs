@@ -22,6 +22,8 @@ use crate::sigv4::Authority;
 
 /// What precedes the operation's name in `X-Amz-Target`.
 const TARGET: &[u8] = b"DynamoDB_20120810.";
+/// The same of the operations on streams.
+const STREAMS_TARGET: &[u8] = b"DynamoDBStreams_20120810.";
 const UNKNOWN_OPERATION: &str = "com.amazon.coral.service#UnknownOperationException";
 const ENTITY_TOO_LARGE: &str = "com.amazon.coral.service#RequestEntityTooLargeException";
 const UNAVAILABLE: &str = "com.amazon.coral.availability#ServiceUnavailableException";
@@ -159,8 +161,7 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
             None if body.is_some_and(<[u8]>::is_empty) => Content::Json,
             None => return unknown(exchange, out),
         };
-        let operation = head.operation.and_then(|target| target.strip_prefix(TARGET));
-        let operation = operation.and_then(|name| std::str::from_utf8(name).ok());
+        let operation = head.operation.and_then(named);
         // Who gets here with an origin may be answered.
         let headers = if head.origin.is_some() { ALLOW_ORIGIN } else { "" };
         let form = Form {
@@ -359,6 +360,16 @@ impl<R: Runtime, H: Handler> Dynamodb<R, H> {
         ];
         self.logger.log(level, self.runtime.unix_ms(), message, &fields);
     }
+}
+
+/// The operation that a target names: those on streams have a service of their own.
+fn named(target: &[u8]) -> Option<&str> {
+    let (name, of_streams) = match target.strip_prefix(TARGET) {
+        Some(name) => (name, false),
+        None => (target.strip_prefix(STREAMS_TARGET)?, true),
+    };
+    let name = std::str::from_utf8(name).ok()?;
+    (api::is_of_streams(name) == of_streams).then_some(name)
 }
 
 /// The headers of answers that no operation wrote.

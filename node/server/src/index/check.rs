@@ -3,7 +3,7 @@
 //! For each index two sums are made, over what it must hold by the table's items and over what it holds: the number of entries, and
 //! the sum of a hash of each entry's key and content. An index equals its table when the sums are equal, for an entry that is in one
 //! only, or differs, changes one sum alone. A global index of which changes still wait in the change sequence is not compared,
-//! nor one of which some partition could not be read; that is said.
+//! nor one of which some partition could not be read; that is said. Records of streams must be readable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,7 @@ use cairn_item::{ItemView, Space, StorageKey};
 use super::change::{Change, commit_of};
 use super::entry::entry;
 use crate::catalog::{PartitionPlace, SYSTEM_TABLE, TableDefinition, TableStatus, hash_of};
+use crate::stream::record::{self, Record};
 
 /// Entries and their hashes, summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +96,15 @@ impl IndexCheck {
         }
     }
 
+    fn stream_record(&mut self, partition: &PartitionDescriptor, key: &[u8], record: &[u8]) {
+        if Record::decode(record).is_none() || record::commit_of(key).is_none() {
+            self.unreadable.push(format!(
+                "partition {}: a record of a stream cannot be read",
+                partition.id
+            ));
+        }
+    }
+
     fn cursor(&mut self, partition: PartitionId, key: &[u8], item: &[u8]) {
         let source = key.get(9..).and_then(<[u8]>::first_chunk);
         if let (Some(source), Some(commit)) = (source, item.first_chunk()) {
@@ -138,6 +148,7 @@ impl Inspector for IndexCheck {
                 }
             }
             (Some(Space::Stream), _, IndexId(0)) => self.record(&partition, key, item),
+            (Some(Space::Record), _, IndexId(0)) => self.stream_record(&partition, key, item),
             (Some(Space::Cursor), _, _) => self.cursor(partition.id, key, item),
             _ => {}
         }

@@ -30,6 +30,8 @@ pub(crate) struct Effects {
     pub capacity: Vec<(IndexId, Capacity)>,
     /// Length of the record for the change sequence; 0 when there is none.
     pub record_bytes: usize,
+    /// One of the changes is a record of a stream.
+    pub streams: bool,
 }
 
 /// An item: archived bytes and DynamoDB size.
@@ -105,6 +107,7 @@ fn record_of(lower: u64, record: Vec<u8>) -> Derived {
         stamped: true,
         counter: Counter::Nothing,
         put: Some((record.into(), 0)),
+        with_item: false,
         old_item_bytes: None,
     }
 }
@@ -137,6 +140,7 @@ fn local(
             stamped: false,
             counter,
             put: None,
+            with_item: false,
             old_item_bytes: old_item_bytes.take(),
         });
     }
@@ -146,6 +150,7 @@ fn local(
             stamped: false,
             counter,
             put: Some((Rc::from(&*new.item), new.item_bytes)),
+            with_item: false,
             old_item_bytes,
         });
     }

@@ -251,6 +251,7 @@ impl<R: Runtime> Feeder<R> {
             stamped: false,
             counter: Counter::Nothing,
             put: None,
+            with_item: false,
             old_item_bytes: None,
         });
         let derived = derived.collect();
@@ -338,6 +339,7 @@ fn merged(entries: impl Iterator<Item = FedEntry>, found: &BTreeMap<Vec<u8>, Opt
             stamped: false,
             counter: Counter::Items,
             put,
+            with_item: false,
             old_item_bytes,
         };
         merged.insert(entry.key, derived);

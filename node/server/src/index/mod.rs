@@ -83,10 +83,12 @@ pub struct Filling {
     pub items: u64,
 }
 
-/// The partitions of this shard that belong to tables with indexes.
+/// The partitions of this shard that belong to tables with indexes or streams.
 #[derive(Default)]
 pub(crate) struct Indexes {
     partitions: RefCell<BTreeMap<PartitionId, Rc<Indexed>>>,
+    /// A stream was enabled, or it is over.
+    pub(crate) streams_changed: Notify,
     /// What has been counted for partitions that are gone.
     gone: Cell<Counts>,
 }
@@ -98,7 +100,7 @@ struct Counts {
     failures: u64,
 }
 
-/// A partition of a table with indexes.
+/// A partition of a table with indexes or streams.
 pub(crate) struct Indexed {
     pub(crate) partition: PartitionId,
     /// Which of the shard's engines has it.
@@ -121,13 +123,16 @@ pub(crate) struct Indexed {
     writes: Cell<usize>,
     /// A write was given up by its client, and nobody knows when it is applied.
     unsure: Cell<bool>,
+    /// Writes in progress that have a record of a stream.
+    streaming: Cell<usize>,
 }
 
-/// A write in progress on a partition of a table with indexes.
+/// A write in progress on a partition of a table with indexes or streams.
 pub(crate) struct IndexedWrite<'a> {
     indexed: &'a Indexed,
     record_bytes: Cell<usize>,
     ended: Cell<bool>,
+    streams: Cell<bool>,
 }
 
 impl IndexedWrite<'_> {
@@ -137,6 +142,13 @@ impl IndexedWrite<'_> {
             self.record_bytes.set(bytes);
             let (records, waiting) = self.indexed.backlog.get();
             self.indexed.backlog.set((records + 1, waiting + bytes as u64));
+        }
+    }
+
+    /// It was decided that the write has a record of a stream.
+    pub(crate) fn streams(&self) {
+        if !self.streams.replace(true) {
+            self.indexed.streaming.set(self.indexed.streaming.get() + 1);
         }
     }
 
@@ -152,6 +164,9 @@ impl IndexedWrite<'_> {
 impl Drop for IndexedWrite<'_> {
     fn drop(&mut self) {
         self.indexed.writes.set(self.indexed.writes.get() - 1);
+        if self.streams.get() {
+            self.indexed.streaming.set(self.indexed.streaming.get() - 1);
+        }
         if self.record_bytes.get() > 0 {
             if !self.ended.get() {
                 self.indexed.unsure.set(true);
@@ -162,7 +177,25 @@ impl Drop for IndexedWrite<'_> {
 }
 
 impl Indexes {
-    /// The partition, when its table has indexes.
+    /// Whether the partition's table has indexes or streams.
+    pub(crate) fn has(&self, partition: PartitionId) -> bool {
+        let partitions = self.partitions.borrow();
+        !partitions.is_empty() && partitions.contains_key(&partition)
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Rc<Indexed>> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Whether any of their tables has, or had, a stream.
+    pub(crate) fn has_streams(&self) -> bool {
+        let partitions = self.partitions.borrow();
+        let mut tables = partitions.values().map(|indexed| indexed.table());
+        tables.any(|table| !table.definition().settings.streams.is_empty())
+    }
+
+    /// The partition, when its table has indexes or streams.
     pub(crate) fn get(&self, partition: PartitionId) -> Option<Rc<Indexed>> {
         let partitions = self.partitions.borrow();
         if partitions.is_empty() {
@@ -173,6 +206,7 @@ impl Indexes {
 
     /// Lets all feeding end.
     pub(crate) fn stop(&self) {
+        self.streams_changed.notify_all();
         for indexed in self.partitions.borrow().values() {
             indexed.stop();
         }
@@ -195,6 +229,13 @@ impl Indexed {
         let mut counts = self.counts.get();
         change(&mut counts);
         self.counts.set(counts);
+    }
+
+    /// Whether no record of this stream, by its creation, will be proposed any more.
+    pub(crate) fn is_stream_over(&self, stream: u64) -> bool {
+        let table = self.table();
+        let enabled = table.definition().settings.stream();
+        enabled.is_none_or(|enabled| enabled.created_ms != stream) && self.streaming.get() == 0
     }
 
     /// Holds a write back while the indexes are behind; smoothly before it refuses it.
@@ -221,6 +262,7 @@ impl Indexed {
             indexed: self,
             record_bytes: Cell::new(0),
             ended: Cell::new(false),
+            streams: Cell::new(false),
         }
     }
 
@@ -255,7 +297,8 @@ impl<R: Runtime> Router<R> {
         for (place, engine) in self.engines_of(&definition.places) {
             let partition = definition.places[place].id;
             let mut partitions = self.indexes.partitions.borrow_mut();
-            if definition.indexes.is_empty() && !partitions.contains_key(&partition) {
+            let is_plain = definition.indexes.is_empty() && definition.settings.streams.is_empty();
+            if is_plain && !partitions.contains_key(&partition) {
                 continue;
             }
             let indexed = partitions.entry(partition).or_insert_with(|| {
@@ -273,6 +316,7 @@ impl<R: Runtime> Router<R> {
                     backlog: Cell::default(),
                     writes: Cell::new(0),
                     unsure: Cell::new(false),
+                    streaming: Cell::new(0),
                 })
             });
             let indexed = Rc::clone(indexed);
@@ -280,6 +324,7 @@ impl<R: Runtime> Router<R> {
             indexed.table.replace(Rc::clone(table));
             indexed.changed.notify_one();
             indexed.defined.notify_one();
+            self.indexes.streams_changed.notify_all();
             let is_global = definition.indexes.iter().any(|index| index.global.is_some());
             if is_global && !indexed.is_fed.replace(true) {
                 let feed = feed::run(Rc::clone(self), Rc::clone(&indexed));

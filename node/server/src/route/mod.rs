@@ -32,14 +32,16 @@ pub(crate) use handle::{ItemCopy, stored_view};
 use request::Place;
 pub(crate) use request::{Judged, LocalPage, PageDone, PageRequest, Request, WriteDone, record_deleted};
 
-use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
+use crate::api::error::{RESOURCE_NOT_FOUND, THROUGHPUT_EXCEEDED, UNAVAILABLE};
 use crate::api::{ApiError, Capacity};
 use crate::expiry::{Expiry, Hidden};
 use crate::index::Indexes;
 use crate::index::feed::{self, Feed};
 use crate::index::writes::Writes;
 use crate::node::Control;
+use crate::stream::read::{self as stream_read, ReadDone, ReadRequest};
 use crate::transact::Transactions;
+use request::Plainly;
 
 /// Requests that may wait in a shard's mailbox.
 pub(crate) const MAILBOX_CAPACITY: usize = 1024;
@@ -188,18 +190,26 @@ impl<R: Runtime> Router<R> {
         let engine = &self.engines[engine];
         // From before the table's definition is looked at until the write is applied.
         let _in_progress = self.writes.begin();
-        let place = Place {
+        let place = || Place {
             runtime: &self.runtime,
             expiry: &self.expiry,
             transactions: &self.transactions,
             partition,
             key,
         };
-        match self.indexes.get(partition) {
-            None => request::write(place, engine, write).await,
-            // Boxed, so that its state does not make every write's future larger.
-            Some(indexed) => Box::pin(request::write_indexed(place, engine, &indexed, write)).await,
+        let mut write = write;
+        if !self.indexes.has(partition) {
+            let is_plain = || !self.indexes.has(partition);
+            match request::write(place(), engine, write, is_plain).await? {
+                Plainly::Done(done) => return Ok(done),
+                Plainly::NotAnyMore(again) => write = again,
+            }
         }
+        let indexed = self.indexes.get(partition);
+        let indexed =
+            indexed.ok_or_else(|| ApiError::new(RESOURCE_NOT_FOUND, "Requested resource not found"))?;
+        // Boxed, so that its state does not make every write's future larger.
+        Box::pin(request::write_indexed(place(), engine, &indexed, write)).await
     }
 
     /// What would become of an item of a partition of this shard, in its newest proposed state, or what would refuse it. Resolves
@@ -293,6 +303,26 @@ impl<R: Runtime> Router<R> {
                 engine,
                 partition,
                 feed,
+                reply: sender,
+            },
+        )
+        .await?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Reads records of a stream.
+    pub(crate) async fn records(&self, target: Target, read: ReadRequest) -> Result<ReadDone, ApiError> {
+        let (engine, partition) = (target.seat.engine, target.partition);
+        if self.local(target).is_some() {
+            return stream_read::read(self, engine, partition, read).await;
+        }
+        let (sender, answer) = reply();
+        self.send(
+            target,
+            Request::Records {
+                engine,
+                partition,
+                read,
                 reply: sender,
             },
         )
@@ -459,6 +489,14 @@ impl<R: Runtime> Router<R> {
                 reply,
             } => {
                 reply.send(self.told(engine, partition, ask).await);
+            }
+            Request::Records {
+                engine,
+                partition,
+                read,
+                reply,
+            } => {
+                reply.send(stream_read::read(self, engine, partition, read).await);
             }
             Request::Page {
                 engine,

@@ -22,6 +22,8 @@ use crate::expiry::{Expiry, Hidden, has_expired};
 use crate::index::Indexed;
 use crate::index::effects::{Effects, check_keys, effects, image_of};
 use crate::index::feed::Feed;
+use crate::stream::read::{ReadDone, ReadRequest};
+use crate::stream::{self, ItemChange};
 use crate::transact::{Ask, Told, Transactions};
 
 /// A write of one item.
@@ -94,6 +96,13 @@ impl Action {
             _ => Vec::new(),
         }
     }
+
+    /// It was not done.
+    fn give_back(&mut self, also: Vec<Derived>) {
+        if let Action::ByTransaction(by) = self {
+            by.forgets = also.into_iter().map(|derived| derived.key).collect();
+        }
+    }
 }
 
 /// The deletion of a record that nothing counts.
@@ -103,6 +112,7 @@ pub(crate) fn record_deleted(key: Vec<u8>) -> Derived {
         stamped: false,
         counter: Counter::Nothing,
         put: None,
+        with_item: false,
         old_item_bytes: None,
     }
 }
@@ -205,6 +215,12 @@ pub(crate) enum Request {
         feed: Feed,
         reply: ReplySender<Result<(), ApiError>>,
     },
+    Records {
+        engine: usize,
+        partition: PartitionId,
+        read: ReadRequest,
+        reply: ReplySender<Result<ReadDone, ApiError>>,
+    },
     Transact {
         engine: usize,
         partition: PartitionId,
@@ -219,40 +235,74 @@ pub(crate) enum Request {
     },
 }
 
+/// What came of a write of a table without indexes and streams.
+pub(crate) enum Plainly {
+    Done(WriteDone),
+    /// It is such a table no more; nothing was done.
+    NotAnyMore(Write),
+}
+
 /// Carries out a write on the engine of its partition.
+///
+/// A table may have been given a stream or an index since the write began. When it is decided `is_plain` says whether it still has
+/// none: whatever is decided from then on has to have its record, or a change behind it in the stream would not be behind it.
 pub(crate) async fn write<R: Runtime>(
     place: Place<'_, R>,
     engine: &Engine<R>,
     mut write: Write,
-) -> Result<WriteDone, ApiError> {
+    is_plain: impl Fn() -> bool,
+) -> Result<Plainly, ApiError> {
     let also = write.action.take_also();
     let (partition, key) = (place.partition, place.key);
+    let mut again = None;
     let updated = if also.is_empty() {
-        let decide = |old: Option<StoredRef<'_>>| match place.decide(write, old, |_| Ok(())) {
-            Ok((change, done)) => (change, Ok(done)),
-            Err(error) => (Change::Keep, Err(error)),
+        let decide = |old: Option<StoredRef<'_>>| {
+            if !is_plain() {
+                again = Some(write);
+                return (Change::Keep, None);
+            }
+            match place.decide(write, old, |_| Ok(())) {
+                Ok((change, done)) => (change, Some(Ok(done))),
+                Err(error) => (Change::Keep, Some(Err(error))),
+            }
         };
         engine.update(partition, key, decide).await
     } else {
         // Boxed: only transactions come here.
-        let decide = |old: Option<StoredRef<'_>>| match place.decide(write, old, |_| Ok(())) {
-            Ok((change, done)) => Decision {
-                change,
-                derived: also,
-                outcome: Ok(done),
-            },
-            Err(error) => Decision {
+        let decide = |old: Option<StoredRef<'_>>| {
+            let kept = |outcome| Decision {
                 change: Change::Keep,
                 derived: Vec::new(),
-                outcome: Err(error),
-            },
+                outcome,
+            };
+            if !is_plain() {
+                write.action.give_back(also);
+                again = Some(write);
+                return kept(None);
+            }
+            match place.decide(write, old, |_| Ok(())) {
+                Ok((change, done)) => Decision {
+                    change,
+                    derived: also,
+                    outcome: Some(Ok(done)),
+                },
+                Err(error) => kept(Some(Err(error))),
+            }
         };
         Box::pin(engine.update_with(partition, key, Counter::Items, decide)).await
     };
-    place.finish(engine, updated).await
+    if let Some(write) = again {
+        return Ok(Plainly::NotAnyMore(write));
+    }
+    let updated = updated.map(|updated| Updated {
+        outcome: updated.outcome.expect("it was decided"),
+        commit: updated.commit,
+        old_item_bytes: updated.old_item_bytes,
+    });
+    Ok(Plainly::Done(place.finish(engine, updated).await?))
 }
 
-/// The same where the table has indexes: what the write means for them is part of its step.
+/// The same where the table has indexes or streams: what the write means for them is part of its step.
 pub(crate) async fn write_indexed<R: Runtime>(
     place: Place<'_, R>,
     engine: &Engine<R>,
@@ -272,6 +322,9 @@ pub(crate) async fn write_indexed<R: Runtime>(
         let (change, derived, outcome) = match decide_indexed(&place, indexed, write, old) {
             Ok((change, done, mut effects)) => {
                 progress.adds(effects.record_bytes);
+                if effects.streams {
+                    progress.streams();
+                }
                 effects.derived.extend(also);
                 (change, effects.derived, Ok(done))
             }
@@ -346,6 +399,7 @@ fn decide_indexed<R: Runtime>(
     let table = indexed.table();
     let definition = table.definition();
     let updates = matches!(write.action, Action::Update(_));
+    let is_expiry = matches!(write.action, Action::Expire { .. });
     let check = |change: &Change| {
         if updates {
             check_update(definition, old, change)
@@ -362,6 +416,15 @@ fn decide_indexed<R: Runtime>(
     let lower = definition.places[indexed.place].lower;
     let mut effects = effects(definition, lower, old.map(image_of), new);
     done.indexes = std::mem::take(&mut effects.capacity);
+    let item = ItemChange {
+        key: place.key,
+        old: old.map(image_of),
+        new,
+        is_expiry,
+    };
+    let record = stream::derived(definition, lower, &item);
+    effects.streams = record.is_some();
+    effects.derived.extend(record);
     Ok((change, (done, round), effects))
 }
 

@@ -153,6 +153,7 @@ fn expiry_of(lower: u64, slot: u128, id: TransactionId, decided_ms: u64) -> Deri
         stamped: true,
         counter: Counter::Nothing,
         put: Some((expiry.encode().into(), 0)),
+        with_item: false,
         old_item_bytes: None,
     }
 }
@@ -215,6 +216,7 @@ pub(super) async fn decide<R: Runtime>(
                 stamped: false,
                 counter: Counter::Nothing,
                 put: Some((record.encode().into(), 0)),
+                with_item: false,
                 old_item_bytes: None,
             });
         }

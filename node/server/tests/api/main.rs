@@ -23,12 +23,14 @@ mod partiql_transactions;
 mod restart;
 mod serializable;
 mod settings;
+mod streams;
 mod tables;
 mod transactions;
 mod updates;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use cairn::api::Service;
 use cairn::expiry::ExpiryStats;
@@ -58,6 +60,7 @@ impl Machine {
             Config {
                 shards: 4,
                 trace_tail: 20,
+                virtual_time_max: Duration::from_secs(30 * 24 * 3600),
                 ..Config::default()
             },
         );
@@ -190,6 +193,17 @@ impl Machine {
         let service = self.service(shard);
         self.sim
             .block_on(NODE, ShardIndex(shard), async move |_| task(service).await)
+    }
+
+    /// Has `task` run on the next shard in turn, as far as the node lives.
+    pub(crate) fn spawn(&self, task: impl AsyncFnOnce(Service<SimRuntime>) + 'static) {
+        let shards = self.shards.borrow().len();
+        let shard = self.turn.replace((self.turn.get() + 1) % shards) % shards;
+        let service = self.service(shard);
+        let runtime = self.sim.runtime(NODE, ShardIndex(shard));
+        cairn_runtime::Runtime::spawn(&runtime, cairn_runtime::Queue::Foreground, async move {
+            task(service).await;
+        });
     }
 
     /// The answer to a request: the body, or the error's status, name and message.

@@ -90,8 +90,8 @@ fn update_table_refuses_in_order() {
         expect!["400 ResourceNotFoundException: Requested resource not found: Table: abc not found"],
     );
     check(
-        r#"{"TableName":"abc","StreamSpecification":{"StreamEnabled":true}}"#,
-        expect!["400 ValidationException: The parameter StreamSpecification is not supported"],
+        r#"{"TableName":"abc","SSESpecification":{"Enabled":true}}"#,
+        expect!["400 ValidationException: The parameter SSESpecification is not supported"],
     );
     check(
         r#"{"TableName":"abc","TableClass":"STANDARD","DeletionProtectionEnabled":true}"#,
@@ -441,13 +441,13 @@ fn tags_are_kept() {
     tag(
         r#"{"Key":"cairn:colour","Value":"blue"}"#,
         expect![
-            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there is only cairn:expired-items with the Value hidden: Key: cairn:colour, Value: blue"
+            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden and cairn:stream-hours with a Value from 24 to 8784: Key: cairn:colour, Value: blue"
         ],
     );
     tag(
         r#"{"Key":"cairn:expired-items","Value":"shown"}"#,
         expect![
-            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there is only cairn:expired-items with the Value hidden: Key: cairn:expired-items, Value: shown"
+            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden and cairn:stream-hours with a Value from 24 to 8784: Key: cairn:expired-items, Value: shown"
         ],
     );
     untag(

@@ -81,8 +81,8 @@ fn create_table_refuses_in_order() {
         ],
     );
     check(
-        &keyed(r#","BillingMode":"PAY_PER_REQUEST","StreamSpecification":{"StreamEnabled":true}"#),
-        expect!["400 ValidationException: The parameter StreamSpecification is not supported"],
+        &keyed(r#","BillingMode":"PAY_PER_REQUEST","SSESpecification":{"Enabled":true}"#),
+        expect!["400 ValidationException: The parameter SSESpecification is not supported"],
     );
     check(
         &keyed(

@@ -5,6 +5,8 @@
 //! started again; then every key must hold its last acknowledged write, or the one that was in flight. Meanwhile indexes of the
 //! table are created and deleted; at the end they equal it, says `cairn check`.
 //!
+//! The table has a stream: every few rounds, and at the end, all of it is replayed, and that must give the table.
+//!
 //! This proves the process, not the drive: what the kernel was given survives a kill. Drives that lose their cache
 //! are the simulator's part.
 #![allow(
@@ -16,6 +18,7 @@
 
 mod expected;
 mod node;
+mod replay;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,7 +37,10 @@ const WRITERS: u64 = 8;
 const KEYS_OF_WRITER: u64 = 24;
 const TABLE: &str = r#"{"TableName":"kills","BillingMode":"PAY_PER_REQUEST",
     "KeySchema":[{"AttributeName":"p","KeyType":"HASH"}],
-    "AttributeDefinitions":[{"AttributeName":"p","AttributeType":"S"}]}"#;
+    "AttributeDefinitions":[{"AttributeName":"p","AttributeType":"S"}],
+    "StreamSpecification":{"StreamEnabled":true,"StreamViewType":"NEW_AND_OLD_IMAGES"}}"#;
+/// The stream is replayed after so many rounds.
+const REPLAYED_EVERY: u64 = 17;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_nothing() {
@@ -54,6 +60,9 @@ async fn fifty_kills_lose_nothing() {
         }
         let table = client.table("kills").await.unwrap();
         verify(&client, &table, &expected).await;
+        if round % REPLAYED_EVERY == REPLAYED_EVERY - 1 {
+            replay::verify(&client, "kills").await;
+        }
         let changing = tokio::spawn(change_index(client.clone(), next(&mut random)));
 
         let stop = Arc::new(AtomicBool::new(false));
@@ -84,6 +93,12 @@ async fn fifty_kills_lose_nothing() {
     settle(&client).await;
     // An orderly stop comes when nothing waits for an index: nobody writes any more.
     tokio::time::sleep(Duration::from_millis(500)).await;
+    let records = replay::verify(&client, "kills").await;
+    // A deletion of nothing is acknowledged and has none.
+    assert!(
+        records > acknowledged / 2,
+        "{records} records of {acknowledged} writes"
+    );
     assert_eq!(node.stop(), Some(0));
     let checked = node::check(home.path());
     assert!(checked.contains("everything verifies"), "{checked}");
@@ -93,7 +108,7 @@ async fn fifty_kills_lose_nothing() {
         acknowledged > ROUNDS * 20,
         "only {acknowledged} writes were acknowledged"
     );
-    println!("{ROUNDS} kills, {acknowledged} acknowledged writes, none lost");
+    println!("{ROUNDS} kills, {acknowledged} acknowledged writes, none lost, {records} records");
 }
 
 /// Indexes that come and go; the last one comes at the end.

@@ -13,10 +13,11 @@ use super::indexes::{IndexRequest, check_indexes, decode_indexes};
 use super::shape::{
     BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
 };
+use super::stream::{StreamSpecification, decode_stream};
 use super::tags::{Tag, check_tags, decode_tags};
 use crate::catalog::{
-    Billing, Ceilings, KeyAttribute, Order, TableClass, TableDefinition, TableDraft, TableSettings,
-    check_ceilings, check_tag_count, units_on_demand,
+    Billing, Ceilings, KeyAttribute, Order, StreamDefinition, TableClass, TableDefinition, TableDraft,
+    TableSettings, check_ceilings, check_tag_count, units_on_demand,
 };
 
 /// Longest name of a key attribute in bytes.
@@ -35,6 +36,7 @@ struct CreateTable<'a> {
     deletion_protection: Option<bool>,
     tags: Option<Vec<Tag>>,
     ceilings: Ceilings,
+    stream: Option<StreamSpecification>,
 }
 
 impl<'a> CreateTable<'a> {
@@ -54,6 +56,7 @@ impl<'a> CreateTable<'a> {
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
             "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
+            "StreamSpecification" => decode_stream(reader, &mut inner, &mut request.stream),
             "Tags" => decode_tags(reader, &mut inner, &mut request.tags),
             _ => Ok(false),
         })?;
@@ -114,6 +117,9 @@ impl<'a> CreateTable<'a> {
             }
         }
         constraints.one_of(self.table_class.as_deref(), "tableClass", &TABLE_CLASSES);
+        if let Some(stream) = &self.stream {
+            stream.constraints(&mut constraints);
+        }
         constraints.finish()
     }
 
@@ -202,10 +208,17 @@ impl<'a> CreateTable<'a> {
             )));
         }
         check_ceilings(self.ceilings, 1, "table")?;
+        let stream = self
+            .stream
+            .as_ref()
+            .map(StreamSpecification::of_new_table)
+            .transpose()?;
+        let streams = stream.flatten().map(StreamDefinition::of_new_table);
         let mut settings = TableSettings {
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection.unwrap_or(false),
             ceilings: self.ceilings,
+            streams: streams.into_iter().collect(),
             ..TableSettings::default()
         };
         if let Some(tags) = self.tags {

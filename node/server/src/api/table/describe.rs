@@ -10,9 +10,10 @@ use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::{decode_name, no_table};
 use super::describe_index::describe_indexes;
+use crate::calendar::Utc;
 use crate::catalog::{
-    Billing, Ceilings, IndexStatus, KeyAttribute, Order, TableDefinition, TableStatus, ThroughputHistory,
-    Usage,
+    Billing, Ceilings, IndexStatus, KeyAttribute, Order, StreamDefinition, TableDefinition, TableStatus,
+    ThroughputHistory, Usage,
 };
 
 /// Tables that one answer of ListTables names at most.
@@ -198,6 +199,17 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         summary.end();
     }
     write_ceilings(&mut members, settings.ceilings);
+    if let Some(stream) = settings.stream() {
+        let mut specification = Members::begin(members.member("StreamSpecification"));
+        specification.boolean("StreamEnabled", true);
+        specification.string("StreamViewType", stream.view.name());
+        specification.end();
+    }
+    // Also that of one that was disabled.
+    if let Some(stream) = settings.streams.last() {
+        members.string("LatestStreamLabel", &stream_label(stream));
+        members.string("LatestStreamArn", &stream_arn(service, &definition.name, stream));
+    }
     if let Some(class) = settings.class {
         let mut summary = Members::begin(members.member("TableClassSummary"));
         summary.string("TableClass", class.name());
@@ -222,8 +234,26 @@ pub(super) fn arn<R: Runtime>(service: &Service<R>, name: &str) -> String {
     )
 }
 
+/// What names a stream within its table.
+pub(in crate::api) fn stream_label(stream: &StreamDefinition) -> String {
+    let utc = Utc::from_unix_ms(stream.created_ms);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}",
+        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.millisecond
+    )
+}
+
+/// A stream's ARN.
+pub(in crate::api) fn stream_arn<R: Runtime>(
+    service: &Service<R>,
+    table: &str,
+    stream: &StreamDefinition,
+) -> String {
+    format!("{}/stream/{}", arn(service, table), stream_label(stream))
+}
+
 /// Writes a time as DynamoDB does: seconds since the Unix epoch.
-fn write_time(out: &mut Vec<u8>, ms: u64) {
+pub(in crate::api) fn write_time(out: &mut Vec<u8>, ms: u64) {
     out.extend_from_slice(format!("{}.{:03}", ms / 1000, ms % 1000).as_bytes());
 }
 
@@ -265,7 +295,10 @@ pub(super) fn write_ceilings(members: &mut Members<'_>, ceilings: Ceilings) {
     written.end();
 }
 
-pub(super) fn write_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
+pub(in crate::api) fn write_pairs<'a>(
+    out: &mut Vec<u8>,
+    pairs: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+) {
     out.push(b'[');
     for (index, (name, kind_name, kind)) in pairs.enumerate() {
         if index > 0 {

@@ -1,6 +1,6 @@
 //! The operations on tables.
 //!
-//! Read in this order: [`create`], [`indexes`] (what it says of secondary indexes), [`describe`] and [`describe_index`] (what every
+//! Read in this order: [`create`], [`indexes`] and [`stream`] (what it says of secondary indexes and streams), [`describe`] and [`describe_index`] (what every
 //! answer shows of a table, DescribeTable, DeleteTable, ListTables), [`update`] and [`index_updates`] (UpdateTable), [`tags`],
 //! [`expiry`] (the time to live), [`facts`] (what is the same for all tables, and lists that are always empty here).
 //!
@@ -14,6 +14,7 @@ mod shape;
 
 mod create;
 mod indexes;
+mod stream;
 
 mod describe;
 mod describe_index;
@@ -27,7 +28,9 @@ mod tags;
 
 pub(super) use arn::named_by;
 pub(super) use create::create_table;
-pub(super) use describe::{delete_table, describe_table, list_tables};
+pub(super) use describe::{
+    delete_table, describe_table, list_tables, stream_arn, stream_label, write_pairs, write_time,
+};
 pub(super) use expiry::{describe_time_to_live, update_time_to_live};
 pub(super) use facts::{
     describe_continuous_backups, describe_contributor_insights, describe_kinesis_streaming_destination,

@@ -17,6 +17,7 @@ use super::index_updates::{UpdateRequest, check_updates, decode_updates};
 use super::shape::{
     BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
 };
+use super::stream::{StreamSpecification, decode_stream};
 use crate::catalog::{
     Billing, BillingMode, Ceilings, Changed, IndexDefinition, Order, TableChange, TableClass,
     TableDefinition, TableUpdate, units_on_demand,
@@ -33,6 +34,7 @@ struct UpdateTable<'a> {
     table_class: Text<'a>,
     deletion_protection: Option<bool>,
     ceilings: Ceilings,
+    stream: Option<StreamSpecification>,
     /// Parameters that are refused by name, but count as something that is to be changed.
     others: bool,
 }
@@ -56,6 +58,7 @@ impl<'a> UpdateTable<'a> {
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
             "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
+            "StreamSpecification" => decode_stream(reader, &mut inner, &mut request.stream),
             "GlobalSecondaryIndexUpdates" => decode_updates(reader, &mut inner, &mut request.indexes),
             _ => {
                 request.others = true;
@@ -87,6 +90,9 @@ impl<'a> UpdateTable<'a> {
             index.constraints(&mut constraints, &path);
         }
         constraints.one_of(self.table_class.as_deref(), "tableClass", &TABLE_CLASSES);
+        if let Some(stream) = &self.stream {
+            stream.constraints(&mut constraints);
+        }
         constraints.finish()
     }
 
@@ -101,6 +107,7 @@ impl<'a> UpdateTable<'a> {
             self.table_class.is_some(),
             self.deletion_protection.is_some(),
             !self.ceilings.is_none(),
+            self.stream.is_some(),
             !self.indexes().is_empty(),
             self.others,
         ];
@@ -118,10 +125,21 @@ impl<'a> UpdateTable<'a> {
                 )));
             }
         }
-        let others = self.others || !self.indexes().is_empty();
+        let others = self.others || self.stream.is_some() || !self.indexes().is_empty();
         if !self.ceilings.is_none() && (self.units.is_some() || others) {
             return Err(ApiError::parameters(
                 "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request",
+            ));
+        }
+        let changes_units = self.units.is_some() || self.billing.as_deref() == Some("PROVISIONED");
+        if self.stream.is_some() && changes_units {
+            return Err(ApiError::parameters(
+                "You cannot modify stream status while updating table IOPS",
+            ));
+        }
+        if self.stream.is_some() && self.indexes().iter().any(UpdateRequest::is_of_life) {
+            return Err(ApiError::parameters(
+                "You cannot create or delete index while changing stream status",
             ));
         }
         if self.indexes.as_ref().is_some_and(Vec::is_empty) {
@@ -154,6 +172,11 @@ impl<'a> UpdateTable<'a> {
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection,
             ceilings: self.ceilings,
+            stream: self
+                .stream
+                .as_ref()
+                .map(StreamSpecification::change)
+                .transpose()?,
         })
     }
 }
@@ -170,7 +193,10 @@ pub(in crate::api) async fn update_table<R: Runtime>(
     unsupported.check()?;
     let update = request.update()?;
     let name = named_by(service, name)?.to_owned();
-    let changes_units = update.billing.is_some() || update.units.is_some() || update.class.is_some();
+    let takes_time = update.billing.is_some()
+        || update.units.is_some()
+        || update.class.is_some()
+        || update.stream.is_some();
     let ceilings = update.ceilings;
     let order = |reply| Order::Change {
         name: name.clone(),
@@ -194,7 +220,7 @@ pub(in crate::api) async fn update_table<R: Runtime>(
         updating: updating(&changed),
         ..Shown::new(&definition)
     };
-    if changes_units {
+    if takes_time {
         shown.status = "UPDATING";
     }
     let mut members = Members::begin(out);
