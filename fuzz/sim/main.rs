@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use cairn_fuzz::sim::tables::{TableScenario, TableSummary, run_tables};
 use cairn_fuzz::sim::{Failure, Scenario, Setting, Summary, run, shrink};
 use clap::Parser;
 
@@ -32,6 +33,9 @@ struct Arguments {
     /// Drives come and go while clients work.
     #[arg(long, conflicts_with = "safety")]
     fleet: bool,
+    /// Whole nodes instead: tables with indexes, a stream and a time to live.
+    #[arg(long, conflicts_with_all = ["safety", "fleet", "set"])]
+    tables: bool,
     /// Show one seed in detail.
     #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
     replay: Option<u64>,
@@ -60,6 +64,9 @@ fn main() -> ExitCode {
         );
         before(panic);
     }));
+    if arguments.tables {
+        return run_nodes(&arguments);
+    }
     if let Some(seed) = arguments.replay {
         SEED.set(seed);
         let sized = arguments
@@ -134,5 +141,44 @@ fn tell(scenario: &Scenario, failure: Failure, mode: &str) {
             "  smaller: {failure}\n  repeat with: {repeat} --set {}",
             settings.join(",")
         );
+    }
+}
+
+/// Runs whole nodes, or one of them in detail.
+fn run_nodes(arguments: &Arguments) -> ExitCode {
+    let seeds = match (arguments.replay, arguments.seeds, arguments.minutes) {
+        (Some(seed), ..) => seed..seed.saturating_add(1),
+        (None, None, Some(_)) => arguments.start..u64::MAX,
+        (None, seeds, _) => arguments.start..arguments.start.saturating_add(seeds.unwrap_or(1000)),
+    };
+    let begun = Instant::now();
+    let time = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let mut total = TableSummary::default();
+    let (mut done, mut failures) = (0_u64, 0);
+    for seed in seeds {
+        if time.is_some_and(|time| begun.elapsed() >= time) {
+            break;
+        }
+        SEED.set(seed);
+        match run_tables(TableScenario::of(seed), arguments.replay.is_some()) {
+            Ok(summary) => total.add(&summary),
+            Err(failure) => {
+                failures += 1;
+                println!("{failure}\n  repeat with: cargo xtask sim --tables --replay {seed}");
+                if !arguments.keep_going {
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        done += 1;
+        if done.is_multiple_of(100) {
+            eprintln!("{done} seeds, {failures} failed, {} s", begun.elapsed().as_secs());
+        }
+    }
+    println!("{total:#?}\n{done} seeds, {failures} failed");
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

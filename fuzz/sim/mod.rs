@@ -1,4 +1,4 @@
-//! The engine under simulation: one seed is one run, with its work, its limits and its faults.
+//! The engine under simulation: one seed is one run, with its work, its limits and its faults. Whole nodes: [`tables`].
 //!
 //! ```text
 //! seed ─> scenario ─> rounds: open, verify, clients at work, [crash | kill | close] ─> last round ─> check files
@@ -18,6 +18,7 @@ pub mod operator;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod tables;
 pub mod workload;
 
 pub use run::{Failure, Summary, run};
