@@ -482,6 +482,9 @@ async fn node(
             drop(token);
         });
     }
+    if context.scenario.rekeys {
+        let _ = keeper.handle().request_rekey();
+    }
     clients.wait().await;
     context.verify_quiet(&engine).await;
     summarise(&mut summary.borrow_mut(), &engine.stats(), &engine);

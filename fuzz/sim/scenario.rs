@@ -82,6 +82,8 @@ pub struct Scenario {
     pub encrypted: bool,
     /// After each round: another root key, with a crash after so many events if it is not through by then.
     pub rotations: Vec<Option<u64>>,
+    /// Whether the tables get other keys in every round, while clients work.
+    pub rekeys: bool,
 }
 
 const SMALL_ITEM: u64 = 16;
@@ -159,6 +161,7 @@ impl Scenario {
             engine,
             encrypted,
             rotations,
+            rekeys: encrypted && random_storage.below(3) == 0,
         }
     }
 

@@ -87,7 +87,9 @@ impl Scenario {
             Size::Rounds => {
                 // The last is what closes the node.
                 let keep = count.clamp(1, self.rounds.len());
-                self.rounds.drain(..self.rounds.len() - keep);
+                let fewer = self.rounds.len() - keep;
+                self.rounds.drain(..fewer);
+                self.rotations.drain(..fewer);
             }
             Size::Clients => self.clients = self.clients.min(count),
             Size::Operations => self.operations = self.operations.min(value),

@@ -5,8 +5,9 @@
 //! - `/metrics` collects from every shard and from the volume by message; one that does not answer in time fails the
 //!   scrape rather than leave a hole in the counters.
 //! - `GET /drives` tells of the drives, `POST /drives/scrub` has them verified, `POST /drives/add`, `rebuild` and `remove`, with
-//!   the drive as the body, begin what their names say ([`crate::drives`]). `POST /backup` begins a
-//!   backup, `GET /backup` tells how far it is ([`crate::backup`]). Nothing is changed for a request from a web page.
+//!   the drive as the body, begin what their names say, and `POST /keys/rotate` has the tables' data sealed with other keys
+//!   ([`crate::drives`]). `POST /backup` begins a backup, `GET /backup` tells how far it is ([`crate::backup`]). Nothing is
+//!   changed for a request from a web page.
 //!
 //! When other machines can reach the admin address, all but the probes ask for an access key by HTTP basic authentication;
 //! the two probes tell nothing that a connection attempt would not.
@@ -238,6 +239,7 @@ enum Endpoint {
     Operate(Action, String),
     Backup,
     MakeBackup(PathBuf),
+    Rekey,
     WebPage,
     Forbidden,
     Unknown,
@@ -265,7 +267,7 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             (
                 _,
                 "/metrics" | "/drives" | "/drives/scrub" | "/drives/add" | "/drives/rebuild"
-                | "/drives/remove" | "/backup",
+                | "/drives/remove" | "/backup" | "/keys/rotate",
             ) if !self.is_allowed(head.authorization) => Endpoint::Forbidden,
             ("GET" | "HEAD", "/metrics") => Endpoint::Metrics,
             ("GET" | "HEAD", "/drives") => Endpoint::Drives,
@@ -277,6 +279,7 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
             ("POST", "/drives/remove") => Endpoint::Operate(Action::Remove, named),
             ("GET" | "HEAD", "/backup") => Endpoint::Backup,
             ("POST", "/backup") => Endpoint::MakeBackup(directory_of(head.target)),
+            ("POST", "/keys/rotate") => Endpoint::Rekey,
             ("GET" | "HEAD", _) => Endpoint::Unknown,
             _ => Endpoint::Method,
         };
@@ -340,6 +343,21 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     }
                     _ => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
                 },
+                Endpoint::Rekey => match self.facts.volume() {
+                    Some(volume) if volume.is_encrypted() => (
+                        (202, "Accepted"),
+                        TEXT,
+                        "",
+                        format!("{}\n", volume.request_rekey()),
+                    ),
+                    Some(_) => (
+                        (409, "Conflict"),
+                        TEXT,
+                        "",
+                        "the node is not encrypted: there are no keys to change\n".to_owned(),
+                    ),
+                    None => (UNAVAILABLE, TEXT, "", NOT_OPEN.to_owned()),
+                },
                 Endpoint::WebPage => (
                     (403, "Forbidden"),
                     TEXT,
@@ -362,7 +380,7 @@ impl<R: Runtime, F: NodeFacts> Application for Admin<R, F> {
                     (405, "Method Not Allowed"),
                     TEXT,
                     "Allow: GET, HEAD, POST\r\n",
-                    "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove, and /backup\n"
+                    "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove, /backup and /keys/rotate\n"
                         .to_owned(),
                 ),
             };

@@ -45,7 +45,7 @@ pub enum Command {
         #[arg(long, env = "CAIRN_ROOT_KEY_FILE", value_name = "FILE")]
         root_key_file: Option<PathBuf>,
     },
-    /// Look after the keys of a stopped node.
+    /// Look after the keys of an encrypted node.
     Keys {
         /// What to do.
         #[command(subcommand)]
@@ -56,9 +56,12 @@ pub enum Command {
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysAction {
-    /// Wrap the keys of the node with another root key. Nothing else is rewritten; the old root key opens nothing of the node
+    /// Wrap the keys of a stopped node with another root key. Nothing else is rewritten; the old root key opens nothing of the node
     /// afterwards. What is cut off is completed by the same command, and until then either root key opens the node.
     Rotate(RotateOptions),
+    /// Give every table of a running node another key, rewrite in the background what is sealed with the one before, and wait
+    /// for it.
+    RotateTables(AdminOptions),
 }
 
 /// Options of `cairn keys rotate`.
@@ -103,6 +106,14 @@ pub struct DrivesOptions {
     #[command(subcommand)]
     pub action: DrivesAction,
 
+    /// The node
+    #[command(flatten)]
+    pub admin: AdminOptions,
+}
+
+/// Where a running node is asked.
+#[derive(Debug, Args)]
+pub struct AdminOptions {
     /// Admin address of the node
     #[arg(
         long,

@@ -103,6 +103,10 @@ pub struct LogLine {
     pub lost: u64,
     /// The last request answered.
     pub answered: u64,
+    /// The last request for other keys that was taken up.
+    pub rekey_answered: u64,
+    /// Bytes that are still sealed with an older key of their table.
+    pub old_key_bytes: u64,
 }
 
 impl Drives {
@@ -151,6 +155,8 @@ impl Drives {
             damaged: report.scrub.damaged,
             lost: report.scrub.lost,
             answered: report.scrub.answered,
+            rekey_answered: report.rekey.answered,
+            old_key_bytes: report.rekey.old_bytes,
         };
         Drives {
             node: status.node.to_string(),

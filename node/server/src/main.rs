@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use cairn::backup::client::backup as make_backup;
 use cairn::cli::{
-    BackupOptions, CheckOptions, Cli, Command, DrivesAction, DrivesOptions, KeysAction, RebuildOptions,
-    ServeOptions,
+    AdminOptions, BackupOptions, CheckOptions, Cli, Command, DrivesAction, DrivesOptions, KeysAction,
+    RebuildOptions, ServeOptions,
 };
 use cairn::config::{Config, ConfigError, Encryption, File, Machine, Size, find_state};
 use cairn::credentials::Credentials;
-use cairn::drives::client::{Client, operate, scrub};
+use cairn::drives::client::{Client, operate, rotate_tables, scrub};
 use cairn::http::Limits;
 use cairn::index::IndexCheck;
 use cairn::keys::{self, Given, Replacement, Source};
@@ -74,6 +74,9 @@ fn main() -> ExitCode {
         Command::Drives(options) => (drives(options), FAILED),
         Command::Backup(options) => (backup(options), FAILED),
         Command::Dump { file, root_key_file } => (dump(file, root_key_file), FAILED),
+        Command::Keys {
+            action: KeysAction::RotateTables(admin),
+        } => (rotate_tables_of(&admin), FAILED),
         Command::Keys {
             action: KeysAction::Rotate(options),
         } => match resolve_rebuild(options.node) {
@@ -502,8 +505,20 @@ fn rotate(config: &Config, named: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
+fn client_of(admin: &AdminOptions) -> Result<Client, String> {
+    Client::new(admin.admin, admin.admin_key.as_deref())
+}
+
+fn rotate_tables_of(admin: &AdminOptions) -> Result<(), String> {
+    rotate_tables(
+        &client_of(admin)?,
+        &mut |line| say(&format!("{line}\n")),
+        &mut nap,
+    )
+}
+
 fn drives(options: DrivesOptions) -> Result<(), String> {
-    let client = Client::new(options.admin, options.admin_key.as_deref())?;
+    let client = client_of(&options.admin)?;
     let mut tell = |line: &str| say(&format!("{line}\n"));
     match options.action {
         DrivesAction::List { json } => {

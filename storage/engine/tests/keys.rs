@@ -5,6 +5,7 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use cairn_engine::Direction;
 use cairn_engine::check::{CheckOptions, check};
 use cairn_engine::sealing::{Keys, RootKey, audit};
 use cairn_engine::volume::{Keeper, Rotated, VolumeConfig, VolumeError, rotate_root_key};
@@ -340,4 +341,107 @@ fn a_crash_at_any_moment_of_a_rotation_leaves_one_of_the_two_keys() {
         }
     }
     assert!(opened_by.iter().all(|count| *count > 0), "{opened_by:?}");
+}
+
+/// Which of its table's keys each segment on a drive is sealed with: what its header says.
+fn segment_keys(world: &World, mirror: usize) -> Vec<u32> {
+    let image = world.mirror(mirror).image();
+    let segments = image.names().filter(|name| name.starts_with("segment-"));
+    let id = |name: &str| {
+        let bytes = image.read(name).expect("it is listed");
+        u32::from_le_bytes(bytes[20..24].try_into().expect("four bytes"))
+    };
+    segments.map(id).collect()
+}
+
+/// Sleeps until every segment on both drives has key `id`.
+fn wait_for_key(world: &World, id: u32) {
+    for _ in 0..600 {
+        let done = (0..2).all(|mirror| segment_keys(world, mirror).iter().all(|key| *key == id));
+        if done {
+            return;
+        }
+        world.run(async |runtime| runtime.sleep(std::time::Duration::from_millis(50)).await);
+    }
+    panic!("{:?}", segment_keys(world, 0));
+}
+
+#[test]
+fn tables_get_other_keys_while_the_node_serves() {
+    let world = World::new(11, small());
+    filled(&world, volume_config());
+    let running = world.open();
+    let held = world.with(&running, async |engine| {
+        scan_all(&engine, P1, Direction::Forward).await
+    });
+    assert!(segment_keys(&world, 0).iter().all(|key| *key == 1));
+    for round in 2..4 {
+        let volume = running.volume();
+        let number = volume.request_rekey();
+        world.with(&running, async move |engine| {
+            // Reads and writes go on.
+            fill(&engine, P2, 100, 900).await;
+            loop {
+                let status = volume.status().await.expect("the keeper is there");
+                let done = |report: &cairn_engine::volume::LogReport| {
+                    report.rekey.answered >= number && report.rekey.old_bytes == 0
+                };
+                if !status.logs.is_empty() && status.logs.iter().all(|(_, report)| done(report)) {
+                    break;
+                }
+                assert_eq!(get(&engine, P1, MARKER).await.as_deref(), Some(MARKER));
+            }
+        });
+        wait_for_key(&world, round);
+        assert!(segment_keys(&world, 1).len() > 2);
+    }
+    let again = world.with(&running, async |engine| {
+        scan_all(&engine, P1, Direction::Forward).await
+    });
+    assert!(again == held);
+    world.close(running);
+    let running = world.open();
+    let again = world.with(&running, async |engine| {
+        scan_all(&engine, P1, Direction::Forward).await
+    });
+    assert!(again == held);
+    assert!(segment_keys(&world, 0).iter().all(|key| *key == 3));
+}
+
+#[test]
+fn other_keys_for_tables_survive_a_crash_at_any_moment() {
+    let world = World::new(12, small());
+    filled(&world, volume_config());
+    let images = images(&world);
+    let mut gone_on = 0;
+    for point in 0..40 {
+        let world = World::new(2_000 + point, small());
+        for (place, image) in PLACES.iter().zip(&images) {
+            world.sim.drive(NODE, place).restore(image);
+        }
+        let running = world.open();
+        let _ = running.volume().request_rekey();
+        let end = world.sim.elapsed() + std::time::Duration::from_secs(60);
+        for _ in 0..point * 60 {
+            // When all is done, only timers are left.
+            if world.sim.elapsed() > end || !world.sim.step() {
+                break;
+            }
+        }
+        world.crash(running);
+        let running = world.open();
+        let found = world.with(&running, async |engine| get(&engine, P1, MARKER).await);
+        assert_eq!(found.as_deref(), Some(MARKER));
+        // Where one segment has the new key the others follow, without being asked again.
+        if segment_keys(&world, 0).contains(&2) {
+            wait_for_key(&world, 2);
+            gone_on += 1;
+        }
+        let found = world.with(&running, async |engine| {
+            scan_all(&engine, P1, Direction::Forward).await.len()
+        });
+        assert_eq!(found, 101, "{point}");
+        world.crash(running);
+    }
+    assert!(gone_on > 3, "{gone_on}");
 }

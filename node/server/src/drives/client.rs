@@ -105,6 +105,41 @@ impl Steps {
     }
 }
 
+/// Has the tables' data sealed with other keys and waits for it; `say` is told how far it is, `nap` lets time pass between two
+/// looks.
+///
+/// # Errors
+/// In words: what the node says.
+pub fn rotate_tables(
+    client: &Client,
+    say: &mut dyn FnMut(&str),
+    nap: &mut dyn FnMut(),
+) -> Result<(), String> {
+    let answer = client.ask("POST", "/keys/rotate", "")?;
+    let number: u64 = answer
+        .trim()
+        .parse()
+        .map_err(|_| format!("the node answers {answer:?}, which is no number of a request"))?;
+    let mut steps = Steps { told: None };
+    let mut total = 0;
+    loop {
+        let drives = client.drives()?;
+        if !drives.logs.is_empty() && drives.logs.iter().all(|log| log.rekey_answered >= number) {
+            let left = drives.logs.iter().map(|log| log.old_key_bytes).sum::<u64>();
+            if left == 0 {
+                say("everything in segments is sealed with the tables' new keys");
+                return Ok(());
+            }
+            // What is written meanwhile has the new keys, and what is compacted is no longer there.
+            total = left.max(total);
+            if let Some(line) = steps.line("sealing anew", total - left, total) {
+                say(&line);
+            }
+        }
+        nap();
+    }
+}
+
 /// Has everything verified and waits for it; `say` is told how far it is, `nap` lets time pass between two looks.
 ///
 /// # Errors

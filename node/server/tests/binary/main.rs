@@ -160,6 +160,8 @@ fn serves_stops_and_serves_again() {
     assert!(listed.contains("scrub: everything older than 2"), "{listed}");
     let json = tool(home.path(), &["drives", "list", "--json", admin[0], admin[1]]);
     assert!(json.contains("\"state\":\"in sync\""), "{json}");
+    let rekeyed = tool(home.path(), &["keys", "rotate-tables", admin[0], admin[1]]);
+    assert!(rekeyed.contains("sealed with the tables' new keys"), "{rekeyed}");
     let page = node.ask(
         "admin",
         "POST /drives/scrub HTTP/1.1\r\nHost: a\r\nOrigin: http://evil\r\nConnection: close\r\n\r\n",
@@ -427,6 +429,13 @@ fn a_node_that_is_not_encrypted_stays_so() {
     assert!(content(&data) == before);
     has_marks(&mut command(home.path()));
     assert!(!data.join("state/root.key").exists());
+    let node = start(anywhere(&mut command(home.path())));
+    let refused = failing_tool(
+        home.path(),
+        &["keys", "rotate-tables", "--admin", &node.addresses["admin"]],
+    );
+    assert!(refused.contains("the node is not encrypted"), "{refused}");
+    assert_eq!(node.stop("-TERM"), Some(0));
     let refused = failing_tool(home.path(), &["keys", "rotate", "--new-root-key-file", "new.key"]);
     assert!(refused.contains("the node is not encrypted"), "{refused}");
 }

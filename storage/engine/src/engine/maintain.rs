@@ -269,6 +269,8 @@ impl<R: Runtime> Inner<R> {
     async fn compact_once(&self) -> Result<bool, EngineError> {
         let indebted = {
             let now = self.runtime.now();
+            // It takes room and gives none back.
+            let rekeys = !self.room.is_low();
             let partitions = self.partitions.borrow();
             let debts = partitions
                 .values()
@@ -277,11 +279,12 @@ impl<R: Runtime> Inner<R> {
                 .map(|partition| {
                     let level0 = partition.tree.level0_segments();
                     let urgent = Some(level0).filter(|level0| *level0 >= LEVEL0_URGENT);
-                    (urgent, partition.tree.compaction_debt(), partition)
+                    let old_key = partition.tree.old_key_bytes();
+                    (urgent, partition.tree.compaction_debt(), old_key, partition)
                 });
             let greatest = debts
-                .filter(|(_, debt, _)| *debt > 0)
-                .max_by_key(|(urgent, debt, _)| (*urgent, *debt));
+                .filter(|(_, debt, old_key, _)| *debt > 0 || rekeys && *old_key > 0)
+                .max_by_key(|(urgent, debt, old_key, _)| (*urgent, *debt, *old_key));
             greatest.map(|(.., partition)| Rc::clone(partition))
         };
         let reclaimable = || {
@@ -340,6 +343,7 @@ impl<R: Runtime> Inner<R> {
         }
         self.set_pace();
         self.counts.add(&self.counts.compactions);
+        self.tell_rekey().await;
         Ok(true)
     }
 }

@@ -22,6 +22,7 @@ mod maintain;
 pub(crate) mod partition;
 mod pressure;
 mod recovery;
+mod rekey;
 mod remirror;
 pub(crate) mod replay;
 mod scan;
@@ -42,6 +43,7 @@ use cairn_runtime::{Queue, Runtime};
 use self::backup::Backing;
 use self::partition::{Applied, Partition, Standing};
 use self::pressure::Gate;
+use self::rekey::Rekey;
 use self::remirror::Remirror;
 use self::scrub::Scrub;
 use self::space::Room;
@@ -125,6 +127,7 @@ struct Inner<R: Runtime> {
     scrub: Scrub,
     remirror: Remirror,
     backing: Backing,
+    rekey: Rekey,
     tasks: WaitGroup,
     /// Why nothing is written any more.
     stopped: RefCell<Option<Rc<str>>>,
@@ -169,6 +172,8 @@ impl<R: Runtime> Engine<R> {
                 && let Some(inner) = heeding.upgrade()
             {
                 inner.attention.notify_all();
+                inner.heed_rekey();
+                inner.tell_rekey().await;
             }
         });
         inner.look_for_work();

@@ -15,6 +15,7 @@ use cairn_runtime::Runtime;
 use cairn_runtime::sync::{Notify, Progress, WaitGroup};
 
 use super::partition::{Applied, IndexCounts, Partition, Standing};
+use super::rekey::Rekey;
 use super::remirror::Remirror;
 use super::replay::{Recovered, Replay};
 use super::scrub::Scrub;
@@ -157,6 +158,7 @@ fn new<R: Runtime>(
         scrub,
         remirror: Remirror::default(),
         backing: super::backup::Backing::default(),
+        rekey: Rekey::default(),
         tasks: WaitGroup::new(),
         stopped: RefCell::new(None),
         closing: Cell::new(false),

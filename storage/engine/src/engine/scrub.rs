@@ -101,6 +101,7 @@ impl<R: Runtime> Inner<R> {
         let report = LogReport {
             scrub: self.scrub.report(),
             places: self.remirror.report(),
+            rekey: self.rekey_report(),
             drives: self.trees.store().drive_counts(),
         };
         self.volume.handle().report(self.log.id(), report).await;

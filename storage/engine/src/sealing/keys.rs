@@ -236,6 +236,16 @@ impl fmt::Debug for TableKey {
 }
 
 impl TableKey {
+    fn new<R: Runtime>(runtime: &R, node: &NodeKey, table: TableId, id: u32) -> TableKey {
+        let secret = random(runtime);
+        let about = about_table(node.node, table, id);
+        TableKey {
+            id,
+            wrapped: Wrapped::new(runtime, &node.secret, &about, &secret),
+            secret,
+        }
+    }
+
     /// Seals the blocks of a segment.
     pub(crate) fn segment_cipher(&self, segment: SegmentId, salt: &[u8; SALT_BYTES]) -> FileCipher {
         let info: [&[u8]; 2] = [b"cairn segment", &segment.0.to_le_bytes()];
@@ -266,13 +276,7 @@ impl TableKeys {
         if let Some(key) = self.newest.borrow().get(&table) {
             return Some(Rc::clone(key));
         }
-        let secret = random(runtime);
-        let about = about_table(node.node, table, FIRST_KEY_ID);
-        let key = Rc::new(TableKey {
-            id: FIRST_KEY_ID,
-            wrapped: Wrapped::new(runtime, &node.secret, &about, &secret),
-            secret,
-        });
+        let key = Rc::new(TableKey::new(runtime, node, table, FIRST_KEY_ID));
         self.remember(table, &key);
         Some(key)
     }
@@ -312,13 +316,29 @@ impl TableKeys {
         Ok(Some(key))
     }
 
+    /// From now on new segments of `table` are sealed with another key, if any were sealed before.
+    pub(crate) fn rotate<R: Runtime>(&self, runtime: &R, table: TableId) {
+        let Some(node) = &self.node else { return };
+        let Some(id) = self.newest.borrow().get(&table).map(|key| key.id + 1) else {
+            return;
+        };
+        let key = Rc::new(TableKey::new(runtime, node, table, id));
+        self.remember(table, &key);
+    }
+
+    /// Whether new segments of `table` have a newer key than this one.
+    pub(crate) fn is_old(&self, table: TableId, key: u32) -> bool {
+        let newest = self.newest.borrow();
+        newest.get(&table).is_some_and(|newest| newest.id > key)
+    }
+
     fn remember(&self, table: TableId, key: &Rc<TableKey>) {
         let mut newest = self.newest.borrow_mut();
         newest.insert(table, Rc::clone(key));
         if newest.len() > IDLE_TABLES_MAX {
             // What a segment or a writer holds stays. The next segment of a table that is forgotten begins with a new key,
-            // which its header holds like any other.
-            newest.retain(|_, key| Rc::strong_count(key) > 1);
+            // which its header holds like any other. What took the place of another key is what tells that one to be old.
+            newest.retain(|_, key| Rc::strong_count(key) > 1 || key.id > FIRST_KEY_ID);
         }
     }
 }

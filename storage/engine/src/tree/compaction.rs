@@ -17,7 +17,8 @@
 //!    tombstones for a good part do not: rewriting frees them of those that hide nothing any more.
 //! 3. Else **merge** them with what they overlap in the next level into new segments there ([`super::flush`]), no faster
 //!    than [`super::pace`] lets it.
-//! 4. The caller makes the edit durable and **installs** it. Replaced files go with their last readers.
+//! 4. When nothing is due, a segment that is sealed with an older key of its table than new ones are is rewritten in its level.
+//! 5. The caller makes the edit durable and **installs** it. Replaced files go with their last readers.
 //!
 //! The base's target follows the size of flushes: with 128 small partitions on a shard their flushes are small,
 //! and so must their levels be, or every flush would rewrite the whole tree.
@@ -111,7 +112,7 @@ fn is_dead(reference: &SegmentReference) -> bool {
 /// Why there is a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urge {
-    /// A level holds more than its target.
+    /// A level holds more than its target, or else a segment is sealed with an old key.
     Debt,
     /// Space is wanted: what is deleted goes, whatever levels hold.
     Reclaim,
@@ -140,6 +141,8 @@ struct Pick<R: Runtime> {
     /// What lies between them in the next level, in order: also what none of them overlaps, because a new segment
     /// may span it.
     lower: Vec<Placed<R>>,
+    /// For another key: then nothing moves as it is.
+    rekeys: bool,
 }
 
 impl<R: Runtime> Tree<R> {
@@ -248,7 +251,7 @@ impl<R: Runtime> Tree<R> {
             }));
         }
         let pick = match urge {
-            Urge::Debt => self.pick(&view),
+            Urge::Debt => self.pick(&view).or_else(|| self.pick_old_key(&view)),
             Urge::Reclaim => self.pick_reclaimable(&view),
         };
         let Some(pick) = pick else {
@@ -291,6 +294,7 @@ impl<R: Runtime> Tree<R> {
                 to,
                 upper,
                 lower,
+                rekeys: false,
             });
         }
         let picks = view.levels[level].iter().map(|placed| {
@@ -304,6 +308,7 @@ impl<R: Runtime> Tree<R> {
                 to,
                 upper,
                 lower,
+                rekeys: false,
             };
             (percent, placed.id(), pick)
         });
@@ -345,6 +350,53 @@ impl<R: Runtime> Tree<R> {
             to,
             upper,
             lower,
+            rekeys: false,
+        })
+    }
+
+    /// Bytes of segments that are sealed with an older key of their table than new ones are.
+    #[must_use]
+    pub fn old_key_bytes(&self) -> u64 {
+        if !self.complete.get() {
+            return 0;
+        }
+        let view = self.view.borrow();
+        let old = view
+            .levels
+            .iter()
+            .flatten()
+            .filter(|placed| self.has_old_key(placed));
+        old.map(|placed| placed.reference.bytes).sum()
+    }
+
+    fn has_old_key(&self, placed: &Placed<R>) -> bool {
+        let header = placed.segment.header();
+        self.context.store.keys.is_old(header.table, header.key_id)
+    }
+
+    fn pick_old_key(&self, view: &View<R>) -> Option<Pick<R>> {
+        let is_old = |placed: &&Placed<R>| self.has_old_key(placed);
+        if view.levels[0].iter().any(|placed| is_old(&placed)) {
+            // They overlap one another, so they go down together.
+            let to = self.targets(view).base;
+            let upper = view.levels[0].clone();
+            let lower = view.between(to, &upper);
+            return Some(Pick {
+                level: 0,
+                to,
+                upper,
+                lower,
+                rekeys: true,
+            });
+        }
+        let old = |level: usize| Some((level, view.levels[level].iter().find(is_old)?.clone()));
+        let (level, placed) = (1..LEVELS_MAX).find_map(old)?;
+        Some(Pick {
+            level,
+            to: level,
+            upper: vec![placed],
+            lower: Vec::new(),
+            rekeys: true,
         })
     }
 
@@ -428,7 +480,7 @@ impl Targets {
 impl<R: Runtime> Pick<R> {
     /// Whether the segments can move down as they are.
     fn moves(&self) -> bool {
-        if self.upper.iter().any(|placed| is_dead(&placed.reference)) {
+        if self.rekeys || self.upper.iter().any(|placed| is_dead(&placed.reference)) {
             return false;
         }
         let apart = |(at, one): (usize, &Placed<R>)| {

@@ -60,7 +60,7 @@ pub use copy::{COPY_DRIVE, COPY_STATE, CopyTarget};
 pub use error::VolumeError;
 pub use online::{Operation, OperationState, OperationStatus, Step};
 pub use place::Placement;
-pub use report::{LogReport, LogReports, PlacesReport, ScrubReport};
+pub use report::{LogReport, LogReports, PlacesReport, RekeyReport, ScrubReport};
 pub use rotate::{Rotated, rotate_root_key};
 pub use set::{DRIVES_MAX, DriveIndex, DriveSet};
 
@@ -260,6 +260,27 @@ impl VolumeHandle {
     #[must_use]
     pub fn scrub_requested(&self) -> u64 {
         self.shared.scrubs.load(Ordering::SeqCst)
+    }
+
+    /// Whether what is written is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.shared.key.is_some()
+    }
+
+    /// Asks every engine to give its tables other keys, and to rewrite what is sealed with those before. Answers the request's
+    /// number: it is done when every log's [`RekeyReport::answered`] has reached it and no old bytes are left.
+    #[must_use]
+    pub fn request_rekey(&self) -> u64 {
+        let number = self.shared.rekeys.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.tell();
+        number
+    }
+
+    /// The last request for other keys; 0 when there was none.
+    #[must_use]
+    pub fn rekey_requested(&self) -> u64 {
+        self.shared.rekeys.load(Ordering::SeqCst)
     }
 
     /// Tells the keeper about a log's files.

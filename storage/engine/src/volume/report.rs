@@ -10,10 +10,21 @@ use crate::tree::DriveCounts;
 pub struct LogReport {
     /// How far verifying every block of every segment is.
     pub scrub: ScrubReport,
+    /// How far it is with other keys for its tables.
+    pub rekey: RekeyReport,
     /// What happened on each drive since the start.
     pub drives: Vec<(DriveIndex, DriveCounts)>,
     /// Where its files are.
     pub places: PlacesReport,
+}
+
+/// How far one log's segments are being sealed with other keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RekeyReport {
+    /// The last request ([`super::VolumeHandle::request_rekey`]) that has been taken up.
+    pub answered: u64,
+    /// Bytes of segments that are still sealed with an older key of their table.
+    pub old_bytes: u64,
 }
 
 /// How far the scrub of one log's segments is.

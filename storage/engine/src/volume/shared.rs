@@ -49,6 +49,8 @@ pub(super) struct Shared {
     slow: Mutex<Slow>,
     /// Requests of a scrub so far.
     pub(super) scrubs: AtomicU64,
+    /// Requests of other keys for the tables so far.
+    pub(super) rekeys: AtomicU64,
     /// Who hears of changes: an engine each.
     listeners: Mutex<Vec<MailboxSender<()>>>,
 }
@@ -65,6 +67,7 @@ impl Shared {
                 ..Slow::default()
             }),
             scrubs: AtomicU64::new(0),
+            rekeys: AtomicU64::new(0),
             listeners: Mutex::default(),
         }
     }
