@@ -177,7 +177,7 @@ fn the_admin_port_answers_whatever_it_is_asked() {
             (
                 format!("POST /livez {close}Content-Length: 2\r\n\r\n{{}}"),
                 "405 Method Not Allowed",
-                "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove, and /backup\n",
+                "GET and HEAD, and POST for /drives/scrub, add, rebuild, remove, /backup and /keys/rotate\n",
             ),
             (
                 format!("POST /livez {close}Content-Length: 9999999\r\n\r\n"),
