@@ -409,9 +409,19 @@ impl Run<'_> {
                 // A mirror that lagged is a mirror less, and no damage.
                 let lagged = context.scenario.fault == MirrorFault::Timing;
                 let lost = context.fleet.is_some();
+                let path = |damage: &str| damage.split([' ', ':']).next().unwrap_or_default().to_owned();
+                let out: Vec<String> = report
+                    .damage()
+                    .iter()
+                    .filter(|damage| damage.contains("out of sync"))
+                    .map(|damage| path(damage))
+                    .collect();
+                // A drive that went away while its superblock was being written has a torn copy.
+                let torn = |damage: &str| damage.contains("of its superblock") && out.contains(&path(damage));
                 let damage = report.damage().iter();
                 let damage: Vec<_> = damage
                     .filter(|damage| !((lagged || lost) && damage.contains("out of sync")))
+                    .filter(|damage| !(lost && torn(damage)))
                     .filter(|damage| !(lost && damage.contains("its superblock cannot be read")))
                     .map(String::as_str)
                     .collect();
