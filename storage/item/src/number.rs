@@ -372,8 +372,11 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
         if !byte.is_ascii_digit() {
             return None;
         }
-        // Far beyond every range, far from overflowing what is added to it.
-        value = (value * 10 + i64::from(byte - b'0')).min(1 << 40);
+        // What a BigDecimal cannot have as its scale is no number to it.
+        value = value * 10 + i64::from(byte - b'0');
+        if value > i64::from(i32::MAX) {
+            return None;
+        }
     }
     Some(if negative { -value } else { value })
 }

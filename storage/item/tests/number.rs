@@ -191,7 +191,11 @@ fn texts() {
     let cases: &[(&str, Result<&str, &str>)] = &[
         ("0", Ok("0")),
         ("-0", Ok("0")),
-        ("0e999999999999999999999", Ok("0")),
+        ("0e2147483647", Ok("0")),
+        (
+            "0e2147483648",
+            Err("The parameter cannot be converted to a numeric value: 0e2147483648"),
+        ),
         ("000", Ok("0")),
         ("+5", Ok("5")),
         ("5.", Ok("5")),
@@ -214,8 +218,12 @@ fn texts() {
             Err("Number overflow. Attempting to store a number with magnitude larger than supported range"),
         ),
         (
-            "-1e999999999999999999999",
+            "-1e2147483647",
             Err("Number overflow. Attempting to store a number with magnitude larger than supported range"),
+        ),
+        (
+            "-1e999999999999999999999",
+            Err("The parameter cannot be converted to a numeric value: -1e999999999999999999999"),
         ),
         (
             "1e-131",

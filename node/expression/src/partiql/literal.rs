@@ -3,7 +3,7 @@
 //! A literal is a constant: only a whole operand can be a parameter. What is wrong inside of one is reported with the way to it
 //! from `root`, which is the literal itself.
 
-use cairn_item::{Attribute, Number, Value};
+use cairn_item::{Attribute, ItemError, Number, Value};
 
 use super::Operand;
 use super::lexer::Kind;
@@ -140,11 +140,17 @@ impl Parser<'_> {
     }
 
     fn number(&mut self, text: &str, way: &str, span: Span) -> Number {
-        match text.parse() {
+        match text.parse::<Number>() {
             Ok(number) => number,
             Err(error) => {
-                let error: cairn_item::ItemError = error;
-                self.note(format!("{error} under root{way}"), span);
+                let message = match error {
+                    // Its exponent is too long to be one.
+                    ItemError::NumberSyntax(_) => {
+                        "Statement wasn't well formed, can't be processed: ".to_owned()
+                    }
+                    error => format!("{error} under root{way}"),
+                };
+                self.note(message, span);
                 Number::from(0)
             }
         }
