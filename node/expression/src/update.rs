@@ -327,7 +327,7 @@ impl<'a> BoundUpdate<'a> {
         match item.validate() {
             Ok(()) => Ok(item),
             Err(ItemError::ItemTooLarge) => Err(ItemError::UpdatedItemTooLarge.into()),
-            Err(ItemError::NestingTooDeep) => Err(ExpressionError::bare(Problem::NestingTooDeep)),
+            Err(ItemError::NestingTooDeep { .. }) => Err(ExpressionError::bare(Problem::NestingTooDeep)),
             Err(error) => Err(error.into()),
         }
     }

@@ -66,7 +66,10 @@ pub enum ItemError {
     #[error(
         "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
     )]
-    NestingTooDeep,
+    NestingTooDeep {
+        /// Below level [`crate::DEPTH_FAR`] even, which DynamoDB reports otherwise.
+        far: bool,
+    },
     /// An attribute without a name.
     #[error("Empty attribute name")]
     NameEmpty,

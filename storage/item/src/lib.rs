@@ -30,4 +30,4 @@ pub use key::{
     KeyCondition, KeyRange, KeyType, KeyValue, PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX, Space, StorageKey,
 };
 pub use number::{NUMBER_BYTES_MAX, NUMBER_DIGITS_MAX, Number};
-pub use value::{Attribute, DEPTH_MAX, ITEM_BYTES_MAX, Item, NAME_BYTES_MAX, Value, item_size};
+pub use value::{Attribute, DEPTH_FAR, DEPTH_MAX, ITEM_BYTES_MAX, Item, NAME_BYTES_MAX, Value, item_size};

@@ -6,6 +6,8 @@ use crate::{ItemError, Number, ValueView};
 pub const ITEM_BYTES_MAX: usize = 400 * 1024;
 /// Deepest level of a value; a top-level attribute's value is at level 1.
 pub const DEPTH_MAX: usize = 32;
+/// Below this level DynamoDB reports in another way that a value is nested too deep: observed between 62 and 64.
+pub const DEPTH_FAR: usize = 63;
 /// Longest attribute name in bytes.
 pub const NAME_BYTES_MAX: usize = 65_535;
 
@@ -179,7 +181,7 @@ impl Value {
     /// The first rule that is broken.
     pub fn validate(&self, level: usize) -> Result<(), ItemError> {
         if level > DEPTH_MAX {
-            return Err(ItemError::NestingTooDeep);
+            return Err(ItemError::NestingTooDeep { far: false });
         }
         match self {
             Value::Ss(members) if members.is_empty() => Err(ItemError::StringSetEmpty),

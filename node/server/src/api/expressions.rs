@@ -71,6 +71,7 @@ impl Style {
                 Style::Bare.refuse(named)
             }
             (ItemError::ValueEmpty, Style::Enveloped) => Style::Bare.refuse(error),
+            (ItemError::NestingTooDeep { far: true }, Style::Enveloped) => Style::Bare.refuse(named),
             _ => self.refuse(error),
         }
     }

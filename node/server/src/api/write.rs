@@ -226,7 +226,8 @@ fn put_refusal(error: &ItemError) -> ApiError {
         | ItemError::BinarySetEmpty
         | ItemError::StringSetDuplicates(_)
         | ItemError::NumberSetDuplicates
-        | ItemError::BinarySetDuplicates(_) => envelope(error),
+        | ItemError::BinarySetDuplicates(_)
+        | ItemError::NestingTooDeep { far: false } => envelope(error),
         _ => ApiError::validation(error.to_string()),
     }
 }

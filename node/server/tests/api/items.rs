@@ -337,7 +337,23 @@ fn bad_requests_are_refused_and_store_nothing() {
     put(
         &format!(r#"{{"id":{{"S":"a"}},"n":{{"N":"1"}},"d":{deep}}}"#),
         expect![
+            "400 ValidationException: 1 validation error detected: Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
+        ],
+    );
+    let far = format!("{}{{\"NULL\":true}}{}", r#"{"L":["#.repeat(63), "]}".repeat(63));
+    put(
+        &format!(r#"{{"id":{{"S":"a"}},"n":{{"N":"1"}},"d":{far}}}"#),
+        expect![
             "400 ValidationException: Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
+        ],
+    );
+    machine.check(
+        "UpdateItem",
+        &format!(
+            r#"{{"TableName":"things","Key":{{"id":{{"S":"a"}},"n":{{"N":"1"}}}},"UpdateExpression":"SET d = :d","ExpressionAttributeValues":{{":d":{far}}}}}"#
+        ),
+        expect![
+            "400 ValidationException: ExpressionAttributeValues contains invalid value: Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit for key :d"
         ],
     );
 

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use super::reader::PlainScalar;
 use super::{Error, JsonError, JsonKind, Reader, decode_base64};
-use crate::{Attribute, DEPTH_MAX, ITEM_BYTES_MAX, Item, ItemError, NAME_BYTES_MAX, Number, Value};
+use crate::{
+    Attribute, DEPTH_FAR, DEPTH_MAX, ITEM_BYTES_MAX, Item, ItemError, NAME_BYTES_MAX, Number, Value,
+};
 
 /// The first value that is not allowed, while the parse goes on behind it.
 type Refused = Option<ItemError>;
@@ -93,8 +95,10 @@ impl Reader<'_> {
 
     fn attribute_value(&mut self, level: usize, refused: &mut Refused) -> Result<Value, JsonError> {
         if level > DEPTH_MAX {
-            refuse(refused, ItemError::NestingTooDeep);
-            self.skip()?;
+            // A level is an object in an object, or in an array in one; the innermost value is an object by itself.
+            let below = self.skip_counting()?.saturating_sub(1) / 2;
+            let far = level + below > DEPTH_FAR;
+            refuse(refused, ItemError::NestingTooDeep { far });
             return Ok(Value::Null);
         }
         if let Some((scalar, text)) = self.plain_scalar() {

@@ -333,15 +333,22 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Malformed JSON.
     pub fn skip(&mut self) -> Result<(), JsonError> {
+        self.skip_counting().map(drop)
+    }
+
+    /// As [`Reader::skip`]; how many objects and arrays contained each other there, 0 for none.
+    pub(super) fn skip_counting(&mut self) -> Result<usize, JsonError> {
         // One bit per level that is open here: 1 for an object.
         let mut objects = [0_u64; JSON_DEPTH_MAX / 64];
         let base = self.depth;
+        let mut deepest = 0;
         loop {
             let kind = self.peek()?;
             match kind {
                 JsonKind::Object | JsonKind::Array => {
                     let level = self.depth - base;
                     self.enter()?;
+                    deepest = deepest.max(level + 1);
                     let bit = 1 << (level % 64);
                     if kind == JsonKind::Object {
                         objects[level / 64] |= bit;
@@ -357,7 +364,7 @@ impl<'a> Reader<'a> {
             // Leave every container that ends here, then stand before the next value.
             loop {
                 if self.depth == base {
-                    return Ok(());
+                    return Ok(deepest);
                 }
                 let level = self.depth - base - 1;
                 let more = if objects[level / 64] >> (level % 64) & 1 == 1 {
