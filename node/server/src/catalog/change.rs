@@ -7,6 +7,7 @@ use super::definition::{Billing, TableDefinition};
 use super::index_change::{self, IndexUpdate};
 use super::settings::{Ceilings, EXPIRED_ITEMS, HIDDEN, STREAM_HOURS_TAG, TableClass, stream_hours};
 use super::stream::{STREAM_HOURS, STREAM_HOURS_MAX, STREAMS_MAX, StreamView, with_enabled};
+use super::warm::{Warm, WarmRequest};
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE};
 
@@ -50,6 +51,8 @@ pub(crate) struct TableUpdate {
     pub deletion_protection: Option<bool>,
     /// Members that are given; -1 is no ceiling any more.
     pub ceilings: Ceilings,
+    /// Members that are given; never less than what there is.
+    pub warm: WarmRequest,
     pub stream: Option<StreamChange>,
 }
 
@@ -146,7 +149,10 @@ impl TableUpdate {
     fn apply(self, table: &mut TableDefinition, now_ms: u64) -> Result<(), ApiError> {
         index_change::check(table, &self.indexes)?;
         let before = table.billing;
+        let warm = table.warm();
         self.change_billing(table, now_ms)?;
+        let warm = self.warm.raise("table", warm)?;
+        table.settings.warm = warm.beyond(Warm::of_billing(table.billing, table.units()));
         self.change_stream(table, now_ms)?;
         index_change::apply(table, self.indexes, before, now_ms)?;
         match table.billing {

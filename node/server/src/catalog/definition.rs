@@ -26,6 +26,7 @@ use cairn_item::{Attribute, Item, ItemView, KeyType, KeyValue, Number, Value, Va
 
 use super::index::{IndexDefinition, attributes_of, attributes_value};
 use super::settings::TableSettings;
+use super::warm::Warm;
 
 /// Version of the entry's format.
 const FORMAT: u64 = 1;
@@ -137,6 +138,26 @@ impl TableDefinition {
     #[must_use]
     pub fn place_of(&self, hash: u64) -> usize {
         place_in(&self.places, hash)
+    }
+
+    /// Read and write capacity units; zeros on demand.
+    #[must_use]
+    pub fn units(&self) -> (u64, u64) {
+        match self.billing {
+            Billing::OnDemand => (0, 0),
+            Billing::Provisioned {
+                read_units,
+                write_units,
+            } => (read_units, write_units),
+        }
+    }
+
+    /// Its warm throughput.
+    #[must_use]
+    pub fn warm(&self) -> Warm {
+        self.settings
+            .warm
+            .max(Warm::of_billing(self.billing, self.units()))
     }
 
     /// The index of this name.
@@ -397,6 +418,7 @@ mod tests {
                             read: None,
                             write: Some(9),
                         },
+                        warm: Warm { read: 3, write: 4 },
                         places: vec![PartitionPlace {
                             id: PartitionId(20),
                             log: LogId(1),

@@ -17,15 +17,17 @@
 //!                   Places     L   as the table's
 //!                   Throughput M   as the table's, see `settings`
 //!                   Ceilings   M   as the table's, see `settings`
+//!                   Warm       M   as the table's, see `warm`
 //! ```
 
 use cairn_engine::ids::IndexId;
 use cairn_item::{KeyType, Value, ValueView};
 
 use super::definition::{
-    KeyAttribute, PartitionPlace, as_text, as_u64, attribute, number, place_value, places_of, text,
+    Billing, KeyAttribute, PartitionPlace, as_text, as_u64, attribute, number, place_value, places_of, text,
 };
 use super::settings::{Ceilings, ThroughputHistory};
+use super::warm::Warm;
 
 /// An index of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +80,18 @@ pub struct GlobalIndex {
     pub throughput: ThroughputHistory,
     /// Its own ceilings while the table is paid for by request.
     pub ceilings: Ceilings,
+    /// Warm throughput beyond what the billing explains; see [`GlobalIndex::warm`].
+    pub warm: Warm,
     /// Its partitions, by `lower`, never empty.
     pub places: Vec<PartitionPlace>,
+}
+
+impl GlobalIndex {
+    /// Its warm throughput, where its table is paid for in this way.
+    #[must_use]
+    pub fn warm(&self, billing: Billing) -> Warm {
+        self.warm.max(Warm::of_billing(billing, self.units))
+    }
 }
 
 /// Where a global index is in its life.
@@ -172,6 +184,7 @@ impl IndexDefinition {
             members.push(attribute("Places", Value::L(places)));
             members.extend(global.throughput.attribute());
             members.extend(global.ceilings.attribute());
+            members.extend(global.warm.attribute());
         }
         Value::map(members)
     }
@@ -205,6 +218,7 @@ impl IndexDefinition {
                     units: (as_u64(get("Read")?)?, as_u64(get("Write")?)?),
                     throughput: ThroughputHistory::from_attribute(get("Throughput"))?,
                     ceilings: Ceilings::from_attribute(get("Ceilings"))?,
+                    warm: Warm::from_attribute(get("Warm"))?,
                     places: places_of(get("Places")?)?,
                 })
             }

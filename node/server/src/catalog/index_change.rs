@@ -9,6 +9,7 @@ use super::change::{check_ceilings, unchanged_units};
 use super::definition::{Billing, TableDefinition};
 use super::index::{GlobalIndex, IndexDefinition, IndexStatus};
 use super::settings::{Ceilings, ThroughputHistory};
+use super::warm::{Warm, WarmRequest};
 use crate::api::ApiError;
 use crate::api::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND};
 
@@ -23,12 +24,14 @@ pub(crate) enum IndexUpdate {
         index: Box<IndexDefinition>,
         units: Option<(u64, u64)>,
         ceilings: Ceilings,
+        warm: WarmRequest,
     },
-    /// Changes what may be charged.
+    /// Changes what may be charged, and what there is of warm throughput.
     Update {
         name: String,
         units: Option<(u64, u64)>,
         ceilings: Ceilings,
+        warm: WarmRequest,
     },
     /// Removes it.
     Delete(String),
@@ -180,22 +183,27 @@ pub(super) fn apply(
     now_ms: u64,
 ) -> Result<(), ApiError> {
     let billing = table.billing;
+    for global in table.indexes.iter_mut().filter_map(|index| index.global.as_mut()) {
+        global.warm = global.warm(before);
+    }
     for update in updates {
         match update {
             IndexUpdate::Create {
                 index,
                 units,
                 ceilings,
-            } => create(table, *index, units, ceilings)?,
+                warm,
+            } => create(table, *index, units, ceilings, warm)?,
             IndexUpdate::Update {
                 name,
                 units,
                 ceilings,
+                warm,
             } => {
                 let mut indexes = table.indexes.iter_mut();
                 let index = indexes.find(|index| index.name == name);
                 let index = index.expect("it exists, as was checked");
-                change(index, (before, billing), units, ceilings, now_ms)?;
+                change(index, (before, billing), units, ceilings, warm, now_ms)?;
             }
             IndexUpdate::Delete(name) => {
                 let mut indexes = table.indexes.iter_mut();
@@ -205,7 +213,11 @@ pub(super) fn apply(
             }
         }
     }
-    follow_billing(table, before, now_ms)
+    follow_billing(table, before, now_ms)?;
+    for global in table.indexes.iter_mut().filter_map(|index| index.global.as_mut()) {
+        global.warm = global.warm.beyond(Warm::of_billing(billing, global.units));
+    }
+    Ok(())
 }
 
 /// What becomes of the indexes when the table is paid for in another way.
@@ -241,6 +253,7 @@ fn create(
     mut index: IndexDefinition,
     units: Option<(u64, u64)>,
     ceilings: Ceilings,
+    warm: WarmRequest,
 ) -> Result<(), ApiError> {
     let name = &index.name;
     check_index_ceilings(name, table.billing, ceilings, 1)?;
@@ -258,6 +271,7 @@ fn create(
         }
         (Some(units), Billing::Provisioned { .. }) => units,
     };
+    let warm = warm.of_new(&format!("index {name}"), table.billing, units)?;
     // 65,535 is no index's id.
     let Some(next_index) = table.next_index.checked_add(1) else {
         return Err(ApiError::new(
@@ -279,6 +293,7 @@ fn create(
         units,
         throughput: ThroughputHistory::default(),
         ceilings,
+        warm,
         places: Vec::new(),
     });
     table.indexes.push(index);
@@ -290,15 +305,17 @@ fn change(
     (before, billing): (Billing, Billing),
     units: Option<(u64, u64)>,
     ceilings: Ceilings,
+    warm: WarmRequest,
     now_ms: u64,
 ) -> Result<(), ApiError> {
     let name = &index.name;
-    if units.is_none() && ceilings.is_none() {
+    let is_nothing = units.is_none() && ceilings.is_none() && warm.is_none();
+    if is_nothing && billing != Billing::OnDemand {
         return Err(ApiError::parameters(format!(
             "ProvisionedThroughput, OnDemandThroughput or WarmThroughput must be specified for index: {name}"
         )));
     }
-    if units.is_some() && billing == Billing::OnDemand {
+    if (units.is_some() || is_nothing) && billing == Billing::OnDemand {
         return Err(ApiError::parameters(format!(
             "The only Updates for index: {name} when TableThroughputMode is PAY_PER_REQUEST can be to \
              OnDemandThroughput, WarmThroughput"
@@ -321,6 +338,7 @@ fn change(
         global.units = units;
     }
     global.ceilings.change(ceilings);
+    global.warm = warm.raise(&format!("index {name}"), global.warm)?;
     Ok(())
 }
 

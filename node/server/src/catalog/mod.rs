@@ -18,6 +18,7 @@ mod index_change;
 mod settings;
 mod store;
 mod stream;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,6 +34,7 @@ pub use definition::{Billing, KeyAttribute, PartitionPlace, TableDefinition, Tab
 pub use index::{GlobalIndex, IndexDefinition, IndexProjection, IndexStatus};
 pub use settings::{Ceilings, TableClass, TableSettings, ThroughputHistory};
 pub use stream::{StreamDefinition, StreamView};
+pub use warm::Warm;
 
 pub(crate) use change::{
     BillingMode, StreamChange, TableChange, TableUpdate, check_ceilings, check_own_tag, check_tag_count,
@@ -40,6 +42,7 @@ pub(crate) use change::{
 };
 pub(crate) use index_change::{GLOBAL_MAX, IndexUpdate, check_index_ceilings};
 pub(crate) use store::{Changed, Store, TABLES_MAX, TableDraft};
+pub(crate) use warm::WarmRequest;
 
 use crate::api::ApiError;
 use crate::route::{Deal, Router, Seat, Target};
@@ -177,6 +180,18 @@ impl Table {
     pub fn key_of_item(&self, item: &Item) -> Result<PrimaryKey, ApiError> {
         self.key_with(|key| KeyValue::from_item(item, &key.name, key.kind))
             .map_err(|error| ApiError::validation(error.to_string()))
+    }
+
+    /// As [`Table::key_of_item`], of a batch: a value of another type is reported as in a key.
+    ///
+    /// # Errors
+    /// As [`Table::key_of_key`].
+    pub(crate) fn key_of_batched_item(&self, item: &Item) -> Result<PrimaryKey, ApiError> {
+        self.key_with(|key| KeyValue::from_item(item, &key.name, key.kind))
+            .map_err(|error| match error {
+                ItemError::KeyTypeMismatch { .. } => ApiError::validation(KEY_MISMATCH),
+                error => ApiError::validation(error.to_string()),
+            })
     }
 
     /// As [`Table::key_of_item`], for an archived item.

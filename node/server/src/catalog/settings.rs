@@ -10,6 +10,7 @@
 //! OnDemand   N     when it last became PAY_PER_REQUEST
 //! Ceilings   M     {Read N, Write N}: most request units on demand, as asked for
 //! Expiry     M     {Attribute S}: the time to live is on
+//! Warm       M     see `warm`
 //! Streams    L     see `stream`
 //! ```
 //!
@@ -21,6 +22,7 @@ use cairn_item::{Attribute, ItemView, MapView, Value, ValueView};
 
 use super::definition::{as_text, as_u64, attribute, number, text};
 use super::stream::{HOUR_MS, STREAM_HOURS, STREAM_HOURS_MAX, StreamDefinition, attribute_of, streams_of};
+use super::warm::Warm;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -210,6 +212,8 @@ pub struct TableSettings {
     pub on_demand_since_ms: Option<u64>,
     /// Ceilings of a table that is paid for by request.
     pub ceilings: Ceilings,
+    /// Warm throughput beyond what the table's billing explains; see [`TableDefinition::warm`](super::TableDefinition::warm).
+    pub warm: Warm,
     /// The attribute that holds the second after which an item is expired; none while the time to live is off.
     pub expiry_attribute: Option<String>,
     /// Its streams, oldest first.
@@ -261,6 +265,7 @@ impl TableSettings {
                 .map(|ms| attribute("OnDemand", number(ms))),
         );
         attributes.extend(self.ceilings.attribute());
+        attributes.extend(self.warm.attribute());
         if let Some(name) = &self.expiry_attribute {
             attributes.push(attribute(
                 "Expiry",
@@ -293,6 +298,7 @@ impl TableSettings {
         settings.throughput = ThroughputHistory::from_attribute(item.get("Throughput"))?;
         settings.on_demand_since_ms = optional(item.get("OnDemand"), as_u64)?;
         settings.ceilings = Ceilings::from_attribute(item.get("Ceilings"))?;
+        settings.warm = Warm::from_attribute(item.get("Warm"))?;
         if let Some(expiry) = item.get("Expiry") {
             settings.expiry_attribute = Some(as_text(as_map(expiry)?.get("Attribute")?)?.to_owned());
         }
@@ -345,6 +351,7 @@ mod tests {
                 read: Some(i64::MAX),
                 write: None,
             },
+            warm: Warm { read: 9, write: 8 },
             expiry_attribute: Some("ttl".to_owned()),
             streams: vec![StreamDefinition {
                 created_ms: 7,
@@ -371,6 +378,7 @@ mod tests {
             attribute("OnDemand", text("today")),
             attribute("Ceilings", Value::map(vec![attribute("Read", text("many"))])),
             attribute("Expiry", text("ttl")),
+            attribute("Warm", text("hot")),
         ] {
             let bytes = cairn_item::archive(&Item::from_attributes(vec![wrong]));
             let view = ItemView::validate(&bytes).unwrap();

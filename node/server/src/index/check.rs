@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::catalog::{
         Ceilings, GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute, SYSTEM_PARTITION,
-        ThroughputHistory, system_table,
+        ThroughputHistory, Warm, system_table,
     };
 
     const TABLE: PartitionId = PartitionId(2);
@@ -232,6 +232,7 @@ mod tests {
             units: (0, 0),
             throughput: ThroughputHistory::default(),
             ceilings: Ceilings::default(),
+            warm: Warm::default(),
             places: place(GLOBAL),
         };
         TableDefinition {

@@ -27,6 +27,7 @@ mod streams;
 mod tables;
 mod transactions;
 mod updates;
+mod warm;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -235,5 +235,5 @@ def test_what_is_not_built_yet_says_so(client):
         "ValidationException", client.create_table, TableName="unbuilt2", BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "p", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "p", "AttributeType": "S"}],
-        WarmThroughput={"ReadUnitsPerSecond": 13000, "WriteUnitsPerSecond": 5000})
-    assert "WarmThroughput" in message
+        SSESpecification={"Enabled": True})
+    assert "SSESpecification" in message

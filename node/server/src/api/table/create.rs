@@ -11,13 +11,14 @@ use super::arn::name_required;
 use super::describe::{Shown, describe};
 use super::indexes::{IndexRequest, check_indexes, decode_indexes};
 use super::shape::{
-    BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
+    BILLING_MODES, Pair, TABLE_CLASSES, Units, check_warm_limit, decode_ceilings, decode_pairs, decode_units,
+    decode_warm, pair_constraints,
 };
 use super::stream::{StreamSpecification, decode_stream};
 use super::tags::{Tag, check_tags, decode_tags};
 use crate::catalog::{
     Billing, Ceilings, KeyAttribute, Order, StreamDefinition, TableClass, TableDefinition, TableDraft,
-    TableSettings, check_ceilings, check_tag_count, units_on_demand,
+    TableSettings, WarmRequest, check_ceilings, check_tag_count, units_on_demand,
 };
 
 /// Longest name of a key attribute in bytes.
@@ -36,6 +37,7 @@ struct CreateTable<'a> {
     deletion_protection: Option<bool>,
     tags: Option<Vec<Tag>>,
     ceilings: Ceilings,
+    warm: Option<WarmRequest>,
     stream: Option<StreamSpecification>,
 }
 
@@ -56,6 +58,7 @@ impl<'a> CreateTable<'a> {
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
             "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
+            "WarmThroughput" => decode_warm(reader, &mut inner, &mut request.warm),
             "StreamSpecification" => decode_stream(reader, &mut inner, &mut request.stream),
             "Tags" => decode_tags(reader, &mut inner, &mut request.tags),
             _ => Ok(false),
@@ -141,8 +144,20 @@ impl<'a> CreateTable<'a> {
         }
     }
 
-    /// The table that is asked for; the constraints hold.
-    fn draft(self) -> Result<TableDraft, ApiError> {
+    /// The indexes whose warm throughput is asked for, and the table under no name.
+    fn warming(&self) -> Vec<Option<String>> {
+        let is_given = |warm: &Option<WarmRequest>| warm.is_some_and(|warm| !warm.is_none());
+        let table = is_given(&self.warm).then_some(None);
+        let indexes = self.global.iter().flatten();
+        let indexes = indexes.filter(|index| is_given(&index.warm));
+        table
+            .into_iter()
+            .chain(indexes.map(|index| index.name.clone()))
+            .collect()
+    }
+
+    /// The table that is asked for, in this region; the constraints hold.
+    fn draft(self, region: &str) -> Result<TableDraft, ApiError> {
         let billing = self.billing()?;
         let keys = self.keys.expect("required");
         let attributes = self.attributes.expect("required");
@@ -189,7 +204,7 @@ impl<'a> CreateTable<'a> {
         };
         let attributes: Vec<KeyAttribute> = attributes.iter().map(key_attribute).collect();
         let (local, global) = (self.local.as_deref(), self.global.as_deref());
-        let indexes = check_indexes(local, global, &keys, &attributes, billing)?;
+        let indexes = check_indexes(local, global, &keys, &attributes, billing, region)?;
         for KeyAttribute { name, .. } in &attributes {
             if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX {
                 return Err(ApiError::parameters(format!(
@@ -208,6 +223,15 @@ impl<'a> CreateTable<'a> {
             )));
         }
         check_ceilings(self.ceilings, 1, "table")?;
+        check_warm_limit(self.warm, "table", region)?;
+        let units = match billing {
+            Billing::OnDemand => (0, 0),
+            Billing::Provisioned {
+                read_units,
+                write_units,
+            } => (read_units, write_units),
+        };
+        let warm = self.warm.unwrap_or_default().of_new("table", billing, units)?;
         let stream = self
             .stream
             .as_ref()
@@ -218,6 +242,7 @@ impl<'a> CreateTable<'a> {
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection.unwrap_or(false),
             ceilings: self.ceilings,
+            warm,
             streams: streams.into_iter().collect(),
             ..TableSettings::default()
         };
@@ -264,7 +289,8 @@ pub(in crate::api) async fn create_table<R: Runtime>(
     }
     request.check_constraints()?;
     unsupported.check()?;
-    let draft = Box::new(request.draft()?);
+    let warming = request.warming();
+    let draft = Box::new(request.draft(service.region())?);
     let definition = service.order(|reply| Order::Create { draft, reply }).await?;
     // DescribeTable says when the table became one that is paid for by request; this answer does not.
     let mut settings = definition.settings.clone();
@@ -274,11 +300,19 @@ pub(in crate::api) async fn create_table<R: Runtime>(
         ..(*definition).clone()
     };
     let mut members = Members::begin(out);
-    describe(
-        members.member("TableDescription"),
-        service,
-        &Shown::new(&definition),
-    );
+    let mut shown = Shown::new(&definition);
+    // Of warm throughput this answer says what it was asked for, and nothing else.
+    shown.warm.retain(|id, _| {
+        let mut indexes = definition.indexes.iter();
+        let name = indexes
+            .find(|index| index.id == *id)
+            .map(|index| index.name.clone());
+        warming.contains(&name)
+    });
+    for (_, status) in shown.warm.values_mut() {
+        *status = "UPDATING";
+    }
+    describe(members.member("TableDescription"), service, &shown);
     members.end();
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What answers show of a table: DescribeTable, DeleteTable, ListTables.
 
+use std::collections::BTreeMap;
+
 use cairn_engine::ids::IndexId;
 use cairn_item::json::write_string;
 use cairn_runtime::Runtime;
@@ -13,7 +15,7 @@ use super::describe_index::describe_indexes;
 use crate::calendar::Utc;
 use crate::catalog::{
     Billing, Ceilings, IndexStatus, KeyAttribute, Order, StreamDefinition, TableDefinition, TableStatus,
-    ThroughputHistory, Usage,
+    ThroughputHistory, Usage, Warm,
 };
 
 /// Tables that one answer of ListTables names at most.
@@ -103,6 +105,21 @@ pub(super) struct Shown<'a> {
     pub usage: Usage,
     /// Indexes that are shown as `UPDATING`.
     pub updating: Vec<IndexId>,
+    pub warm: WarmShown,
+}
+
+/// Warm throughput by index, the table's as that of index 0, each with its status; what is not here is not shown.
+pub(super) type WarmShown = BTreeMap<IndexId, (Warm, &'static str)>;
+
+/// All of a table's, as it stands.
+pub(super) fn warm_of(definition: &TableDefinition) -> WarmShown {
+    let indexes = definition.indexes.iter().filter_map(|index| {
+        let warm = index.global.as_ref()?.warm(definition.billing);
+        Some((index.id, (warm, "ACTIVE")))
+    });
+    std::iter::once((IndexId(0), (definition.warm(), "ACTIVE")))
+        .chain(indexes)
+        .collect()
 }
 
 impl Shown<'_> {
@@ -123,6 +140,7 @@ impl Shown<'_> {
             },
             usage: Usage::default(),
             updating: Vec::new(),
+            warm: warm_of(definition),
         }
     }
 }
@@ -164,18 +182,11 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
     if definition.status != TableStatus::Deleting {
         write_time(members.member("CreationDateTime"), definition.created_ms);
     }
-    let units = match definition.billing {
-        Billing::OnDemand => (0, 0),
-        Billing::Provisioned {
-            read_units,
-            write_units,
-        } => (read_units, write_units),
-    };
     let now_ms = service.runtime().unix_ms();
     write_throughput(
         members.member("ProvisionedThroughput"),
         &settings.throughput,
-        units,
+        definition.units(),
         now_ms,
     );
     members.number("TableSizeBytes", usage.item_bytes);
@@ -199,6 +210,9 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
         summary.end();
     }
     write_ceilings(&mut members, settings.ceilings);
+    if definition.status != TableStatus::Deleting {
+        write_warm(&mut members, shown, IndexId(0));
+    }
     if let Some(stream) = settings.stream() {
         let mut specification = Members::begin(members.member("StreamSpecification"));
         specification.boolean("StreamEnabled", true);
@@ -226,7 +240,7 @@ pub(super) fn describe<R: Runtime>(out: &mut Vec<u8>, service: &Service<R>, show
 }
 
 /// The table's ARN.
-pub(super) fn arn<R: Runtime>(service: &Service<R>, name: &str) -> String {
+pub(in crate::api) fn arn<R: Runtime>(service: &Service<R>, name: &str) -> String {
     format!(
         "arn:aws:dynamodb:{}:{}:table/{name}",
         service.region(),
@@ -292,6 +306,18 @@ pub(super) fn write_ceilings(members: &mut Members<'_>, ceilings: Ceilings) {
                 .extend_from_slice(units.to_string().as_bytes());
         }
     }
+    written.end();
+}
+
+/// Writes WarmThroughput of an index, or of the table as that of index 0, when it is shown.
+pub(super) fn write_warm(members: &mut Members<'_>, shown: &Shown<'_>, index: IndexId) {
+    let Some((warm, status)) = shown.warm.get(&index) else {
+        return;
+    };
+    let mut written = Members::begin(members.member("WarmThroughput"));
+    written.number("ReadUnitsPerSecond", warm.read);
+    written.number("WriteUnitsPerSecond", warm.write);
+    written.string("Status", status);
     written.end();
 }
 

@@ -5,7 +5,7 @@ use cairn_runtime::Runtime;
 
 use super::super::Service;
 use super::super::item::Members;
-use super::describe::{Shown, arn, write_ceilings, write_pairs, write_throughput};
+use super::describe::{Shown, arn, write_ceilings, write_pairs, write_throughput, write_warm};
 use crate::catalog::{Billing, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute, TableStatus};
 
 /// Writes the members of a TableDescription that are about indexes.
@@ -94,6 +94,7 @@ fn describe_index<R: Runtime>(
             now_ms,
         );
         write_ceilings(&mut members, global.ceilings);
+        write_warm(&mut members, shown, index.id);
     }
     let (item_count, item_bytes) = shown.usage.indexes.get(&index.id).copied().unwrap_or_default();
     members.number("IndexSizeBytes", item_bytes);

@@ -8,8 +8,8 @@ use super::super::ApiError;
 use super::super::constraints::{Constraints, NAME_BYTES_MIN};
 use super::super::decode::{self, Unsupported};
 use super::indexes::{IndexRequest, check_defined, decode_index};
-use super::shape::{Pair, Units, decode_ceilings, decode_units};
-use crate::catalog::{Ceilings, IndexUpdate, KeyAttribute};
+use super::shape::{Pair, Units, check_warm_limit, decode_ceilings, decode_units, decode_warm};
+use crate::catalog::{Ceilings, IndexUpdate, KeyAttribute, WarmRequest};
 
 /// One element of the list: one of its members is to be there.
 #[derive(Default)]
@@ -25,6 +25,7 @@ struct UnitsRequest {
     name: Option<String>,
     units: Option<Units>,
     ceilings: Ceilings,
+    warm: Option<WarmRequest>,
 }
 
 pub(super) fn decode_updates(
@@ -73,6 +74,7 @@ fn decode_units_request(
         "IndexName" => decode::text(reader, &mut name),
         "ProvisionedThroughput" => decode_units(reader, &mut inner, &mut request.units),
         "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
+        "WarmThroughput" => decode_warm(reader, &mut inner, &mut request.warm),
         _ => Ok(false),
     })?;
     unsupported.merge(other);
@@ -128,13 +130,28 @@ impl UpdateRequest {
         self.create.is_some() || self.delete.is_some()
     }
 
-    fn checked(&self, attributes: Option<&[Pair]>) -> Result<IndexUpdate, ApiError> {
+    /// The index whose warm throughput it changes.
+    pub(super) fn warms(&self) -> Option<&str> {
+        let update = self.update.as_ref()?;
+        update.warm?;
+        update.name.as_deref()
+    }
+
+    fn checked(&self, attributes: Option<&[Pair]>, region: &str) -> Result<IndexUpdate, ApiError> {
         let name = self.named()?.to_owned();
         if let Some(update) = &self.update {
+            if update.warm.is_some_and(WarmRequest::is_none) {
+                return Err(ApiError::parameters(format!(
+                    "WarmThroughput must have at least one of ReadUnitsPerSecond or WriteUnitsPerSecond specified for \
+                     index: {name}"
+                )));
+            }
+            check_warm_limit(update.warm, &format!("index {name}"), region)?;
             return Ok(IndexUpdate::Update {
                 name,
                 units: update.units.as_ref().map(Units::checked).transpose()?,
                 ceilings: update.ceilings,
+                warm: update.warm.unwrap_or_default(),
             });
         }
         let Some(create) = &self.create else {
@@ -157,21 +174,24 @@ impl UpdateRequest {
             })
         };
         let attributes: Vec<KeyAttribute> = attributes.iter().filter_map(attribute).collect();
+        check_warm_limit(create.warm, &format!("index {name}"), region)?;
         Ok(IndexUpdate::Create {
             index: Box::new(create.draft(&attributes)?),
             units: create.units()?,
             ceilings: create.ceilings,
+            warm: create.warm.unwrap_or_default(),
         })
     }
 }
 
-/// What is asked for; the constraints hold. `attributes` are the request's.
+/// What is asked for in this region; the constraints hold. `attributes` are the request's.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub(super) fn check_updates(
     updates: &[UpdateRequest],
     attributes: Option<&[Pair]>,
+    region: &str,
 ) -> Result<Vec<IndexUpdate>, ApiError> {
     for (place, update) in updates.iter().enumerate() {
         let name = update.named()?;
@@ -182,5 +202,8 @@ pub(super) fn check_updates(
             )));
         }
     }
-    updates.iter().map(|update| update.checked(attributes)).collect()
+    updates
+        .iter()
+        .map(|update| update.checked(attributes, region))
+        .collect()
 }

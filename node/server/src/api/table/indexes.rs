@@ -11,10 +11,10 @@ use super::super::ApiError;
 use super::super::constraints::{Constraints, NAME_BYTES_MIN};
 use super::super::decode::{self, Unsupported};
 use super::create::dump_keys;
-use super::shape::{Pair, Units, decode_ceilings, decode_pairs, decode_units};
+use super::shape::{Pair, Units, check_warm_limit, decode_ceilings, decode_pairs, decode_units, decode_warm};
 use crate::catalog::{
     Billing, Ceilings, GLOBAL_MAX, GlobalIndex, IndexDefinition, IndexProjection, IndexStatus, KeyAttribute,
-    ThroughputHistory, check_index_ceilings,
+    ThroughputHistory, Warm, WarmRequest, check_index_ceilings,
 };
 
 /// Local indexes of a table, at most.
@@ -40,6 +40,7 @@ pub(super) struct IndexRequest {
     projection: Option<Projected>,
     units: Option<Units>,
     pub ceilings: Ceilings,
+    pub warm: Option<WarmRequest>,
 }
 
 /// Reads one index.
@@ -59,6 +60,7 @@ pub(super) fn decode_index(
             Ok(true)
         }
         "ProvisionedThroughput" if global => decode_units(reader, &mut inner, &mut index.units),
+        "WarmThroughput" if global => decode_warm(reader, &mut inner, &mut index.warm),
         "OnDemandThroughput" if global => decode_ceilings(reader, &mut inner, &mut index.ceilings),
         _ => Ok(false),
     })?;
@@ -311,7 +313,7 @@ impl IndexRequest {
         Ok(self.definition(attributes, None))
     }
 
-    fn definition(&self, attributes: &[KeyAttribute], global: Option<(u64, u64)>) -> IndexDefinition {
+    fn definition(&self, attributes: &[KeyAttribute], global: Option<((u64, u64), Warm)>) -> IndexDefinition {
         let keys = |kind| {
             let named = |name: &str| attributes.iter().find(|attribute| attribute.name == name);
             let keys = self.of_kind(kind);
@@ -324,11 +326,12 @@ impl IndexRequest {
             partition_key: keys("HASH"),
             sort_key: keys("RANGE"),
             projection: self.check_projection().expect("checked before"),
-            global: global.map(|units| GlobalIndex {
+            global: global.map(|(units, warm)| GlobalIndex {
                 status: IndexStatus::Active,
                 units,
                 throughput: ThroughputHistory::default(),
                 ceilings: self.ceilings,
+                warm,
                 places: Vec::new(),
             }),
         }
@@ -369,7 +372,8 @@ fn check_names<'a>(indexes: impl Iterator<Item = &'a IndexRequest>) -> Result<()
     Ok(())
 }
 
-/// Checks the indexes of a table that is to be created, and that every attribute defined is used. `keys` are the table's.
+/// Checks the indexes of a table that is to be created in this region, and that every attribute defined is used. `keys` are the
+/// table's.
 ///
 /// # Errors
 /// The first thing that is wrong, in DynamoDB's order.
@@ -379,6 +383,7 @@ pub(super) fn check_indexes(
     keys: &[Pair],
     attributes: &[KeyAttribute],
     billing: Billing,
+    region: &str,
 ) -> Result<Vec<IndexDefinition>, ApiError> {
     for (indexes, list) in [
         (local, "LocalSecondaryIndexes"),
@@ -428,9 +433,12 @@ pub(super) fn check_indexes(
     }
     let units = global.iter().map(|index| {
         check_index_ceilings(index.named(), billing, index.ceilings, 1)?;
-        index.check_units(billing)
+        let units = index.check_units(billing)?;
+        let of = format!("index {}", index.named());
+        check_warm_limit(index.warm, &of, region)?;
+        Ok((units, index.warm.unwrap_or_default().of_new(&of, billing, units)?))
     });
-    let units = units.collect::<Result<Vec<_>, _>>()?;
+    let units = units.collect::<Result<Vec<_>, ApiError>>()?;
     check_names(local.iter().chain(global))?;
     check_used(local, global, keys, &defined)?;
     let local = local.iter().map(|index| index.definition(attributes, None));

@@ -29,7 +29,7 @@ mod tags;
 pub(super) use arn::named_by;
 pub(super) use create::create_table;
 pub(super) use describe::{
-    delete_table, describe_table, list_tables, stream_arn, stream_label, write_pairs, write_time,
+    arn, delete_table, describe_table, list_tables, stream_arn, stream_label, write_pairs, write_time,
 };
 pub(super) use expiry::{describe_time_to_live, update_time_to_live};
 pub(super) use facts::{

@@ -5,7 +5,8 @@ use cairn_item::json::Reader;
 use super::super::ApiError;
 use super::super::constraints::Constraints;
 use super::super::decode::{self, Unsupported};
-use crate::catalog::Ceilings;
+use super::super::error::LIMIT_EXCEEDED;
+use crate::catalog::{Ceilings, WarmRequest};
 
 /// Provisioned capacity that DynamoDB takes at most.
 pub(super) const UNITS_MAX: i64 = 1_000_000_000_000;
@@ -116,6 +117,40 @@ pub(super) fn decode_ceilings(
     unsupported.merge(other);
     *into = ceilings;
     Ok(true)
+}
+
+/// Reads WarmThroughput.
+pub(super) fn decode_warm(
+    reader: &mut Reader<'_>,
+    unsupported: &mut Unsupported,
+    into: &mut Option<WarmRequest>,
+) -> Result<bool, ApiError> {
+    let mut warm = WarmRequest::default();
+    let other = decode::members_of(reader, |member, reader| match member {
+        "ReadUnitsPerSecond" => decode::integer(reader, &mut warm.read),
+        "WriteUnitsPerSecond" => decode::integer(reader, &mut warm.write),
+        _ => Ok(false),
+    })?;
+    unsupported.merge(other);
+    *into = Some(warm);
+    Ok(true)
+}
+
+/// Refuses warm throughput of "table" or "index NAME" above what DescribeLimits says of a table.
+pub(super) fn check_warm_limit(warm: Option<WarmRequest>, of: &str, region: &str) -> Result<(), ApiError> {
+    let members = warm.unwrap_or_default().members().into_iter();
+    for ((name, units), limit) in members.zip(["TableMaxReadCapacityUnits", "TableMaxWriteCapacityUnits"]) {
+        if units.is_some_and(|units| units > UNITS_MAX) {
+            return Err(ApiError::new(
+                LIMIT_EXCEEDED,
+                format!(
+                    "Subscriber limit exceeded: Requested {name} for WarmThroughput for {of} exceeds {limit} of the account \
+                     in region {region}"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn pair_constraints(

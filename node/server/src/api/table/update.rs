@@ -12,15 +12,16 @@ use super::super::decode::{self, Text, Unsupported};
 use super::super::item::Members;
 use super::super::{ApiError, Service};
 use super::arn::{name_required, named_by};
-use super::describe::{Shown, describe};
+use super::describe::{Shown, WarmShown, describe, warm_of};
 use super::index_updates::{UpdateRequest, check_updates, decode_updates};
 use super::shape::{
-    BILLING_MODES, Pair, TABLE_CLASSES, Units, decode_ceilings, decode_pairs, decode_units, pair_constraints,
+    BILLING_MODES, Pair, TABLE_CLASSES, Units, check_warm_limit, decode_ceilings, decode_pairs, decode_units,
+    decode_warm, pair_constraints,
 };
 use super::stream::{StreamSpecification, decode_stream};
 use crate::catalog::{
     Billing, BillingMode, Ceilings, Changed, IndexDefinition, Order, TableChange, TableClass,
-    TableDefinition, TableUpdate, units_on_demand,
+    TableDefinition, TableUpdate, WarmRequest, units_on_demand,
 };
 
 #[derive(Default)]
@@ -34,6 +35,8 @@ struct UpdateTable<'a> {
     table_class: Text<'a>,
     deletion_protection: Option<bool>,
     ceilings: Ceilings,
+    /// One without members is none.
+    warm: Option<WarmRequest>,
     stream: Option<StreamSpecification>,
     /// Parameters that are refused by name, but count as something that is to be changed.
     others: bool,
@@ -58,6 +61,7 @@ impl<'a> UpdateTable<'a> {
             "TableClass" => decode::text(reader, &mut request.table_class),
             "DeletionProtectionEnabled" => decode::boolean(reader, &mut request.deletion_protection),
             "OnDemandThroughput" => decode_ceilings(reader, &mut inner, &mut request.ceilings),
+            "WarmThroughput" => decode_warm(reader, &mut inner, &mut request.warm),
             "StreamSpecification" => decode_stream(reader, &mut inner, &mut request.stream),
             "GlobalSecondaryIndexUpdates" => decode_updates(reader, &mut inner, &mut request.indexes),
             _ => {
@@ -66,6 +70,7 @@ impl<'a> UpdateTable<'a> {
             }
         })?;
         unsupported.merge(inner);
+        request.warm = request.warm.filter(|warm| !warm.is_none());
         Ok((request, unsupported))
     }
 
@@ -107,6 +112,7 @@ impl<'a> UpdateTable<'a> {
             self.table_class.is_some(),
             self.deletion_protection.is_some(),
             !self.ceilings.is_none(),
+            self.warm.is_some(),
             self.stream.is_some(),
             !self.indexes().is_empty(),
             self.others,
@@ -125,10 +131,16 @@ impl<'a> UpdateTable<'a> {
                 )));
             }
         }
-        let others = self.others || self.stream.is_some() || !self.indexes().is_empty();
+        let others =
+            self.others || self.warm.is_some() || self.stream.is_some() || !self.indexes().is_empty();
         if !self.ceilings.is_none() && (self.units.is_some() || others) {
             return Err(ApiError::parameters(
                 "OnDemandThroughput can only be combined with BillingMode in an UpdateTable request",
+            ));
+        }
+        if self.warm.is_some() && given > 1 {
+            return Err(ApiError::parameters(
+                "WarmThroughput must be the only operation in the request",
             ));
         }
         let changes_units = self.units.is_some() || self.billing.as_deref() == Some("PROVISIONED");
@@ -155,8 +167,8 @@ impl<'a> UpdateTable<'a> {
         Ok(())
     }
 
-    /// What is asked for; the constraints hold.
-    fn update(&self) -> Result<TableUpdate, ApiError> {
+    /// What is asked for in this region; the constraints hold.
+    fn update(&self, region: &str) -> Result<TableUpdate, ApiError> {
         let billing = self.billing.as_deref().map(|mode| match mode {
             "PAY_PER_REQUEST" => BillingMode::OnDemand,
             _ => BillingMode::Provisioned,
@@ -165,13 +177,15 @@ impl<'a> UpdateTable<'a> {
             (Some(BillingMode::OnDemand), Some(_)) => return Err(units_on_demand()),
             (_, units) => units.as_ref().map(Units::checked).transpose()?,
         };
+        check_warm_limit(self.warm, "table", region)?;
         Ok(TableUpdate {
-            indexes: check_updates(self.indexes(), self.attributes.as_deref())?,
+            indexes: check_updates(self.indexes(), self.attributes.as_deref(), region)?,
             billing,
             units,
             class: self.table_class.as_deref().and_then(TableClass::from_name),
             deletion_protection: self.deletion_protection,
             ceilings: self.ceilings,
+            warm: self.warm.unwrap_or_default(),
             stream: self
                 .stream
                 .as_ref()
@@ -191,7 +205,7 @@ pub(in crate::api) async fn update_table<R: Runtime>(
     request.check_constraints()?;
     request.check_combination()?;
     unsupported.check()?;
-    let update = request.update()?;
+    let update = request.update(service.region())?;
     let name = named_by(service, name)?.to_owned();
     let takes_time = update.billing.is_some()
         || update.units.is_some()
@@ -220,6 +234,7 @@ pub(in crate::api) async fn update_table<R: Runtime>(
         updating: updating(&changed),
         ..Shown::new(&definition)
     };
+    shown.warm = in_transition_warm(&changed, &request);
     if takes_time {
         shown.status = "UPDATING";
     }
@@ -256,6 +271,27 @@ fn in_transition(changed: &Changed, now_ms: u64) -> TableDefinition {
         }
         (Billing::OnDemand, Billing::Provisioned { .. }) => shown.settings.on_demand_since_ms = None,
         (Billing::OnDemand, Billing::OnDemand) => {}
+    }
+    shown
+}
+
+/// Warm throughput is shown as it was, and as on its way where the request is about it. A new index has what it was given.
+fn in_transition_warm(changed: &Changed, request: &UpdateTable<'_>) -> WarmShown {
+    let Changed { before, after } = changed;
+    let mut shown = warm_of(after);
+    shown.extend(warm_of(before));
+    let is_asked = |id: &IndexId| {
+        if *id == IndexId(0) {
+            return request.warm.is_some();
+        }
+        let index = after.indexes.iter().find(|index| index.id == *id);
+        let mut updates = request.indexes().iter().filter_map(UpdateRequest::warms);
+        index.is_some_and(|index| updates.any(|name| name == index.name))
+    };
+    for (id, (_, status)) in &mut shown {
+        if is_asked(id) {
+            *status = "UPDATING";
+        }
     }
     shown
 }
