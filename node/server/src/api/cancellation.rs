@@ -48,9 +48,9 @@ pub(super) fn cancelled(reasons: &[Option<ApiError>]) -> ApiError {
         extra.extend_from_slice(b"{\"Code\":");
         write_string(&mut extra, code);
         if let Some(error) = reason {
-            if !error.extra.is_empty() {
+            if !error.extra_of_part().is_empty() {
                 extra.push(b',');
-                extra.extend_from_slice(error.extra.as_bytes());
+                extra.extend_from_slice(error.extra_of_part().as_bytes());
             }
             extra.extend_from_slice(b",\"Message\":");
             write_string(&mut extra, &error.message);

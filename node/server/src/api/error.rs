@@ -124,6 +124,39 @@ impl ApiError {
         )
     }
 
+    /// Whether it tells the client to slow down because of the throughput of a table or an index.
+    #[must_use]
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.kind == THROUGHPUT_EXCEEDED
+    }
+
+    /// Says what is throttled, each reason with the ARN of its resource.
+    #[must_use]
+    pub(crate) fn with_throttling_reasons<'a>(
+        mut self,
+        reasons: impl Iterator<Item = (&'a str, String)>,
+    ) -> ApiError {
+        let mut extra = b"\"ThrottlingReasons\":[".to_vec();
+        for (place, (reason, resource)) in reasons.enumerate() {
+            if place > 0 {
+                extra.push(b',');
+            }
+            extra.extend_from_slice(b"{\"reason\":");
+            write_string(&mut extra, reason);
+            extra.extend_from_slice(b",\"resource\":");
+            write_string(&mut extra, &resource);
+            extra.push(b'}');
+        }
+        extra.push(b']');
+        self.extra = String::from_utf8(extra).expect("JSON is UTF-8");
+        self
+    }
+
+    /// The members that it has where it is the reason of a part of a request: of those a throttled one has none.
+    pub(crate) fn extra_of_part(&self) -> &str {
+        if self.is_throttled() { "" } else { &self.extra }
+    }
+
     /// The exception's name without its namespace.
     #[must_use]
     pub fn name(&self) -> &'static str {

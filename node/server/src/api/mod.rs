@@ -14,6 +14,7 @@ mod constraints;
 mod decode;
 
 mod service;
+mod throttled;
 
 mod capacity;
 mod item;

@@ -16,6 +16,7 @@ use cairn_runtime::{Queue, Runtime};
 use super::capacity::Capacity;
 use super::error::{LIMIT_EXCEEDED, RESOURCE_IN_USE, RESOURCE_NOT_FOUND, UNAVAILABLE, UNKNOWN_OPERATION};
 use super::parsed::Parsed;
+use super::throttled::{self, Access};
 use super::{ApiError, batch, item, partiql, partiql_batch, query, scan, streams, table};
 use super::{partiql_transaction, transact_get, transact_write, update, write};
 use crate::answers::Answers;
@@ -316,7 +317,7 @@ impl<R: Runtime> Service<R> {
             Some(read) => read,
             None => router.get(target, storage_key.as_bytes()).await,
         };
-        read.map_err(|error| self.explain(table, error))
+        read.map_err(|error| self.explain(table, target, Access::Read, error))
     }
 
     /// Stores an item; resolves when it is durable. `key` must be the item's.
@@ -393,7 +394,7 @@ impl<R: Runtime> Service<R> {
             .router
             .write(target, storage_key.as_bytes(), write)
             .await;
-        written.map_err(|error| self.explain(table, error))
+        written.map_err(|error| self.explain(table, target, Access::Write, error))
     }
 
     /// The table of transactions, made when there is none.
@@ -560,8 +561,9 @@ impl<R: Runtime> Service<R> {
         place: usize,
         request: ReadRequest,
     ) -> Result<ReadDone, ApiError> {
-        let done = self.inner.router.records(table.target(place), request).await;
-        done.map_err(|error| self.explain(table, error))
+        let target = table.target(place);
+        let done = self.inner.router.records(target, request).await;
+        done.map_err(|error| self.explain_missing(table, error))
     }
 
     /// A page of one partition.
@@ -572,7 +574,7 @@ impl<R: Runtime> Service<R> {
         request: PageRequest,
     ) -> Result<Page, ApiError> {
         let done = self.inner.router.page(target, request).await;
-        let done = done.map_err(|error| self.explain(table, error))?;
+        let done = done.map_err(|error| self.explain(table, target, Access::Read, error))?;
         Ok(Page {
             items: done.items,
             count: done.count,
@@ -629,8 +631,16 @@ impl<R: Runtime> Service<R> {
         Ok(page)
     }
 
+    /// What the client is told of an error of one partition of the table or of its indexes.
+    fn explain(&self, table: &Table, target: Target, access: Access, error: ApiError) -> ApiError {
+        if error.is_throttled() {
+            return throttled::explain(self, table, target, access, error);
+        }
+        self.explain_missing(table, error)
+    }
+
     /// A partition that is not there belongs to a table that has just been deleted, or else is an error of ours.
-    fn explain(&self, table: &Table, error: ApiError) -> ApiError {
+    fn explain_missing(&self, table: &Table, error: ApiError) -> ApiError {
         let definition = table.definition();
         if error.kind == RESOURCE_NOT_FOUND
             && self

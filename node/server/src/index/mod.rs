@@ -238,6 +238,11 @@ impl Indexed {
         enabled.is_none_or(|enabled| enabled.created_ms != stream) && self.streaming.get() == 0
     }
 
+    /// Whether this is what a write is told while the indexes are behind.
+    pub(crate) fn is_behind(error: &ApiError) -> bool {
+        error.kind == THROUGHPUT_EXCEEDED && error.message == BACKLOG_FULL
+    }
+
     /// Holds a write back while the indexes are behind; smoothly before it refuses it.
     pub(crate) async fn admit<R: Runtime>(&self, runtime: &R) -> Result<(), ApiError> {
         let (records, bytes) = self.backlog.get();

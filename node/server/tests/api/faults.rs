@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use cairn_runtime::{Queue, Runtime, ShardIndex};
 
@@ -110,6 +111,42 @@ fn floods_in_both_directions_are_answered() {
     }
     assert_eq!(count, stored.get() as u64);
     assert!(stored.get() > 0);
+}
+
+/// More waits for a shard whose drives stand still than its mailbox holds: who is refused is told which table is throttled.
+#[test]
+fn what_is_throttled_is_told() {
+    const WRITES: usize = 11_500;
+    let machine = Machine::new(55, 2);
+    machine.create("things", &[("id", "S")]);
+    for drive in ["/drive-a", "/drive-b"] {
+        machine.sim.drive(NODE, drive).stall_for(Duration::from_secs(3));
+    }
+    let (stored, refused) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let runtime = machine.sim.runtime(NODE, ShardIndex(0));
+    for id in 0..WRITES {
+        let (stored, refused) = (Rc::clone(&stored), Rc::clone(&refused));
+        let service = machine.service(0);
+        runtime.spawn(Queue::Foreground, async move {
+            let body = format!(r#"{{"TableName":"things","Item":{{"id":{{"S":"i{id}"}}}}}}"#);
+            match service.call("PutItem", body.as_bytes(), &mut Vec::new()).await {
+                Ok(()) => stored.set(stored.get() + 1),
+                Err(error) => {
+                    assert_eq!(error.name(), "ProvisionedThroughputExceededException", "{error}");
+                    assert_eq!(
+                        error.extra,
+                        r#""ThrottlingReasons":[{"reason":"TableWriteKeyRangeThroughputExceeded","resource":"arn:aws:dynamodb:us-east-1:000000000000:table/things"}]"#
+                    );
+                    refused.set(refused.get() + 1);
+                }
+            }
+        });
+    }
+    while stored.get() + refused.get() < WRITES {
+        assert!(machine.sim.step(), "some requests are never answered");
+    }
+    assert!(stored.get() > 0);
+    assert!(refused.get() > 0, "there was room for all of them");
 }
 
 #[test]
