@@ -122,6 +122,20 @@ impl Statement {
         })
     }
 
+    /// Whether a condition that AND alone joins to the others gives the partition key a value, or several to choose from.
+    #[must_use]
+    pub fn is_keyed(&self, partition: KeyAttribute<'_>) -> bool {
+        let values = Values::none();
+        let Some(planner) = self.planner(&values, partition, None) else {
+            return false;
+        };
+        let pins = |node: NodeId| {
+            let comparison = planner.comparison(node, partition.name);
+            comparison.is_some_and(|(operator, _)| matches!(operator, Operator::Equal | Operator::In))
+        };
+        planner.conjuncts().into_iter().any(pins)
+    }
+
     /// The item that a SELECT is about, when its WHERE clause pins all of the key and says nothing else; `values` are what
     /// [`Statement::bind`] made.
     ///

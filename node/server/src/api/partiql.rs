@@ -33,6 +33,7 @@ const STATEMENT_CHARACTERS_MAX: usize = cairn_expression::partiql::STATEMENT_CHA
 
 const SEVERAL_ATTRIBUTES: &str = "PartiQL statements cannot be executed on tables with multi-attribute HASH keys or \
      multi-attribute RANGE keys.";
+const NO_SUCH_INDEX: &str = "The table does not have the specified index";
 const NOT_CONSISTENT: &str = "Strongly consistent read is not supported on Global Secondary Indexes";
 
 const ON_FAILURE: [&str; 2] = ["ALL_OLD", "NONE"];
@@ -149,6 +150,14 @@ pub(super) fn index_schema(index: &IndexDefinition) -> (SchemaAttribute<'_>, Opt
     (schema_attribute(&index.partition_key[0]), sort)
 }
 
+/// Refuses an index whose partition or sort key has several attributes, before anything else about the key is looked at.
+pub(super) fn check_single_attributes(index: &IndexDefinition) -> Result<(), ApiError> {
+    if index.partition_key.len() > 1 || index.sort_key.len() > 1 {
+        return Err(ApiError::validation(SEVERAL_ATTRIBUTES));
+    }
+    Ok(())
+}
+
 fn schema_attribute(key: &KeyAttribute) -> SchemaAttribute<'_> {
     SchemaAttribute {
         name: &key.name,
@@ -205,10 +214,16 @@ impl Prepared {
         let Some(name) = self.statement.index() else {
             return Ok(None);
         };
-        let index = index::index_of(table, name)?;
-        if index.partition_key.len() > 1 || index.sort_key.len() > 1 {
-            return Err(ApiError::validation(SEVERAL_ATTRIBUTES));
+        // Query names the index that there is not; this does not.
+        let is_there = table
+            .definition()
+            .index(name)
+            .is_some_and(IndexDefinition::is_fed);
+        if !is_there {
+            return Err(ApiError::validation(NO_SUCH_INDEX));
         }
+        let index = index::index_of(table, name)?;
+        check_single_attributes(index)?;
         if self.consistent && index.global.is_some() {
             return Err(ApiError::validation(NOT_CONSISTENT));
         }

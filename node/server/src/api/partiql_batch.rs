@@ -19,7 +19,7 @@ use super::error::{
     TRANSACTION_CONFLICT, VALIDATION,
 };
 use super::item::Members;
-use super::partiql::{Done, Prepared, Target, WrittenStatement, primary, schema};
+use super::partiql::{Done, Prepared, Target, WrittenStatement, check_single_attributes, primary, schema};
 use super::{ApiError, Service};
 use crate::catalog::{PrimaryKey, Table};
 use crate::route::ItemHandle;
@@ -126,7 +126,9 @@ fn check(capacity: Option<&str>, statements: Option<&[WrittenStatement<'_>]>) ->
 
 /// Parses and binds a statement and finds out which item it is about.
 fn ready<R: Runtime>(service: &Service<R>, statement: WrittenStatement<'_>) -> Result<Ready, Refused> {
-    let prepared = statement.prepare(service).map_err(|error| (error, None))?;
+    let mut prepared = statement.prepare(service).map_err(|error| (error, None))?;
+    // In a batch the live service takes the parameter and never tells the item.
+    prepared.returns_refused = false;
     let alone = prepared.statement.check_alone();
     alone.map_err(|error| (error.into(), None))?;
     let name = prepared.statement.table().to_owned();
@@ -135,7 +137,13 @@ fn ready<R: Runtime>(service: &Service<R>, statement: WrittenStatement<'_>) -> R
         (error, known)
     };
     let select = prepared.statement.kind() == StatementKind::Select;
-    if select && prepared.statement.index().is_some() && service.table(&name).is_ok() {
+    if select
+        && let Some(index) = prepared.statement.index()
+        && let Ok(table) = service.table(&name)
+    {
+        if let Some(index) = table.definition().index(index) {
+            check_single_attributes(index).map_err(refuse)?;
+        }
         return Err(refuse(ApiError::validation(UNKEYED)));
     }
     let table = prepared.table(service).map_err(refuse)?;
@@ -272,9 +280,9 @@ fn write_error(out: &mut Vec<u8>, error: &ApiError) {
     write_string(out, code(error.kind));
     out.extend_from_slice(b",\"Message\":");
     write_string(out, &error.message);
-    if !error.extra.is_empty() {
+    if !error.extra_of_part().is_empty() {
         out.push(b',');
-        out.extend_from_slice(error.extra.as_bytes());
+        out.extend_from_slice(error.extra_of_part().as_bytes());
     }
     out.push(b'}');
 }

@@ -148,7 +148,7 @@ pub(super) async fn select<R: Runtime>(
         table,
         index,
         fetch: match index {
-            Some(index) => fetches(table, index, prepared, plan != Plan::Scan)?,
+            Some(index) => fetches(table, index, prepared, statement.is_keyed(partition))?,
             None => false,
         },
         prepared,
@@ -161,7 +161,8 @@ pub(super) async fn select<R: Runtime>(
     }
 }
 
-/// Whether whole items are to be fetched by an index for what the statement names.
+/// Whether whole items are to be fetched by an index for what the statement names. Where it is keyed the WHERE clause may not name
+/// what the index does not project; else that is simply not there.
 fn fetches(
     table: &Table,
     index: &IndexDefinition,
