@@ -13,7 +13,7 @@ use cairn_runtime::Runtime;
 use futures_util::future::join_all;
 
 use super::capacity::{Capacity, Consumed, ReturnCapacity};
-use super::constraints::Constraints;
+use super::constraints::{Constraints, NAME_BYTES_MAX, NAME_BYTES_MIN, is_arn, is_name};
 use super::decode::{self, CheckedItem, Text, Unsupported};
 use super::error::check_archive;
 use super::expressions::{Placeholders, Style, check_used, present};
@@ -54,8 +54,22 @@ fn table_name(name: &str) -> Result<(), ApiError> {
     constraints.finish()
 }
 
-fn items_required(operation: &str) -> ApiError {
-    ApiError::validation(format!("The requestItems parameter is required for {operation}"))
+/// The names of a BatchGetItem's tables; `given` is the map as the request has it.
+fn get_names(constraints: &mut Constraints, asked: &[Keys<'_>], given: &str) {
+    let is_wrong = |asked: &&Keys<'_>| {
+        let name = asked.table.as_str();
+        let is_right = is_name(name) && (NAME_BYTES_MIN..=NAME_BYTES_MAX).contains(&name.len());
+        !(is_right || is_arn(name))
+    };
+    if !asked.iter().any(|asked| is_wrong(&asked)) {
+        return;
+    }
+    constraints.add(
+        given,
+        "requestItems",
+        "Map keys must satisfy constraint: [Member must have length less than or equal to 255, Member must have length \
+         greater than or equal to 3, Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+]",
+    );
 }
 
 /// Reads the map of tables; `one` reads what is asked of a table.
@@ -142,7 +156,6 @@ struct CheckedKeys<'a> {
 
 fn check_gets(asked: Vec<Keys<'_>>) -> Result<Vec<CheckedKeys<'_>>, ApiError> {
     for Keys { table, keys, .. } in &asked {
-        table_name(table)?;
         let Some(keys) = keys else {
             let mut constraints = Constraints::new();
             constraints.missing(&format!("requestItems.{table}.member.keys"));
@@ -150,7 +163,7 @@ fn check_gets(asked: Vec<Keys<'_>>) -> Result<Vec<CheckedKeys<'_>>, ApiError> {
         };
         if keys.is_empty() {
             return Err(ApiError::validation(format!(
-                "1 validation error detected: Value at 'requestItems.{table}.member.keys' failed to satisfy \
+                "1 validation error detected: Value at 'RequestItems.{table}.member.Keys' failed to satisfy \
                  constraint: Member must have length greater than or equal to 1"
             )));
         }
@@ -177,7 +190,19 @@ fn check_gets(asked: Vec<Keys<'_>>) -> Result<Vec<CheckedKeys<'_>>, ApiError> {
             "Too many items requested for the BatchGetItem call",
         ));
     }
-    asked.into_iter().map(check_asked).collect()
+    let checked = asked
+        .into_iter()
+        .map(check_asked)
+        .collect::<Result<Vec<_>, _>>()?;
+    let is_projected = |part: &CheckedKeys<'_>| part.asked.projection.is_some();
+    let is_legacy = |part: &CheckedKeys<'_>| part.asked.legacy.attributes().is_some();
+    if checked.iter().any(is_projected) && checked.iter().any(is_legacy) {
+        return Err(ApiError::validation(
+            "Can not use both expression and non-expression parameters in the same request: Non-expression parameters: \
+             {AttributesToGet} Expression parameters: {ProjectionExpression}",
+        ));
+    }
+    Ok(checked)
 }
 
 fn check_asked(mut asked: Keys<'_>) -> Result<CheckedKeys<'_>, ApiError> {
@@ -233,26 +258,40 @@ pub(super) async fn batch_get_item<R: Runtime>(
 ) -> Result<(), ApiError> {
     let mut asked: Option<Vec<Keys<'_>>> = None;
     let mut capacity: Text<'_> = None;
+    let mut given = 0..0;
     let mut inner = Unsupported::default();
     let mut unsupported = decode::members(body, |name, reader| match name {
-        "RequestItems" => decode_tables(reader, &mut asked, |table, reader| {
-            decode_keys(table, reader, &mut inner)
-        }),
+        "RequestItems" => {
+            let begin = reader.position();
+            decode_tables(reader, &mut asked, |table, reader| {
+                decode_keys(table, reader, &mut inner)
+            })?;
+            given = begin..reader.position();
+            Ok(true)
+        }
         "ReturnConsumedCapacity" => decode::text(reader, &mut capacity),
         _ => Ok(false),
     })?;
     unsupported.merge(inner);
     let mut constraints = Constraints::new();
     constraints.required(asked.as_ref(), "requestItems");
+    let asked = asked.unwrap_or_default();
+    get_names(
+        &mut constraints,
+        &asked,
+        String::from_utf8_lossy(&body[given]).trim(),
+    );
     constraints.one_of(
         capacity.as_deref(),
         "returnConsumedCapacity",
         &ReturnCapacity::ALLOWED,
     );
     constraints.finish()?;
-    let asked = asked.expect("required");
     if asked.is_empty() {
-        return Err(items_required("BatchGetItem"));
+        return Err(ApiError::validation(
+            "1 validation error detected: Value at 'RequestItems' failed to satisfy constraint: Member must have length \
+             greater than or equal to 1",
+        ));
     }
     let asked = check_gets(asked)?;
     unsupported.check()?;
@@ -557,7 +596,9 @@ pub(super) async fn batch_write_item<R: Runtime>(
     constraints.finish()?;
     let asked = asked.expect("required");
     if asked.is_empty() {
-        return Err(items_required("BatchWriteItem"));
+        return Err(ApiError::validation(
+            "The requestItems parameter is required for BatchWriteItem",
+        ));
     }
     let asked = check_writes(asked)?;
     unsupported.check()?;
@@ -569,7 +610,7 @@ pub(super) async fn batch_write_item<R: Runtime>(
         let mut writes = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             let key = match &wanted {
-                Wanted::Put(item) => table.key_of_item(item)?,
+                Wanted::Put(item) => table.key_of_batched_item(item)?,
                 Wanted::Delete(key) => table.key_of_key(key)?,
             };
             let action = action(&wanted)?;

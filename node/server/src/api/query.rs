@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use cairn_item::Item;
 use cairn_runtime::Runtime;
 
 use super::constraints::Constraints;
@@ -13,7 +12,6 @@ use super::index::{
 };
 use super::scan::{PageParameters, resolve_start};
 use super::{ApiError, Query, Service, key_condition};
-use crate::catalog::{PrimaryKey, Table};
 use crate::route::Filter;
 
 pub(super) async fn query<R: Runtime>(
@@ -110,7 +108,7 @@ pub(super) async fn query<R: Runtime>(
         common.respond(out, &table, Some(index), &page, projection.as_ref());
         return Ok(());
     }
-    let start = query_start(&table, start)?;
+    let start = resolve_start(&table, start)?;
     check_scalars(&table, filter.as_ref(), projection.as_ref())?;
     let (partition, condition) = match clauses {
         Some(clauses) => key_condition::of_expression(&table, &clauses)?,
@@ -174,17 +172,4 @@ fn check(common: &PageParameters<'_>, conditions: &[key_condition::Written]) -> 
     key_condition::constraints(&mut constraints, "keyConditions", conditions);
     common.legacy.constraints(&mut constraints, "queryFilter");
     constraints.finish()
-}
-
-/// The starting key of a query: unlike Scan, it does not say what about the key's attributes is wrong.
-fn query_start(table: &Table, start: Option<Item>) -> Result<Option<PrimaryKey>, ApiError> {
-    let definition = table.definition();
-    let wrong = start.as_ref().is_some_and(|start| {
-        let keys = std::iter::once(&definition.partition_key).chain(&definition.sort_key);
-        start.len() != keys.clone().count() || keys.clone().any(|key| start.get(&key.name).is_none())
-    });
-    if wrong {
-        return Err(ApiError::validation("The provided starting key is invalid"));
-    }
-    resolve_start(table, start)
 }

@@ -225,8 +225,16 @@ fn start_refusal(error: &ItemError) -> ApiError {
     ApiError::validation(format!("{prefix}{error}"))
 }
 
-/// The starting key of a table's page.
+/// The starting key of a table's page. That its attributes are not those of the key is all that is said then.
 pub(super) fn resolve_start(table: &Table, start: Option<Item>) -> Result<Option<PrimaryKey>, ApiError> {
+    let definition = table.definition();
+    let wrong = start.as_ref().is_some_and(|start| {
+        let keys = std::iter::once(&definition.partition_key).chain(&definition.sort_key);
+        start.len() != keys.clone().count() || keys.clone().any(|key| start.get(&key.name).is_none())
+    });
+    if wrong {
+        return Err(ApiError::validation("The provided starting key is invalid"));
+    }
     start.map(|key| start_key(table, &key)).transpose()
 }
 

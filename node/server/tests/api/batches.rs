@@ -117,6 +117,10 @@ fn bad_batches_are_refused_and_store_nothing() {
         expect!["400 ResourceNotFoundException: Requested resource not found"],
     );
     write(
+        r#"{"one":[{"PutRequest":{"Item":{"id":{"L":[]}}}}]}"#,
+        expect!["400 ValidationException: The provided key element does not match the schema"],
+    );
+    write(
         r#"{"one":[{"PutRequest":{"Item":{"id":{"S":"a"},"n":{"N":"x"}}}}]}"#,
         expect!["400 ValidationException: The parameter cannot be converted to a numeric value: x"],
     );
@@ -125,7 +129,21 @@ fn bad_batches_are_refused_and_store_nothing() {
     machine.check("BatchGetItem", "{}", expect!["400 ValidationException: 1 validation error detected: Value null at 'requestItems' failed to satisfy constraint: Member must not be null"]);
     read(
         "{}",
-        expect!["400 ValidationException: The requestItems parameter is required for BatchGetItem"],
+        expect![
+            "400 ValidationException: 1 validation error detected: Value at 'RequestItems' failed to satisfy constraint: Member must have length greater than or equal to 1"
+        ],
+    );
+    read(
+        r#"{"bad!name":{"Keys":[{"pk":{"S":"a"}}]}}"#,
+        expect![[
+            r#"400 ValidationException: 1 validation error detected: Value '{"bad!name":{"Keys":[{"pk":{"S":"a"}}]}}' at 'requestItems' failed to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or equal to 255, Member must have length greater than or equal to 3, Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+]"#
+        ]],
+    );
+    read(
+        r#"{"one":{"Keys":[{"id":{"S":"a"}}],"ProjectionExpression":"id"},"two":{"Keys":[{"id":{"S":"a"}}],"AttributesToGet":["id"]}}"#,
+        expect![
+            "400 ValidationException: Can not use both expression and non-expression parameters in the same request: Non-expression parameters: {AttributesToGet} Expression parameters: {ProjectionExpression}"
+        ],
     );
     read(
         r#"{"one":{}}"#,
@@ -136,7 +154,7 @@ fn bad_batches_are_refused_and_store_nothing() {
     read(
         r#"{"one":{"Keys":[]}}"#,
         expect![
-            "400 ValidationException: 1 validation error detected: Value at 'requestItems.one.member.keys' failed to satisfy constraint: Member must have length greater than or equal to 1"
+            "400 ValidationException: 1 validation error detected: Value at 'RequestItems.one.member.Keys' failed to satisfy constraint: Member must have length greater than or equal to 1"
         ],
     );
     read(
@@ -166,7 +184,9 @@ fn bad_batches_are_refused_and_store_nothing() {
     );
     read(
         r#"{"o":{"Keys":[{"id":{"S":"a"}}],"ProjectionExpression":"id"}}"#,
-        expect!["400 ResourceNotFoundException: Requested resource not found"],
+        expect![[
+            r#"400 ValidationException: 1 validation error detected: Value '{"o":{"Keys":[{"id":{"S":"a"}}],"ProjectionExpression":"id"}}' at 'requestItems' failed to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or equal to 255, Member must have length greater than or equal to 3, Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+]"#
+        ]],
     );
 
     assert_eq!(machine.ok("Scan", r#"{"TableName":"one"}"#)["Count"], 0);

@@ -303,9 +303,7 @@ fn scan_speaks_json() {
     );
     check(
         r#","ExclusiveStartKey":{}"#,
-        expect![
-            "400 ValidationException: The provided starting key is invalid: The provided key element does not match the schema"
-        ],
+        expect!["400 ValidationException: The provided starting key is invalid"],
     );
     check(
         r#","ExclusiveStartKey":{"id":{"N":"1"}}"#,
