@@ -290,13 +290,11 @@ fn refusal(index: &IndexDefinition, key: &KeyAttribute, value: ValueView<'_>, of
         ));
     }
     if length(value) > 0 {
-        let most = bytes_max(index, key);
-        let which = if index.partition_key.contains(key) {
-            format!("Size of hashkey has exceeded the maximum size limit of{most} bytes")
-        } else {
-            format!("Aggregated size of all range keys has exceeded the size limit of {most} bytes")
-        };
-        return ApiError::parameters(which);
+        let (actual, most) = (length(value), bytes_max(index, key));
+        return ApiError::parameters(format!(
+            "Size limit exceeded for Index Key {name} Actual Size: {actual} bytes Max Size: {most} bytes IndexName: \
+             {index_name}"
+        ));
     }
     let kind = if key.kind == KeyType::S {
         "string"

@@ -373,6 +373,8 @@ fn keys_of_indexes_are_checked_when_items_are_written() {
     };
     machine.check("PutItem", &put(r#"{"N":"1"}"#), expect![[r#"400 ValidationException: One or more parameter values were invalid: Type mismatch for Index Key color Expected: S Actual: N IndexName: global-all"#]]);
     machine.check("PutItem", &put(r#"{"S":""}"#), expect![[r#"400 ValidationException: One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: global-all, IndexKey: color"#]]);
+    let long = "x".repeat(2049);
+    machine.check("PutItem", &put(&format!(r#"{{"S":"{long}"}}"#)), expect![[r#"400 ValidationException: One or more parameter values were invalid: Size limit exceeded for Index Key color Actual Size: 2049 bytes Max Size: 2048 bytes IndexName: global-all"#]]);
     let update = |color: &str| {
         format!(
             r#"{{"TableName":"things","Key":{{"id":{{"S":"a"}},"n":{{"N":"1"}}}},"UpdateExpression":"SET color = :c","ExpressionAttributeValues":{{":c":{color}}}}}"#
