@@ -36,11 +36,12 @@ const SHARD_ID_BYTES: (usize, usize) = (28, 65);
 const SEQUENCE_NUMBER_BYTES: (usize, usize) = (21, 40);
 const ITERATOR_BYTES: (usize, usize) = (1, 2048);
 
-const ITERATOR_TYPES: [&str; 4] = [
+const ITERATOR_TYPES: [&str; 5] = [
     "AT_SEQUENCE_NUMBER",
     "LATEST",
     "AFTER_SEQUENCE_NUMBER",
     "TRIM_HORIZON",
+    "AT_TIMESTAMP",
 ];
 const PAST_THE_OLDEST: &str = "The operation attempted to read past the oldest stream record in a shard.";
 
@@ -364,11 +365,16 @@ pub(super) async fn get_shard_iterator<R: Runtime>(
 ) -> Result<(), ApiError> {
     let (mut arn, mut shard, mut kind, mut number): (Text<'_>, Text<'_>, Text<'_>, Text<'_>) =
         (None, None, None, None);
+    let mut time_ms = None;
     let unsupported = decode::members(body, |member, reader| match member {
         "StreamArn" => decode::text(reader, &mut arn),
         "ShardId" => decode::text(reader, &mut shard),
         "ShardIteratorType" => decode::text(reader, &mut kind),
         "SequenceNumber" => decode::text(reader, &mut number),
+        "Timestamp" => {
+            time_ms = Some(milliseconds(reader.number()?));
+            Ok(true)
+        }
         _ => Ok(false),
     })?;
     let mut constraints = Constraints::new();
@@ -391,6 +397,17 @@ pub(super) async fn get_shard_iterator<R: Runtime>(
         }
         (false, None) => None,
     };
+    let now_ms = service.runtime().unix_ms();
+    let time_ms = match (&*kind, time_ms) {
+        ("AT_TIMESTAMP", Some(time_ms)) if time_ms <= now_ms => Some(time_ms),
+        ("AT_TIMESTAMP", _) => return Err(ApiError::parameters("Invalid Timestamp")),
+        (_, Some(_)) => {
+            return Err(ApiError::parameters(
+                "Timestamp should not be passed for this iterator type",
+            ));
+        }
+        (_, None) => None,
+    };
     let found = find(service, &arn.expect("required"))?;
     let shard = shard.expect("required");
     let place = found.place_of(&shard).ok_or_else(|| {
@@ -402,9 +419,13 @@ pub(super) async fn get_shard_iterator<R: Runtime>(
             ),
         )
     })?;
-    let now_ms = service.runtime().unix_ms();
+    let since = time_ms.map(|time_ms| CommitTimestamp::from_unix_ms(time_ms).0);
+    // A moment before everything that is kept is the beginning of that, which moves on.
+    let since = since.filter(|since| *since > found.horizon(now_ms));
+    let from_horizon = since.is_none() && matches!(&*kind, "TRIM_HORIZON" | "AT_TIMESTAMP");
     let after = match (number, &*kind) {
-        (None, "TRIM_HORIZON") => 0,
+        _ if from_horizon => 0,
+        (None, "AT_TIMESTAMP") => since.map_or(0, |since| since - 1),
         (number, kind) => {
             let newest = service
                 .records(&found.table, place, found.request(place, 0))
@@ -428,13 +449,20 @@ pub(super) async fn get_shard_iterator<R: Runtime>(
         stream: found.stream.created_ms,
         partition: found.definition().places[place].id.0,
         after,
-        from_horizon: &*kind == "TRIM_HORIZON",
+        from_horizon,
         issued_ms: now_ms,
     };
     let mut members = Members::begin(out);
     members.string("ShardIterator", &iterator.encode(&found.arn));
     members.end();
     Ok(())
+}
+
+/// A time of a request, which is in seconds, in milliseconds; 0 for what was before 1970.
+fn milliseconds(seconds: &str) -> u64 {
+    // Of all times that a clock can have a f64 tells the millisecond; the conversion keeps within the bounds of its result.
+    let seconds: f64 = seconds.parse().unwrap_or(f64::INFINITY);
+    (seconds * 1000.0).round() as u64
 }
 
 /// The number that a shard is said to begin with.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cairn_engine::ids::CommitTimestamp;
 use cairn_runtime::Runtime;
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -394,7 +395,7 @@ fn what_is_wrong_with_a_request_is_said() {
     iterator(
         json!({"ShardIteratorType": "OLDEST", "SequenceNumber": "1"}),
         expect![
-            "400 ValidationException: 2 validation errors detected: Value 'OLDEST' at 'shardIteratorType' failed to satisfy constraint: Member must satisfy enum value set: [AT_SEQUENCE_NUMBER, LATEST, AFTER_SEQUENCE_NUMBER, TRIM_HORIZON]; Value '1' at 'sequenceNumber' failed to satisfy constraint: Member must have length greater than or equal to 21"
+            "400 ValidationException: 2 validation errors detected: Value 'OLDEST' at 'shardIteratorType' failed to satisfy constraint: Member must satisfy enum value set: [AT_SEQUENCE_NUMBER, LATEST, AFTER_SEQUENCE_NUMBER, TRIM_HORIZON, AT_TIMESTAMP]; Value '1' at 'sequenceNumber' failed to satisfy constraint: Member must have length greater than or equal to 21"
         ],
     );
     iterator(
@@ -405,6 +406,21 @@ fn what_is_wrong_with_a_request_is_said() {
         json!({"ShardIteratorType": "LATEST", "SequenceNumber": "0".repeat(21)}),
         expect![
             "400 ValidationException: One or more parameter values were invalid: SequenceNumber should not be passed for this iterator type"
+        ],
+    );
+    // Without a time, and with one of the next century.
+    for members in [json!({}), json!({"Timestamp": 4_102_444_800.5})] {
+        let mut members = members;
+        members["ShardIteratorType"] = json!("AT_TIMESTAMP");
+        iterator(
+            members,
+            expect!["400 ValidationException: One or more parameter values were invalid: Invalid Timestamp"],
+        );
+    }
+    iterator(
+        json!({"ShardIteratorType": "LATEST", "Timestamp": 1}),
+        expect![
+            "400 ValidationException: One or more parameter values were invalid: Timestamp should not be passed for this iterator type"
         ],
     );
     iterator(
@@ -530,6 +546,28 @@ fn iterators_begin_where_they_say() {
         records[3..]
     );
     assert!(machine.read(begin("AFTER_SEQUENCE_NUMBER", 4), 10).0.is_empty());
+    let since = |time: Value| {
+        let body = json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": time});
+        let answer = machine.ok("GetShardIterator", &body.to_string());
+        let iterator = answer["ShardIterator"].as_str().unwrap().to_owned();
+        machine.read(iterator, 10).0
+    };
+    let time = |at: usize| {
+        let number: u64 = number(at).as_str().unwrap().parse().unwrap();
+        CommitTimestamp(number).unix_ms()
+    };
+    for at in 0..5 {
+        // Those of the same millisecond are there as well.
+        let first = (0..5).find(|other| time(*other) >= time(at)).unwrap();
+        let seconds = Duration::from_millis(time(at)).as_secs_f64();
+        assert_eq!(since(json!(seconds)), records[first..]);
+    }
+    let behind = Duration::from_millis(time(4) + 1).as_secs_f64();
+    machine.let_pass(Duration::from_millis(5));
+    assert!(since(json!(behind)).is_empty());
+    for long_ago in [json!(-1), json!(0), json!(1_500_000_000)] {
+        assert_eq!(since(long_ago), records);
+    }
     let latest = machine.iterator(&arn, shard, "LATEST");
     let (none, next) = machine.read(latest.clone(), 10);
     assert!(none.is_empty());
