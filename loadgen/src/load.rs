@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cairn_runtime::sync::Notify;
 use cairn_runtime::{Connection, Queue, Runtime};
+use serde_json::json;
 
 use crate::run::{open, resolve, within};
 use crate::wire::{Outcome, Settings, Wire};
@@ -43,14 +44,21 @@ impl Shared {
     }
 }
 
-/// Loads the table.
+/// Loads the table, which has `indexes` or not.
 ///
 /// # Errors
 /// When the node cannot be reached, or goes on refusing.
-pub(crate) async fn load<R: Runtime>(runtime: R, settings: Settings) -> io::Result<()> {
+pub(crate) async fn load<R: Runtime>(runtime: R, settings: Settings, indexes: bool) -> io::Result<()> {
     let address = resolve(&settings)?;
     let (connection, mut wire) = open(&runtime, address, &settings).await?;
-    let created = create_table(&runtime, &connection, &mut wire, &settings.common.table);
+    let definition = definition(&settings.common.table, indexes);
+    let created = create_table(
+        &runtime,
+        &connection,
+        &mut wire,
+        &settings.common.table,
+        &definition,
+    );
     within(&runtime, TABLE_WAIT_MAX, "active table", created).await?;
     connection.shutdown();
 
@@ -172,11 +180,43 @@ async fn store<R: Runtime>(
                     shared.again.borrow_mut().push_back(key);
                     runtime.sleep(Duration::from_millis(10)).await;
                 }
-                Outcome::Missing | Outcome::Wrong | Outcome::Stale => unreachable!("puts read nothing"),
+                Outcome::Missing | Outcome::Wrong | Outcome::Stale | Outcome::Torn => {
+                    unreachable!("puts read nothing")
+                }
             }
         }
         received.drain(..taken);
     }
+}
+
+/// The request that creates the table.
+fn definition(table: &str, indexes: bool) -> String {
+    let key = |name: &str, role: &str| json!({"AttributeName": name, "KeyType": role});
+    let attribute = |name: &str, kind: &str| json!({"AttributeName": name, "AttributeType": kind});
+    let mut definition = json!({
+        "TableName": table,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": [key("p", "HASH")],
+        "AttributeDefinitions": [attribute("p", "S")],
+    });
+    if indexes {
+        let all = json!({"ProjectionType": "ALL"});
+        definition["KeySchema"] = json!([key("p", "HASH"), key("s", "RANGE")]);
+        definition["AttributeDefinitions"] = json!([
+            attribute("p", "S"),
+            attribute("s", "S"),
+            attribute("g", "N"),
+            attribute("o", "S")
+        ]);
+        // Every put moves an entry of the one, and replaces one of the other.
+        definition["LocalSecondaryIndexes"] = json!([{
+            "IndexName": "local", "KeySchema": [key("p", "HASH"), key("g", "RANGE")], "Projection": all
+        }]);
+        definition["GlobalSecondaryIndexes"] = json!([{
+            "IndexName": "global", "KeySchema": [key("o", "HASH")], "Projection": all
+        }]);
+    }
+    definition.to_string()
 }
 
 async fn create_table<R: Runtime>(
@@ -184,13 +224,11 @@ async fn create_table<R: Runtime>(
     connection: &R::Connection,
     wire: &mut Wire,
     table: &str,
+    definition: &str,
 ) -> io::Result<()> {
-    let request = format!(
-        r#"{{"TableName":"{table}","BillingMode":"PAY_PER_REQUEST","KeySchema":[{{"AttributeName":"p","KeyType":"HASH"}}],"AttributeDefinitions":[{{"AttributeName":"p","AttributeType":"S"}}]}}"#
-    );
     let describe = format!(r#"{{"TableName":"{table}"}}"#);
     match wire
-        .call(connection, "CreateTable", &request, runtime.unix_ms())
+        .call(connection, "CreateTable", definition, runtime.unix_ms())
         .await?
     {
         Ok(_) => {}

@@ -21,6 +21,7 @@ mod schedule;
 mod wire;
 mod workload;
 
+use std::fs::OpenOptions;
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,10 +29,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cairn_runtime::real::{self, RealRuntime};
 use clap::Parser;
 
-use options::{Cli, Command, Common, Run};
+use options::{Cli, Command, Common, Run, Workload};
 use report::Report;
 use wire::Settings;
-use workload::Shape;
+use workload::{GROUP, Shape};
 
 /// The SLO was missed, or an item that was read was missing, wrong or stale.
 const MISSED: u8 = 99;
@@ -56,21 +57,29 @@ fn main() -> ExitCode {
         eprintln!("loadgen: --core {core}: {error}");
         return ExitCode::from(USAGE);
     }
-    let settings = |common: &Common, consistent| Settings {
+    if let Command::Run(run) = &cli.command
+        && let Err(error) = check(run)
+    {
+        eprintln!("loadgen: {error}");
+        return ExitCode::from(USAGE);
+    }
+    let settings = |common: &Common, consistent, indexed| Settings {
         common: common.clone(),
-        shape: Shape::new(common.item_size),
+        shape: Shape::new(common.item_size, indexed),
         consistent,
+        before: 0,
     };
     let target = common.target.clone();
     let outcome = match cli.command {
         Command::Load(options) => {
-            let settings = settings(&options.common, false);
-            on_ring(async move |runtime| load::load(runtime, settings.clone()).await)
+            let settings = settings(&options.common, false, options.indexes);
+            on_ring(async move |runtime| load::load(runtime, settings.clone(), options.indexes).await)
                 .map(|()| ExitCode::SUCCESS)
         }
         Command::Run(options) => {
             let options = Arc::new(options);
-            let settings = settings(&options.common, options.consistent);
+            let indexed = options.workload == Workload::Index;
+            let settings = settings(&options.common, options.consistent, indexed);
             let on_runtime = options.clone();
             on_ring(async move |runtime| run::run(runtime, &on_runtime, settings.clone()).await)
                 .and_then(|measured| finish(&options, &measured))
@@ -78,8 +87,24 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("loadgen: {target}: {error}");
-        ExitCode::from(UNREACHABLE)
+        ExitCode::from(match error.kind() {
+            io::ErrorKind::InvalidInput => USAGE,
+            _ => UNREACHABLE,
+        })
     })
+}
+
+/// What can be said about a run before it starts: whether its results can be kept, and its items are enough.
+fn check(run: &Run) -> Result<(), String> {
+    for path in [&run.report, &run.hdr].into_iter().flatten() {
+        // What is there stays until there is something to take its place.
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if run.workload == Workload::Transact && run.common.items < GROUP {
+        return Err(format!("--workload transact needs --items {GROUP} at least"));
+    }
+    Ok(())
 }
 
 fn finish(options: &Run, measured: &run::Measured) -> io::Result<ExitCode> {

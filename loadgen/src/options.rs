@@ -23,8 +23,11 @@ Every item that is read is checked: it must be there, and its key, generation an
 together. With --consistent its generation must also be one that the read may see: no put that was acknowledged before \
 the read began may have overwritten it (8 bytes of memory per key; nobody else may write to the table).
 
-Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage; 3 the target cannot be reached or used, or nothing \
-was answered well; 99 the SLO was missed, or an item that was read was missing, wrong or stale.";
+A transaction that reads must see all of another one or nothing of it.
+
+Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage, such as an --item-size that is not the table's; 3 the \
+target cannot be reached or used, or nothing was answered well; 99 the SLO was missed, an item that was read was missing, \
+wrong or stale, or a transaction torn.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -77,6 +80,9 @@ pub(crate) struct Common {
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// Give the table a sort key, a local and a global index, for the workload `index`.
+    #[arg(long)]
+    pub(crate) indexes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +91,8 @@ pub(crate) struct Run {
     pub(crate) common: Common,
     /// Mix of operations: a = 50 % get 50 % put, b = 95 % get 5 % put, c and get = all get, put = all put; update = 50 %
     /// get 50 % UpdateItem, conditional = 50 % get 50 % put on condition, query = 95 % Query 5 % put,
+    /// index = 25 % Query of a local index 25 % of a global one 50 % put (load with --indexes), transact = 50 %
+    /// TransactGetItems 50 % TransactWriteItems of four items,
     /// updates = all UpdateItem on condition, counter = all UpdateItem that add 1.
     #[arg(long, value_enum, default_value = "a")]
     pub(crate) workload: Workload,
@@ -97,7 +105,8 @@ pub(crate) struct Run {
     /// Time to run before measuring.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) warmup: Duration,
-    /// How keys are chosen. Default: uniform for get, put, updates and counter, zipfian for the others.
+    /// How keys are chosen. Default: uniform for get, put, updates, counter, index and transact, zipfian for the
+    /// others.
     #[arg(long, value_enum)]
     pub(crate) distribution: Option<Distribution>,
     /// Strongly consistent reads, checked against the run's own writes.
@@ -174,6 +183,10 @@ pub(crate) enum Workload {
     Conditional,
     /// Queries of one partition key, and one put in twenty.
     Query,
+    /// Half puts, half queries of the indexes of a table that was loaded with `--indexes`.
+    Index,
+    /// Half transactions that read a group of items, half ones that write it.
+    Transact,
     /// All UpdateItem of every attribute but the key, on the condition that the item is there.
     Updates,
     /// All UpdateItem that add 1 to the attribute `n`; with `--items 1` it is one hot key.
@@ -184,7 +197,9 @@ impl Workload {
     /// Share of gets, percent.
     pub(crate) fn gets_percent(self) -> u64 {
         match self {
-            Workload::A | Workload::Update | Workload::Conditional => 50,
+            Workload::A | Workload::Update | Workload::Conditional | Workload::Index | Workload::Transact => {
+                50
+            }
             Workload::B | Workload::Query => 95,
             Workload::C | Workload::Get => 100,
             Workload::Put | Workload::Updates | Workload::Counter => 0,
@@ -194,6 +209,8 @@ impl Workload {
     pub(crate) fn reading(self) -> Reading {
         match self {
             Workload::Query => Reading::Query,
+            Workload::Index => Reading::Local,
+            Workload::Transact => Reading::Group,
             _ => Reading::Get,
         }
     }
@@ -204,13 +221,19 @@ impl Workload {
             Workload::Conditional => Writing::Conditional,
             Workload::Updates => Writing::ConditionalUpdate,
             Workload::Counter => Writing::Add,
+            Workload::Transact => Writing::Group,
             _ => Writing::Put,
         }
     }
 
     pub(crate) fn default_distribution(self) -> Distribution {
         match self {
-            Workload::Get | Workload::Put | Workload::Updates | Workload::Counter => Distribution::Uniform,
+            Workload::Get
+            | Workload::Put
+            | Workload::Updates
+            | Workload::Counter
+            | Workload::Index
+            | Workload::Transact => Distribution::Uniform,
             _ => Distribution::Zipfian,
         }
     }

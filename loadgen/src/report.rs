@@ -108,7 +108,9 @@ impl<'a> Report<'a> {
             println!("{count:>10} {name}");
         }
         if record.damaged {
-            println!("DATA IS DAMAGED: items that were read were missing, wrong or stale");
+            println!(
+                "DATA IS DAMAGED: items that were read were missing, wrong or stale, or transactions torn"
+            );
         }
         println!("client used {:.0} % of one core", client_cpu * 100.0);
         if *client_cpu >= CLIENT_BUSY {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_runtime::sync::{Notify, timeout};
-use cairn_runtime::{Moment, Queue, Runtime};
+use cairn_runtime::{Connection, Moment, Queue, Runtime};
 use hdrhistogram::Histogram;
 
 use crate::connection::{Line, Pending, Started, work};
@@ -17,16 +17,18 @@ use crate::options::{Rate, Run};
 use crate::record::Record;
 use crate::schedule::{Due, Schedule};
 use crate::wire::{Answer, Outcome, Settings, Wire};
-use crate::workload::{Operation, Operations, generations_begin};
+use crate::workload::{Operation, Operations, Reading, generations_begin, key_text};
 
 /// Longest time to wait for a connection and its handshake.
 const OPEN_MAX: Duration = Duration::from_secs(5);
 /// Errors behind which a put has certainly not been carried out.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 7] = [
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "ResourceNotFoundException",
     "ThrottlingException",
+    "TransactionCanceledException",
+    "TransactionConflictException",
     "ValidationException",
 ];
 /// Longest time to wait for outstanding answers after the run's end.
@@ -123,6 +125,13 @@ impl<R: Runtime> Shared<R> {
                 };
                 ledger.end(key, generation, end);
             }
+            // A global index may be behind.
+            (
+                Operation::Get {
+                    how: Reading::Global, ..
+                },
+                _,
+            ) => {}
             (Operation::Get { .. }, Some(generation)) if !ledger.allows(&pending.view, generation) => {
                 return Outcome::Stale;
             }
@@ -264,9 +273,15 @@ pub(crate) async fn within<R: Runtime, T>(
 /// Runs a workload.
 ///
 /// # Errors
-/// When a connection cannot be opened at the start.
-pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Settings) -> io::Result<Measured> {
+/// When a connection cannot be opened at the start; `InvalidInput` when the table's items are of another size than the run's.
+pub(crate) async fn run<R: Runtime>(
+    runtime: R,
+    options: &Run,
+    mut settings: Settings,
+) -> io::Result<Measured> {
     let address = resolve(&settings)?;
+    settings.before = generations_begin(runtime.random_u64());
+    sizes_match(&runtime, address, &settings).await?;
     let connections = settings.common.connections;
     let mut opened = Vec::new();
     for _ in 0..connections {
@@ -281,7 +296,7 @@ pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Setting
         distribution,
         common.items,
         common.seed,
-        generations_begin(runtime.random_u64()),
+        settings.before,
     );
     let ledger = settings
         .consistent
@@ -358,6 +373,45 @@ pub(crate) async fn run<R: Runtime>(runtime: R, options: &Run, settings: Setting
         client_cpu,
         intervals,
     })
+}
+
+/// Refuses a run whose items are not of the size that the table was loaded with: each of them would seem damaged.
+///
+/// One item is looked at. What cannot be read is for the run to say.
+async fn sizes_match<R: Runtime>(runtime: &R, address: SocketAddr, settings: &Settings) -> io::Result<()> {
+    let (table, item_bytes) = (&settings.common.table, settings.common.item_size as usize);
+    let query = format!(
+        r#"{{"TableName":"{table}","KeyConditionExpression":"p = :p","ExpressionAttributeValues":{{":p":{{"S":"{}"}}}},"Limit":1}}"#,
+        key_text(0)
+    );
+    let ask = async {
+        let (connection, mut wire) = open(runtime, address, settings).await?;
+        let answer = wire.call(&connection, "Query", &query, runtime.unix_ms()).await;
+        connection.shutdown();
+        answer
+    };
+    let Ok(Ok(body)) = within(runtime, OPEN_MAX, "answer", ask).await else {
+        return Ok(());
+    };
+    match stored_bytes(&body) {
+        Some(bytes) if bytes != item_bytes => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "the items of table {table} have {bytes} B and --item-size says {item_bytes}: give `run` what `load` was given"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// DynamoDB's size of the item in a Query's answer, without what the workload `counter` adds to it.
+fn stored_bytes(body: &[u8]) -> Option<usize> {
+    let mut answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let item = answer["Items"].get_mut(0)?;
+    item.as_object_mut()?.remove("n");
+    let item = item.to_string();
+    let item = cairn_item::json::Reader::new(item.as_bytes()).ok()?.item().ok()?;
+    Some(item.size())
 }
 
 /// Prints progress until the end; gives the interval histograms and the share of a core that the client used.

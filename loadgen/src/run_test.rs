@@ -23,6 +23,8 @@ enum Fault {
     None,
     /// It acknowledges every hundredth put without carrying it out.
     LosesPuts,
+    /// It carries out a half of every transaction.
+    TearsTransactions,
     /// It has no items.
     Empty,
     /// It accepts connections and says nothing.
@@ -61,11 +63,47 @@ impl Fake {
                 json!({})
             }
             "Query" => {
-                let key = body["ExpressionAttributeValues"][":p"]["S"]
-                    .as_str()
-                    .unwrap_or_default();
-                let items: Vec<Value> = self.items.borrow().get(key).cloned().into_iter().collect();
+                let values = &body["ExpressionAttributeValues"];
+                let key = match values[":o"]["S"].as_str() {
+                    Some(owner) => owner.replace("owner", "user"),
+                    None => values[":p"]["S"].as_str().unwrap_or_default().to_owned(),
+                };
+                let items: Vec<Value> = self.items.borrow().get(&key).cloned().into_iter().collect();
                 json!({ "Count": items.len(), "Items": items })
+            }
+            "TransactWriteItems" => {
+                let puts: Vec<Value> = body["TransactItems"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|action| action["Put"]["Item"].clone())
+                    .collect();
+                let kept = if self.fault == Fault::TearsTransactions {
+                    2
+                } else {
+                    puts.len()
+                };
+                self.puts.set(self.puts.get() + 1);
+                if self.fault != Fault::LosesPuts || !self.puts.get().is_multiple_of(100) {
+                    for item in puts.into_iter().take(kept) {
+                        let key = item["p"]["S"].as_str().unwrap().to_owned();
+                        self.items.borrow_mut().insert(key, item);
+                    }
+                }
+                json!({})
+            }
+            "TransactGetItems" => {
+                let gets = body["TransactItems"].as_array().unwrap().iter();
+                let responses: Vec<Value> = gets
+                    .map(|action| {
+                        let key = action["Get"]["Key"]["p"]["S"].as_str().unwrap();
+                        match self.items.borrow().get(key) {
+                            Some(item) => json!({ "Item": item }),
+                            None => json!({}),
+                        }
+                    })
+                    .collect();
+                json!({ "Responses": responses })
             }
             "GetItem" => match self.items.borrow().get(&key("Key")) {
                 Some(item) => json!({ "Item": item }),
@@ -138,7 +176,7 @@ fn with_node(
             runtime: runtime.clone(),
         });
         if fault != Fault::Empty {
-            let shape = Shape::new(100);
+            let shape = Shape::new(100, words.iter().any(|word| word == "--workload=index"));
             for key in 0..ITEMS {
                 let mut text = Vec::new();
                 shape.write_json(&mut text, key, 0);
@@ -172,11 +210,12 @@ fn with_node(
     });
 }
 
-fn settings(common: &crate::options::Common, consistent: bool) -> Settings {
+fn settings(common: &crate::options::Common, consistent: bool, indexed: bool) -> Settings {
     Settings {
         common: common.clone(),
-        shape: Shape::new(common.item_size),
+        shape: Shape::new(common.item_size, indexed),
         consistent,
+        before: 0,
     }
 }
 
@@ -186,7 +225,8 @@ fn check(fault: Fault, arguments: &str, look: impl FnOnce(&Report<'_>, &Record) 
         let Command::Run(options) = command else {
             panic!("not a run")
         };
-        let settings = settings(&options.common, options.consistent);
+        let indexed = options.workload == crate::options::Workload::Index;
+        let settings = settings(&options.common, options.consistent, indexed);
         let measured = run(handle.outside(), &options, settings).await.unwrap();
         look(&Report::new(&options, &measured), &measured.record);
     });
@@ -202,6 +242,8 @@ fn a_node_that_keeps_everything_passes() {
         "run --workload=update --duration=400ms --warmup=100ms --consistent",
         "run --workload=conditional --duration=400ms --warmup=100ms --consistent",
         "run --workload=query --duration=400ms --warmup=100ms --consistent",
+        "run --workload=index --duration=400ms --warmup=100ms --consistent",
+        "run --workload=transact --duration=400ms --warmup=100ms --consistent",
     ] {
         check(Fault::None, arguments, |report, record| {
             assert!(report.passed() && record.errors.is_empty(), "{:?}", record.errors);
@@ -211,7 +253,7 @@ fn a_node_that_keeps_everything_passes() {
 
 #[test]
 fn a_lost_put_is_found_by_consistent_reads() {
-    for workload in ["a", "update", "conditional"] {
+    for workload in ["a", "update", "conditional", "index", "transact"] {
         let arguments = CONSISTENT.replace("=a", &format!("={workload}"));
         check(Fault::LosesPuts, &arguments, |report, record| {
             assert!(!report.passed() && !report.unusable());
@@ -219,6 +261,35 @@ fn a_lost_put_is_found_by_consistent_reads() {
             assert!(stale > 0 && record.good > stale, "{:?}", record.errors);
         });
     }
+}
+
+#[test]
+fn a_transaction_in_part_is_damage() {
+    let arguments = "run --workload=transact --duration=200ms --warmup=100ms";
+    check(Fault::TearsTransactions, arguments, |report, record| {
+        assert!(!report.passed() && record.errors["transaction torn"] > 0);
+    });
+}
+
+#[test]
+fn items_of_another_size_are_not_damage() {
+    let arguments = "run --workload=c --duration=200ms --warmup=100ms";
+    with_node(Fault::None, "http", arguments, async |handle, command| {
+        let Command::Run(options) = command else {
+            panic!("not a run")
+        };
+        let mut settings = settings(&options.common, false, false);
+        settings.common.item_size = 200;
+        let error = run(handle.outside(), &options, settings)
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            error.to_string(),
+            "the items of table loadgen have 100 B and --item-size says 200: give `run` what `load` was given"
+        );
+    });
 }
 
 #[test]
@@ -231,7 +302,7 @@ fn a_missing_item_is_damage() {
             assert_eq!(record.errors.keys().collect::<Vec<_>>(), ["item missing"]);
         },
     );
-    for workload in ["query", "conditional"] {
+    for workload in ["query", "conditional", "index", "transact"] {
         let arguments = format!("run --workload={workload} --duration=100ms --warmup=100ms");
         check(Fault::Empty, &arguments, |report, record| {
             assert!(!report.passed() && record.errors["item missing"] > 0);
@@ -260,7 +331,7 @@ fn a_silent_node_is_unusable() {
             let Command::Load(options) = command else {
                 panic!("not a load")
             };
-            let error = load(handle.outside(), settings(&options.common, false))
+            let error = load(handle.outside(), settings(&options.common, false, false), false)
                 .await
                 .unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -285,7 +356,7 @@ fn a_node_that_goes_does_not_hold_the_run() {
                 // Nobody refuses: connections are opened for ever.
                 breaker.crash(NODE);
             });
-            let settings = settings(&options.common, false);
+            let settings = settings(&options.common, false, false);
             let measured = run(handle.outside(), &options, settings).await.unwrap();
             assert!(handle.elapsed() < 8 * SECOND, "{:?}", handle.elapsed());
             assert!(measured.record.good > 0 && !measured.record.damaged);

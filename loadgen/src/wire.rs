@@ -4,7 +4,7 @@
 //! first whole answer from what was received and says which slot it belongs to.
 
 mod http;
-mod json;
+pub(crate) mod json;
 mod native;
 mod sign;
 
@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     Wrong,
     /// The item read had been overwritten before the read began.
     Stale,
+    /// A transaction read a part of what another one had written.
+    Torn,
 }
 
 impl Outcome {
@@ -42,12 +44,16 @@ impl Outcome {
             Outcome::Missing => Some("item missing"),
             Outcome::Wrong => Some("item wrong"),
             Outcome::Stale => Some("item stale"),
+            Outcome::Torn => Some("transaction torn"),
         }
     }
 
     /// Data is lost or spoilt: no rate of errors excuses that.
     pub(crate) fn is_damage(&self) -> bool {
-        matches!(self, Outcome::Missing | Outcome::Wrong | Outcome::Stale)
+        matches!(
+            self,
+            Outcome::Missing | Outcome::Wrong | Outcome::Stale | Outcome::Torn
+        )
     }
 }
 
@@ -74,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) common: Common,
     pub(crate) shape: Shape,
     pub(crate) consistent: bool,
+    /// The run's generations are greater, by less than 2^32.
+    pub(crate) before: u64,
 }
 
 impl Wire {

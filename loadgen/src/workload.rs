@@ -139,6 +139,12 @@ pub(crate) enum Reading {
     Get,
     /// Query of its partition key.
     Query,
+    /// Query of the local index for the only item of its partition key.
+    Local,
+    /// Query of the global index for the only item of its owner; never strongly consistent.
+    Global,
+    /// TransactGetItems of the group that begins with this key.
+    Group,
 }
 
 /// How an item is stored. It is the same item in every way, but for the counter.
@@ -154,6 +160,17 @@ pub(crate) enum Writing {
     ConditionalUpdate,
     /// UpdateItem, which adds 1 to the attribute `n` and leaves the rest, its generation too.
     Add,
+    /// TransactWriteItems, which puts every item of the group that begins with this key.
+    Group,
+}
+
+/// Items that a transaction reads or writes. They are neighbours, and nobody writes one of them without the others: so a
+/// transaction that reads them finds one generation.
+pub(crate) const GROUP: u64 = 4;
+
+/// The keys of a group by its first.
+pub(crate) fn group(first: u64) -> std::ops::Range<u64> {
+    first..first + GROUP
 }
 
 /// Where the generations of a run begin, at random: they differ from those of every other run, also with the same
@@ -225,8 +242,16 @@ impl Operations {
                 self.newest
             }
         };
+        // A group that the key space has a part of only is not used.
+        let key = match self.writing {
+            Writing::Group => (key / GROUP).min(self.items / GROUP - 1) * GROUP,
+            _ => key,
+        };
         if get {
-            let how = self.reading;
+            let how = match self.reading {
+                Reading::Local if self.random.below(2) == 0 => Reading::Global,
+                how => how,
+            };
             return Operation::Get { key, how };
         }
         self.generation += 1;
@@ -242,7 +267,12 @@ impl Operations {
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
     payload_bytes: Vec<usize>,
+    /// With the attributes that an indexed table has besides: the owner `o` and the sort key `s`.
+    indexed: bool,
 }
+
+/// The sort key of every item of an indexed table.
+const SORT: &str = "0";
 
 /// Digits of a key: fixed, so that every item has the same size.
 const KEY_DIGITS: usize = 12;
@@ -251,11 +281,15 @@ const KEY_DIGITS: usize = 12;
 const GENERATION_BASE: u64 = 10_u64.pow(17) + 1;
 
 impl Shape {
-    /// The layout of items of `item_bytes` by DynamoDB's count.
-    pub(crate) fn new(item_bytes: u32) -> Shape {
+    /// The layout of items of `item_bytes` by DynamoDB's count; `indexed` ones have the attributes of an indexed table.
+    pub(crate) fn new(item_bytes: u32, indexed: bool) -> Shape {
         let mut empty = Item::new();
         empty.insert("p", Value::S(key_text(0)));
         empty.insert("g", Value::N(generation_number(0)));
+        if indexed {
+            empty.insert("o", Value::S(owner_text(0)));
+            empty.insert("s", Value::S(SORT.into()));
+        }
         let mut left = (item_bytes as usize).saturating_sub(empty.size());
         let mut payload_bytes = Vec::new();
         for index in 0..PAYLOAD_ATTRIBUTES {
@@ -266,7 +300,10 @@ impl Shape {
                 payload_bytes.push(share - 2);
             }
         }
-        Shape { payload_bytes }
+        Shape {
+            payload_bytes,
+            indexed,
+        }
     }
 
     /// The item of a key and generation.
@@ -285,10 +322,22 @@ impl Shape {
             name: "g".into(),
             value: Value::N(generation_number(generation)),
         });
+        if self.indexed {
+            attributes.push(Attribute {
+                name: "o".into(),
+                value: Value::S(owner_text(key)),
+            });
+        }
         attributes.push(Attribute {
             name: "p".into(),
             value: Value::S(key_text(key)),
         });
+        if self.indexed {
+            attributes.push(Attribute {
+                name: "s".into(),
+                value: Value::S(SORT.into()),
+            });
+        }
         Item::from_attributes(attributes)
     }
 
@@ -303,8 +352,16 @@ impl Shape {
         }
         into.extend_from_slice(br#""g":{"N":""#);
         push_generation(into, generation);
+        if self.indexed {
+            into.extend_from_slice(br#""},"o":{"S":""#);
+            push_owner(into, key);
+        }
         into.extend_from_slice(br#""},"p":{"S":""#);
         push_key(into, key);
+        if self.indexed {
+            into.extend_from_slice(br#""},"s":{"S":""#);
+            into.extend_from_slice(SORT.as_bytes());
+        }
         into.extend_from_slice(br#""}}"#);
     }
 
@@ -357,6 +414,18 @@ pub(crate) fn push_key(into: &mut Vec<u8>, key: u64) {
     push_decimal(into, key, KEY_DIGITS);
 }
 
+/// Appends the owner of a key's item, under which the global index has it alone.
+pub(crate) fn push_owner(into: &mut Vec<u8>, key: u64) {
+    into.extend_from_slice(b"owner");
+    push_decimal(into, key, KEY_DIGITS);
+}
+
+fn owner_text(key: u64) -> String {
+    let mut text = Vec::new();
+    push_owner(&mut text, key);
+    String::from_utf8(text).expect("digits are ASCII")
+}
+
 /// The generation that the text of `g` names.
 pub(crate) fn generation_of(text: &str) -> Option<u64> {
     Some(text.parse::<u64>().ok()?.checked_sub(GENERATION_BASE)? / 10)
@@ -404,22 +473,37 @@ mod tests {
     #[test]
     fn items_have_the_size_asked_for() {
         for bytes in [100, 400, 1024, 4096, 100_000, 409_600] {
-            let item = Shape::new(bytes).item(7, 9);
-            assert_eq!(item.size(), bytes as usize, "{bytes}");
+            for indexed in [false, true] {
+                let item = Shape::new(bytes, indexed).item(7, 9);
+                assert_eq!(item.size(), bytes as usize, "{bytes}");
+            }
         }
     }
 
     #[test]
     fn the_json_is_the_item() {
-        let shape = Shape::new(1024);
-        let mut written = Vec::new();
-        shape.write_json(&mut written, 5, 77);
-        let mut expected = Vec::new();
-        cairn_item::json::write_item(&mut expected, &shape.item(5, 77));
-        assert_eq!(
-            String::from_utf8(written).unwrap(),
-            String::from_utf8(expected).unwrap()
-        );
+        for indexed in [false, true] {
+            let shape = Shape::new(1024, indexed);
+            let mut written = Vec::new();
+            shape.write_json(&mut written, 5, 77);
+            let mut expected = Vec::new();
+            cairn_item::json::write_item(&mut expected, &shape.item(5, 77));
+            assert_eq!(
+                String::from_utf8(written).unwrap(),
+                String::from_utf8(expected).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn transactions_are_about_whole_groups() {
+        for items in [4, 7, 8, 1_002] {
+            let mut operations = Operations::new(Workload::Transact, Distribution::Uniform, items, 5, 0);
+            for _ in 0..1_000 {
+                let (Operation::Get { key, .. } | Operation::Put { key, .. }) = operations.next();
+                assert!(key % GROUP == 0 && group(key).end <= items, "{key} of {items}");
+            }
+        }
     }
 
     #[test]

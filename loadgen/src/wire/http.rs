@@ -18,6 +18,7 @@ pub(crate) struct Http {
     table: String,
     consistent: bool,
     shape: Shape,
+    before: u64,
     signer: Option<Signer>,
     asked: VecDeque<usize>,
     body: Vec<u8>,
@@ -42,6 +43,7 @@ impl Http {
             table: common.table.clone(),
             consistent: settings.consistent,
             shape: settings.shape.clone(),
+            before: settings.before,
             signer,
             asked: VecDeque::new(),
             body: Vec::new(),
@@ -94,9 +96,13 @@ impl Http {
             .ok_or_else(|| invalid("an answer that nothing asked for"))?;
         let (outcome, generation) = if response.status == 200 {
             match operation(slot) {
-                Some(Operation::Get { key, .. }) => {
-                    read(json::check(&self.shape, &mut self.scratch, key, response.body))
-                }
+                Some(Operation::Get { key, how }) => read(json::check_read(
+                    &self.shape,
+                    &mut self.scratch,
+                    (key, how),
+                    self.before,
+                    response.body,
+                )),
                 _ => (Outcome::Good, None),
             }
         } else {

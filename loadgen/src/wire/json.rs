@@ -3,7 +3,9 @@
 use memchr::memmem;
 
 use super::Outcome;
-use crate::workload::{Operation, Reading, Shape, Writing, generation_of, push_key};
+use crate::workload::{
+    GROUP, Operation, Reading, Shape, Writing, generation_of, group, push_key, push_owner,
+};
 
 /// What precedes DynamoDB's name of an operation.
 pub(super) const PREFIX: &str = "DynamoDB_20120810.";
@@ -17,11 +19,34 @@ pub(super) fn write_body(
     (table, shape, consistent): (&str, &Shape, bool),
     operation: Operation,
 ) -> &'static str {
+    if let Operation::Get {
+        key,
+        how: Reading::Group,
+    }
+    | Operation::Put {
+        key,
+        how: Writing::Group,
+        ..
+    } = operation
+    {
+        return write_transaction(into, (table, shape), operation, key);
+    }
     into.extend_from_slice(br#"{"TableName":""#);
     into.extend_from_slice(table.as_bytes());
     let name = match operation {
         Operation::Get { key, how } => {
             let (before, after, name): (&[u8], &[u8], _) = match how {
+                Reading::Local => (
+                    br#"","IndexName":"local","KeyConditionExpression":"p = :p","ExpressionAttributeValues":{":p":{"S":""#,
+                    br#""}}"#,
+                    "DynamoDB_20120810.Query",
+                ),
+                Reading::Global => (
+                    br#"","IndexName":"global","KeyConditionExpression":"o = :o","ExpressionAttributeValues":{":o":{"S":""#,
+                    br#""}}"#,
+                    "DynamoDB_20120810.Query",
+                ),
+                Reading::Group => unreachable!("a transaction"),
                 Reading::Get => (br#"","Key":{"p":{"S":""#, br#""}}"#, "DynamoDB_20120810.GetItem"),
                 Reading::Query => (
                     br#"","KeyConditionExpression":"p = :p","ExpressionAttributeValues":{":p":{"S":""#,
@@ -30,9 +55,12 @@ pub(super) fn write_body(
                 ),
             };
             into.extend_from_slice(before);
-            push_key(into, key);
+            match how {
+                Reading::Global => push_owner(into, key),
+                _ => push_key(into, key),
+            }
             into.extend_from_slice(after);
-            if consistent {
+            if consistent && how != Reading::Global {
                 into.extend_from_slice(br#","ConsistentRead":true"#);
             }
             name
@@ -69,13 +97,98 @@ pub(super) fn write_body(
             }
             "DynamoDB_20120810.UpdateItem"
         }
+        Operation::Put {
+            how: Writing::Group, ..
+        } => unreachable!("a transaction"),
     };
     into.push(b'}');
     name
 }
 
+/// Appends the body of a transaction about the group that begins with `first`.
+fn write_transaction(
+    into: &mut Vec<u8>,
+    (table, shape): (&str, &Shape),
+    operation: Operation,
+    first: u64,
+) -> &'static str {
+    into.extend_from_slice(br#"{"TransactItems":["#);
+    for key in group(first) {
+        if key > first {
+            into.push(b',');
+        }
+        let action: &[u8] = match operation {
+            Operation::Get { .. } => br#"{"Get":{"TableName":""#,
+            Operation::Put { .. } => br#"{"Put":{"TableName":""#,
+        };
+        into.extend_from_slice(action);
+        into.extend_from_slice(table.as_bytes());
+        match operation {
+            Operation::Get { .. } => {
+                into.extend_from_slice(br#"","Key":{"p":{"S":""#);
+                push_key(into, key);
+                into.extend_from_slice(br#""}}"#);
+            }
+            Operation::Put { generation, .. } => {
+                into.extend_from_slice(br#"","Item":"#);
+                shape.write_json(into, key, generation);
+            }
+        }
+        into.extend_from_slice(b"}}");
+    }
+    into.extend_from_slice(b"]}");
+    match operation {
+        Operation::Get { .. } => "DynamoDB_20120810.TransactGetItems",
+        Operation::Put { .. } => "DynamoDB_20120810.TransactWriteItems",
+    }
+}
+
+/// The generation of what an operation has read, which must be what its key asks for. `before` is where the run's
+/// generations begin.
+pub(super) fn check_read(
+    shape: &Shape,
+    scratch: &mut Vec<u8>,
+    (key, how): (u64, Reading),
+    before: u64,
+    body: &[u8],
+) -> Result<u64, Outcome> {
+    match how {
+        Reading::Group => check_group(shape, scratch, key, before, body),
+        _ => check(shape, scratch, key, body),
+    }
+}
+
+/// The generation of a group's first item. When one of them is this run's, it is that of all: the run writes none without
+/// the others, and a transaction sees all of another one or nothing.
+fn check_group(
+    shape: &Shape,
+    scratch: &mut Vec<u8>,
+    first: u64,
+    before: u64,
+    body: &[u8],
+) -> Result<u64, Outcome> {
+    let starts: Vec<usize> = memmem::find_iter(body, br#""Item":"#).collect();
+    if starts.len() as u64 != GROUP {
+        return Err(Outcome::Missing);
+    }
+    let mut generations = [0; GROUP as usize];
+    for (place, key) in group(first).enumerate() {
+        let end = starts.get(place + 1).copied().unwrap_or(body.len());
+        generations[place] = check(shape, scratch, key, &body[starts[place]..end])?;
+    }
+    let is_of_run = |generation: &u64| {
+        let behind = generation.wrapping_sub(before);
+        behind > 0 && behind < 1 << 32
+    };
+    let torn = generations.iter().any(|generation| *generation != generations[0]);
+    if torn && generations.iter().any(is_of_run) {
+        return Err(Outcome::Torn);
+    }
+    Ok(generations[0])
+}
+
 /// The generation of the only item in `body`, which must be one of `key`.
-pub(super) fn check(shape: &Shape, scratch: &mut Vec<u8>, key: u64, body: &[u8]) -> Result<u64, Outcome> {
+fn check(shape: &Shape, scratch: &mut Vec<u8>, key: u64, body: &[u8]) -> Result<u64, Outcome> {
     let text_after = |marker: &[u8]| {
         let start = memmem::find(body, marker)? + marker.len();
         let length = memchr::memchr(b'"', &body[start..])?;
@@ -121,7 +234,7 @@ mod tests {
 
     #[test]
     fn bodies_are_what_the_api_takes() {
-        let shape = Shape::new(80);
+        let shape = Shape::new(80, false);
         let body = |operation| {
             let mut body = Vec::new();
             let name = write_body(&mut body, ("t", &shape, true), operation);
@@ -170,5 +283,51 @@ mod tests {
         assert_eq!((name, &add["Key"]["p"]), ("UpdateItem", &whole["Item"]["p"]));
         assert_eq!(add["UpdateExpression"], "ADD n :n");
         assert_eq!(add["ExpressionAttributeValues"][":n"]["N"], "1");
+        let (name, local) = get(Reading::Local);
+        assert_eq!((name, &local["IndexName"]), ("Query", &"local".into()));
+        assert_eq!(local["ConsistentRead"], true);
+        let (_, global) = get(Reading::Global);
+        assert_eq!(
+            global["ExpressionAttributeValues"][":o"]["S"],
+            "owner000000000007"
+        );
+        assert!(global.get("ConsistentRead").is_none());
+        let (name, transaction) = get(Reading::Group);
+        assert_eq!(name, "TransactGetItems");
+        let last = &transaction["TransactItems"][3]["Get"];
+        assert_eq!(
+            (&last["TableName"], &last["Key"]["p"]["S"]),
+            (&"t".into(), &"user000000000010".into())
+        );
+        let (name, transaction) = put(Writing::Group);
+        assert_eq!(name, "TransactWriteItems");
+        assert_eq!(transaction["TransactItems"][0]["Put"]["Item"], whole["Item"]);
+        assert_eq!(transaction["TransactItems"].as_array().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_transaction_that_saw_a_part_is_torn() {
+        let shape = Shape::new(80, false);
+        let read = |generations: [u64; 4], before| {
+            let mut body = br#"{"Responses":["#.to_vec();
+            for (key, generation) in (8..).zip(generations) {
+                body.extend_from_slice(if key > 8 { br#","# } else { b"" });
+                body.extend_from_slice(br#"{"Item":"#);
+                shape.write_json(&mut body, key, generation);
+                body.push(b'}');
+            }
+            body.extend_from_slice(b"]}");
+            check_read(&shape, &mut Vec::new(), (8, Reading::Group), before, &body)
+        };
+        let before = 7 << 32;
+        assert_eq!(read([before + 3; 4], before), Ok(before + 3));
+        let mixed = [before + 3, before + 3, before + 2, before + 3];
+        assert_eq!(read(mixed, before), Err(Outcome::Torn));
+        assert_eq!(read([0, 0, before + 1, 0], before), Err(Outcome::Torn));
+        // Whatever was there before the run.
+        assert_eq!(read(mixed, 9 << 32), Ok(before + 3));
+        let missing = br#"{"Responses":[{},{},{},{}]}"#;
+        let checked = check_read(&shape, &mut Vec::new(), (8, Reading::Group), before, missing);
+        assert_eq!(checked, Err(Outcome::Missing));
     }
 }

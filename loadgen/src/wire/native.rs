@@ -18,6 +18,7 @@ pub(crate) struct Native {
     epoch: u64,
     consistent: bool,
     shape: Shape,
+    before: u64,
     scratch: Vec<u8>,
     table_name: String,
 }
@@ -85,6 +86,7 @@ impl Native {
             epoch: 0,
             consistent: settings.consistent,
             shape: settings.shape.clone(),
+            before: settings.before,
             scratch: Vec::new(),
             table_name: common.table.clone(),
         };
@@ -192,13 +194,17 @@ impl Native {
                         (_, Some(item)) => read(self.check(key, item)),
                     }
                 }
-                Operation::Get {
-                    key,
-                    how: Reading::Query,
-                } => {
+                Operation::Get { key, how } => {
                     let body = response::decode_json(frame.body);
                     let body = body.map_err(|error| invalid(error.to_string()))?;
-                    read(json::check(&self.shape, &mut self.scratch, key, body))
+                    let asked = (key, how);
+                    read(json::check_read(
+                        &self.shape,
+                        &mut self.scratch,
+                        asked,
+                        self.before,
+                        body,
+                    ))
                 }
                 Operation::Put { .. } => (Outcome::Good, None),
             },
