@@ -564,15 +564,23 @@ fn dump(file: PathBuf, root_key_file: Option<PathBuf>) -> Result<(), String> {
     };
     let state = existing_state(&[file.parent().map(Path::to_owned).unwrap_or_default()]);
     let found = keys::find(&given, state.as_deref()).map_err(|error| error.to_string())?;
-    let text = on_one_shard(async move |runtime| {
+    let path = file.clone();
+    let (text, damage) = on_one_shard(async move |runtime| {
         let mut text = String::new();
-        let dumped = dump::dump(runtime, &file, &found.keys.root, &mut text).await;
+        let dumped = dump::dump(runtime, &path, &found.keys.root, &mut text).await;
         dumped
-            .map(|()| text)
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+            .map(|damage| (text, damage))
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))
     })??;
     say(&text);
-    Ok(())
+    let Some(first) = damage.first() else {
+        return Ok(());
+    };
+    let count = damage.len();
+    Err(format!(
+        "{}: places that do not verify: {count}, the first: {first}",
+        file.display()
+    ))
 }
 
 /// Whoever reads the standard output may stop when they have seen enough.

@@ -2,7 +2,8 @@
 //!
 //! The kind of a file is told by its name, as the engine tells it. What does not verify is said, and what follows
 //! is shown as far as it can be found. What is sealed is opened with the node's key, which the superblock beside the file holds,
-//! wrapped by the root key; without that it is said to be sealed.
+//! wrapped by the root key; without that it is said to be sealed. A place that was never written is no damage, and neither is what
+//! follows the last batch of a log file.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -37,16 +38,18 @@ const SUPERBLOCK_COPIES: usize = 4;
 const ANCHOR_STRIDE: usize = 16 << 10;
 const ANCHOR_BYTES: usize = 8 << 10;
 
-/// Shows the file at `path`; `root` are root keys that may open it.
+/// Shows the file at `path`; `root` are root keys that may open it. Gives the places that do not verify, which the text says
+/// too, in their order.
 ///
 /// # Errors
-/// Why it cannot be read. A file that is not ours, or does not verify, is said to be so in the text.
+/// Why it cannot be read.
 pub async fn dump<R: Runtime>(
     runtime: R,
     path: &Path,
     root: &[RootKey],
     out: &mut dyn Write,
-) -> io::Result<()> {
+) -> io::Result<Vec<String>> {
+    let mut damage = Vec::new();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let drive = runtime.drive(directory.unwrap_or(Path::new(".")), false).await?;
     let name = path
@@ -55,7 +58,7 @@ pub async fn dump<R: Runtime>(
         .unwrap_or_default();
     let key = node_key::<R>(&drive, root).await.map(Arc::new);
     let written = if segment_of_file_name(name).is_some() {
-        dump_segment(&runtime, &drive, name, key, out).await
+        dump_segment(&runtime, &drive, name, key, out, &mut damage).await
     } else {
         let file = drive
             .open(
@@ -76,9 +79,22 @@ pub async fn dump<R: Runtime>(
                     .await?,
             );
         }
-        dump_bytes(name, &bytes, key.as_deref(), out)
+        dump_bytes(name, &bytes, key.as_deref(), out, &mut damage)
     };
-    written.map_err(io::Error::other)
+    written.map_err(io::Error::other)?;
+    Ok(damage)
+}
+
+/// Says that a place does not verify, in the text and in the list.
+fn damaged(what: String, out: &mut dyn Write, damage: &mut Vec<String>) -> fmt::Result {
+    writeln!(out, "{what}")?;
+    damage.push(what);
+    Ok(())
+}
+
+/// Whether nothing was ever written there.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// The key of the node that a directory is a drive of, when one of the root keys opens it.
@@ -106,67 +122,100 @@ async fn node_key<R: Runtime>(drive: &R::Drive, root: &[RootKey]) -> Option<Node
 ///
 /// # Errors
 /// Only what `out` says.
-fn dump_bytes(name: &str, bytes: &[u8], key: Option<&NodeKey>, out: &mut dyn Write) -> fmt::Result {
+fn dump_bytes(
+    name: &str,
+    bytes: &[u8],
+    key: Option<&NodeKey>,
+    out: &mut dyn Write,
+    damage: &mut Vec<String>,
+) -> fmt::Result {
     if name == "superblock" || name == "witness" {
         let kind = if name == "witness" {
             MemberKind::Witness
         } else {
             MemberKind::Drive
         };
-        return dump_superblock(kind, bytes, out);
+        return dump_superblock(kind, bytes, out, damage);
     }
     let anchor = name
         .strip_prefix("log-")
         .and_then(|rest| rest.strip_suffix(".anchor"));
     if let Some(log) = anchor.and_then(|log| u32::from_str_radix(log, 16).ok()) {
-        return dump_anchor(LogId(log), bytes, out);
+        return dump_anchor(LogId(log), bytes, out, damage);
     }
     if let Some((log, slot)) = slot_of_name(name) {
-        return dump_log(log, slot, bytes, key, out);
+        return dump_log(log, slot, bytes, key, out, damage);
     }
     writeln!(out, "{name} is not the name of a file that the engine writes")
 }
 
-fn dump_superblock(kind: MemberKind, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+fn dump_superblock(
+    kind: MemberKind,
+    bytes: &[u8],
+    out: &mut dyn Write,
+    damage: &mut Vec<String>,
+) -> fmt::Result {
     for (copy, region) in bytes.chunks(SUPERBLOCK_STRIDE).enumerate() {
         let block = &region[..BLOCK_BYTES.min(region.len())];
         match Superblock::decode(kind, copy, block) {
             Ok(superblock) => writeln!(out, "copy {copy}: {superblock:#?}")?,
-            Err(error) => writeln!(out, "copy {copy}: does not verify: {error:?}")?,
+            Err(_) if is_blank(block) => writeln!(out, "copy {copy}: never written")?,
+            Err(error) => damaged(format!("copy {copy}: does not verify: {error:?}"), out, damage)?,
         }
     }
     Ok(())
 }
 
-fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write, damage: &mut Vec<String>) -> fmt::Result {
     for (copy, region) in bytes.chunks(ANCHOR_STRIDE).enumerate() {
         let decoded = region
             .get(..ANCHOR_BYTES)
             .and_then(|region| Anchor::decode(region, None, log, copy));
         match decoded {
             Some(anchor) => writeln!(out, "copy {copy}: {anchor:#?}")?,
-            None => writeln!(out, "copy {copy}: does not verify")?,
+            None if is_blank(region) => writeln!(out, "copy {copy}: never written")?,
+            None => damaged(format!("copy {copy}: does not verify"), out, damage)?,
         }
     }
     Ok(())
 }
 
-fn dump_log(log: LogId, slot: u32, bytes: &[u8], key: Option<&NodeKey>, out: &mut dyn Write) -> fmt::Result {
+fn dump_log(
+    log: LogId,
+    slot: u32,
+    bytes: &[u8],
+    key: Option<&NodeKey>,
+    out: &mut dyn Write,
+    damage: &mut Vec<String>,
+) -> fmt::Result {
     let header = bytes
         .get(..BLOCK_BYTES)
         .and_then(|block| FileEntry::decode_header(block, None, log, slot));
     let Some(entry) = header else {
-        return writeln!(out, "the header of the file does not verify");
+        if is_blank(&bytes[..BLOCK_BYTES.min(bytes.len())]) {
+            return writeln!(out, "never used");
+        }
+        let what = "the header of the file does not verify".to_owned();
+        return damaged(what, out, damage);
     };
     writeln!(out, "{entry:#?}")?;
     let cipher = key.map(|key| key.log_cipher(log, entry.number, &entry.salt));
     let mut at = BLOCK_BYTES;
+    // Batches follow each other without gaps: one before a batch that verifies was a batch.
+    let mut gap = None;
     while let Some(block) = bytes.get(at..at + BLOCK_BYTES) {
         let header = BatchHeader::decode(block, log, &entry, at as u64);
         let batch = header.and_then(|header| {
             let whole = bytes.get(at..at + header.blocks as usize * BLOCK_BYTES)?;
             Batch::check(header, whole, cipher.as_ref())
         });
+        if header.is_some()
+            && let Some(from) = gap.take()
+        {
+            let what =
+                format!("{from:#010x} to {at:#010x}: the header of no batch verifies, and batches follow");
+            damaged(what, out, damage)?;
+        }
         match (header, batch) {
             (_, Some(batch)) => {
                 dump_batch(at, &batch, out)?;
@@ -182,14 +231,14 @@ fn dump_log(log: LogId, slot: u32, bytes: &[u8], key: Option<&NodeKey>, out: &mu
                 at += blocks as usize * BLOCK_BYTES;
             }
             (Some(header), None) => {
-                writeln!(
-                    out,
-                    "{at:#010x} batch {}: its body does not verify",
-                    header.sequence
-                )?;
+                let what = format!("{at:#010x} batch {}: its body does not verify", header.sequence);
+                damaged(what, out, damage)?;
+                at += header.blocks.max(1) as usize * BLOCK_BYTES;
+            }
+            (None, None) => {
+                gap = gap.or(Some(at));
                 at += BLOCK_BYTES;
             }
-            (None, None) => at += BLOCK_BYTES,
         }
     }
     Ok(())
@@ -269,12 +318,13 @@ async fn dump_segment<R: Runtime>(
     name: &str,
     key: Option<Arc<NodeKey>>,
     out: &mut dyn Write,
+    damage: &mut Vec<String>,
 ) -> fmt::Result {
     let index = DriveIndex::new(0).expect("0 is a place");
     let keys = TableKeys::new(key);
     let reference = match reference_of_file(drive, index, name, &keys).await {
         Ok(reference) => reference,
-        Err(why) => return writeln!(out, "does not verify: {why}"),
+        Err(why) => return damaged(format!("does not verify: {why}"), out, damage),
     };
     writeln!(out, "{reference:#?}")?;
     let config = StoreConfig {
@@ -287,10 +337,10 @@ async fn dump_segment<R: Runtime>(
     let store = SegmentStore::sealed(runtime.clone(), config, keys, &drives, Lone(index));
     let segment = match store.open(&reference).await {
         Ok(segment) => segment,
-        Err(error) => return writeln!(out, "does not verify: {error}"),
+        Err(error) => return damaged(format!("does not verify: {error}"), out, damage),
     };
-    for damage in segment.verify().await {
-        writeln!(out, "damaged at {}: {}", damage.offset, damage.why)?;
+    for place in segment.verify().await {
+        damaged(format!("damaged at {}: {}", place.offset, place.why), out, damage)?;
     }
     let mut written = Ok(());
     let shown = segment.for_each_version(|key, version| {
@@ -301,7 +351,7 @@ async fn dump_segment<R: Runtime>(
     });
     let shown = shown.await;
     written?;
-    shown.or_else(|error| writeln!(out, "does not verify: {error}"))
+    shown.or_else(|error| damaged(format!("does not verify: {error}"), out, damage))
 }
 
 /// The one drive that a file is on.

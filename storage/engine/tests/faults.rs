@@ -639,20 +639,47 @@ fn a_partition_with_long_keys_is_restated_and_the_log_released() {
     });
 }
 
+/// What `dump` shows of a file, and what of it does not verify.
+fn dumped(world: &World, directory: &str, name: &str) -> (String, Vec<String>) {
+    let path = std::path::Path::new(directory).join(name);
+    world.run(async move |runtime| {
+        let mut text = String::new();
+        let dumped = dump::dump(runtime, &path, &[root_key()], &mut text).await;
+        let damage = dumped.unwrap();
+        (text, damage)
+    })
+}
+
+#[test]
+fn dump_names_what_is_damaged() {
+    let world = filled(12);
+    let mirror = world.mirror(0);
+    // Each with a place that something is stored at.
+    for (prefix, offset, said) in [
+        ("superblock", 100, "copy 0: does not verify"),
+        ("segment-", 4096 + 100, "damaged at"),
+        ("log-", 4096 + 100, "the header of no batch verifies"),
+    ] {
+        let names = files(&mirror, prefix);
+        let name = names.iter().find(|name| !name.ends_with(".anchor")).unwrap();
+        mirror.flip_bit(name, offset, 3);
+        let (text, damage) = dumped(&world, "/mirror-0", name);
+        assert!(
+            damage.iter().any(|what| what.contains(said)),
+            "{name}: {damage:?}"
+        );
+        assert!(damage.iter().all(|what| text.contains(what)), "{name}: {text}");
+    }
+}
+
 #[test]
 fn dump_shows_every_file() {
     let world = filled(10);
     let mut shown = String::new();
     for path in ["/mirror-0", "/mirror-1", "/state"] {
         for name in files(&world.sim.drive(NODE, path), "") {
-            let path = std::path::Path::new(path).join(&name);
-            let text = world.run(async move |runtime| {
-                let mut text = String::new();
-                dump::dump(runtime, &path, &[root_key()], &mut text)
-                    .await
-                    .unwrap();
-                text
-            });
+            let (text, damage) = dumped(&world, path, &name);
+            assert!(damage.is_empty(), "{name}: {damage:?}");
             assert!(!text.contains("is not the name of"), "{name}: {text}");
             assert!(!text.is_empty(), "{name}");
             shown.push_str(&text);
