@@ -298,6 +298,27 @@ impl StorageKey {
         bytes
     }
 
+    /// What the keys of all items begin with that have the partition key of this one; none when these are not the bytes of a key.
+    #[must_use]
+    pub fn collection(key: &[u8]) -> Option<&[u8]> {
+        let partition = key.get(HEAD_BYTES..)?;
+        key.get(..HEAD_BYTES + component_bytes(partition)?)
+    }
+
+    /// What the entries of those items in local index `index` begin with; `collection` is of [`StorageKey::collection`].
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn local_index_prefix_of(collection: &[u8], index: u16) -> Vec<u8> {
+        let (head, partition) = collection.split_at(HEAD_BYTES);
+        let mut bytes = vec![Space::LocalIndex as u8];
+        bytes.extend_from_slice(&head[1..]);
+        bytes.extend_from_slice(&index.to_be_bytes());
+        bytes.extend_from_slice(partition);
+        bytes
+    }
+
     /// What all entries of one partition key of a global index begin with; it may consist of several values.
     ///
     /// # Panics

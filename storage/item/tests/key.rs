@@ -293,3 +293,24 @@ fn ranges_of_index_entries_hold_what_the_condition_allows() {
         }
     }
 }
+
+#[test]
+fn a_collection_is_what_its_items_and_entries_begin_with() {
+    let text = |text: &str| KeyValue::S(text.to_owned());
+    for partition in [
+        text("a"),
+        text("\0"),
+        text("a\0\0b"),
+        KeyValue::B(vec![0, 1, 255, 0]),
+    ] {
+        let prefix = StorageKey::partition_prefix(Space::Base, 5, &partition);
+        for sort in [None, Some(text("")), Some(text("\0x"))] {
+            let key = StorageKey::new(Space::Base, 5, &partition, sort.as_ref());
+            assert_eq!(StorageKey::collection(key.as_bytes()), Some(&*prefix));
+        }
+        let entries = StorageKey::local_index_prefix(5, 0x0203, &partition);
+        assert_eq!(StorageKey::local_index_prefix_of(&prefix, 0x0203), entries);
+        assert_eq!(StorageKey::collection(&prefix[..prefix.len() - 1]), None);
+    }
+    assert_eq!(StorageKey::collection(b"short"), None);
+}

@@ -4,8 +4,8 @@ use cairn_item::json::write_string;
 
 use super::ApiError;
 use super::error::{
-    CONDITIONAL_CHECK_FAILED, DUPLICATE_ITEM, LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, THROUGHPUT_EXCEEDED,
-    TRANSACTION_CANCELLED, TRANSACTION_CONFLICT, VALIDATION,
+    COLLECTION_TOO_LARGE, CONDITIONAL_CHECK_FAILED, DUPLICATE_ITEM, LIMIT_EXCEEDED, RESOURCE_NOT_FOUND,
+    THROUGHPUT_EXCEEDED, TRANSACTION_CANCELLED, TRANSACTION_CONFLICT, VALIDATION,
 };
 
 /// DynamoDB's words for two of a transaction's parts that are about one item.
@@ -23,6 +23,7 @@ fn code(kind: &str) -> &'static str {
         VALIDATION => "ValidationError",
         CONDITIONAL_CHECK_FAILED => "ConditionalCheckFailed",
         TRANSACTION_CONFLICT => "TransactionConflict",
+        COLLECTION_TOO_LARGE => "ItemCollectionSizeLimitExceeded",
         DUPLICATE_ITEM => "DuplicateItem",
         RESOURCE_NOT_FOUND => "ResourceNotFound",
         THROUGHPUT_EXCEEDED | LIMIT_EXCEEDED => "ThrottlingError",

@@ -38,6 +38,8 @@ pub const EXPIRED_ITERATOR: &str = dynamodb!("ExpiredIteratorException");
 pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
 /// An INSERT of an item that exists.
 pub const DUPLICATE_ITEM: &str = dynamodb!("DuplicateItemException");
+/// An item collection would be larger than its table allows.
+pub const COLLECTION_TOO_LARGE: &str = dynamodb!("ItemCollectionSizeLimitExceededException");
 /// A plain write met an item that a transaction holds.
 pub const TRANSACTION_CONFLICT: &str = dynamodb!("TransactionConflictException");
 /// Nothing of a transaction was done; the reasons are with it.

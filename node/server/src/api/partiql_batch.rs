@@ -15,8 +15,8 @@ use super::capacity::{Capacity, Consumed, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
 use super::error::{
-    CONDITIONAL_CHECK_FAILED, DUPLICATE_ITEM, LIMIT_EXCEEDED, RESOURCE_NOT_FOUND, THROUGHPUT_EXCEEDED,
-    TRANSACTION_CONFLICT, VALIDATION,
+    COLLECTION_TOO_LARGE, CONDITIONAL_CHECK_FAILED, DUPLICATE_ITEM, LIMIT_EXCEEDED, RESOURCE_NOT_FOUND,
+    THROUGHPUT_EXCEEDED, TRANSACTION_CONFLICT, VALIDATION,
 };
 use super::item::Members;
 use super::partiql::{Done, Prepared, Target, WrittenStatement, check_single_attributes, primary, schema};
@@ -292,6 +292,7 @@ fn code(kind: &str) -> &'static str {
         VALIDATION => "ValidationError",
         RESOURCE_NOT_FOUND => "ResourceNotFound",
         CONDITIONAL_CHECK_FAILED => "ConditionalCheckFailed",
+        COLLECTION_TOO_LARGE => "ItemCollectionSizeLimitExceeded",
         DUPLICATE_ITEM => "DuplicateItem",
         TRANSACTION_CONFLICT => "TransactionConflict",
         THROUGHPUT_EXCEEDED => "ProvisionedThroughputExceeded",

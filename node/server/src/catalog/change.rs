@@ -5,7 +5,10 @@
 
 use super::definition::{Billing, TableDefinition};
 use super::index_change::{self, IndexUpdate};
-use super::settings::{Ceilings, EXPIRED_ITEMS, HIDDEN, STREAM_HOURS_TAG, TableClass, stream_hours};
+use super::settings::{
+    COLLECTION_BYTES_MAX, COLLECTION_BYTES_TAG, Ceilings, EXPIRED_ITEMS, HIDDEN, STREAM_HOURS_TAG,
+    TableClass, collection_bytes, stream_hours,
+};
 use super::stream::{STREAM_HOURS, STREAM_HOURS_MAX, STREAMS_MAX, StreamView, with_enabled};
 use super::warm::{Warm, WarmRequest};
 use crate::api::ApiError;
@@ -133,6 +136,7 @@ pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
     let known = match key {
         EXPIRED_ITEMS => value == HIDDEN,
         STREAM_HOURS_TAG => stream_hours(value).is_some(),
+        COLLECTION_BYTES_TAG => collection_bytes(value).is_some(),
         _ => !key.starts_with("cairn:"),
     };
     if known {
@@ -140,8 +144,8 @@ pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
     }
     Err(ApiError::validation(format!(
         "Tag Keys prefixed with cairn: are settings of the table, and there are only {EXPIRED_ITEMS} with the \
-         Value {HIDDEN} and {STREAM_HOURS_TAG} with a Value from {STREAM_HOURS} to {STREAM_HOURS_MAX}: Key: {key}, \
-         Value: {value}"
+         Value {HIDDEN}, {STREAM_HOURS_TAG} with a Value from {STREAM_HOURS} to {STREAM_HOURS_MAX} and \
+         {COLLECTION_BYTES_TAG} with a Value from 1 to {COLLECTION_BYTES_MAX}: Key: {key}, Value: {value}"
     )))
 }
 

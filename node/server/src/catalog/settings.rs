@@ -43,6 +43,17 @@ pub(crate) fn stream_hours(value: &str) -> Option<u64> {
         .then_some(hours)
 }
 
+/// Tag that tells how many bytes an item collection may come to: 1 to [`COLLECTION_BYTES_MAX`].
+pub(crate) const COLLECTION_BYTES_TAG: &str = "cairn:item-collection-bytes-max";
+/// See [`COLLECTION_BYTES_TAG`].
+pub(crate) const COLLECTION_BYTES_MAX: u64 = 1 << 50;
+
+/// Bytes that a value of [`COLLECTION_BYTES_TAG`] means.
+pub(crate) fn collection_bytes(value: &str) -> Option<u64> {
+    let bytes = value.parse().ok()?;
+    (1..=COLLECTION_BYTES_MAX).contains(&bytes).then_some(bytes)
+}
+
 /// DynamoDB's price class of a table. Recorded and described; nothing depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableClass {
@@ -225,6 +236,13 @@ impl TableSettings {
     #[must_use]
     pub fn hides_expired(&self) -> bool {
         self.tags.get(EXPIRED_ITEMS).is_some_and(|value| value == HIDDEN)
+    }
+
+    /// Most bytes that an item collection may come to, where that is limited.
+    #[must_use]
+    pub fn collection_bytes_max(&self) -> Option<u64> {
+        let bytes = self.tags.get(COLLECTION_BYTES_TAG)?;
+        collection_bytes(bytes)
     }
 
     /// The stream that is enabled.

@@ -32,6 +32,8 @@ pub(crate) struct Effects {
     pub record_bytes: usize,
     /// One of the changes is a record of a stream.
     pub streams: bool,
+    /// By how many bytes the item's collection grows: the item and its entries in local indexes.
+    pub growth: i64,
 }
 
 /// An item: archived bytes and DynamoDB size.
@@ -49,11 +51,21 @@ pub(crate) fn effects(
     old: Option<Image<'_>>,
     new: Option<Image<'_>>,
 ) -> Effects {
-    let mut effects = Effects::default();
+    let grows =
+        |old: Option<u32>, new: Option<u32>| i64::from(new.unwrap_or(0)) - i64::from(old.unwrap_or(0));
+    let size = |image: Option<Image<'_>>| image.map(|(_, bytes)| bytes);
+    let mut effects = Effects {
+        growth: grows(size(old), size(new)),
+        ..Effects::default()
+    };
     let mut owned = Record::default();
     for index in table.indexes.iter().filter(|index| index.is_fed()) {
         let old = old.and_then(|(item, bytes)| one_entry(table, index, item, bytes));
         let new = new.and_then(|(item, bytes)| one_entry(table, index, item, bytes));
+        if index.global.is_none() {
+            let size = |entry: &Option<Entry<'_>>| entry.as_ref().map(|entry| entry.item_bytes);
+            effects.growth += grows(size(&old), size(&new));
+        }
         if let Some(capacity) = capacity(old.as_ref(), new.as_ref()) {
             effects.capacity.push((index.id, capacity));
         } else {

@@ -5,6 +5,7 @@
 //! - [`change`]: the records of a partition's change sequence;
 //! - [`feed`]: what takes changes from there to the global indexes;
 //! - [`backfill`]: what enters the items that were there before an index;
+//! - [`collections`]: how large item collections are, for tables that limit them;
 //! - [`writes`]: when all writes have ended that began before a moment;
 //! - [`check`]: whether they equal their table, on a stopped node.
 //!
@@ -24,6 +25,7 @@
 mod backfill;
 pub(crate) mod change;
 mod check;
+pub(crate) mod collections;
 pub(crate) mod effects;
 pub(crate) mod entry;
 pub(crate) mod feed;
@@ -40,6 +42,8 @@ use cairn_engine::ids::{IndexId, PartitionId, TableId};
 use cairn_runtime::mailbox::reply;
 use cairn_runtime::sync::Notify;
 use cairn_runtime::{Queue, Runtime};
+
+use collections::Collections;
 
 use crate::api::ApiError;
 use crate::api::error::{THROUGHPUT_EXCEEDED, UNAVAILABLE};
@@ -125,6 +129,7 @@ pub(crate) struct Indexed {
     unsure: Cell<bool>,
     /// Writes in progress that have a record of a stream.
     streaming: Cell<usize>,
+    pub(crate) collections: Collections,
 }
 
 /// A write in progress on a partition of a table with indexes or streams.
@@ -322,6 +327,7 @@ impl<R: Runtime> Router<R> {
                     writes: Cell::new(0),
                     unsure: Cell::new(false),
                     streaming: Cell::new(0),
+                    collections: Collections::default(),
                 })
             });
             let indexed = Rc::clone(indexed);

@@ -19,9 +19,9 @@ use super::handle::{ItemCopy, stored_view};
 use crate::api::{ApiError, Capacity};
 use crate::catalog::TableDefinition;
 use crate::expiry::{Expiry, Hidden, has_expired};
-use crate::index::Indexed;
 use crate::index::effects::{Effects, check_keys, effects, image_of};
 use crate::index::feed::Feed;
+use crate::index::{Indexed, collections};
 use crate::stream::read::{ReadDone, ReadRequest};
 use crate::stream::{self, ItemChange};
 use crate::transact::{Ask, Told, Transactions};
@@ -314,14 +314,17 @@ pub(crate) async fn write_indexed<R: Runtime>(
     if !matches!(write.action, Action::Expire { .. } | Action::ByTransaction(_)) {
         indexed.admit(place.runtime).await?;
     }
+    count_collection(&place, engine, indexed, &write.action).await?;
     let also = write.action.take_also();
     let (partition, key) = (place.partition, place.key);
     let wants_collection = write.returns.collection;
     let progress = indexed.begin_write();
+    let collection = indexed.collections.write(key);
     let decide = |old: Option<StoredRef<'_>>| {
         let (change, derived, outcome) = match decide_indexed(&place, indexed, write, old) {
             Ok((change, done, mut effects)) => {
                 progress.adds(effects.record_bytes);
+                collection.decided(effects.growth);
                 if effects.streams {
                     progress.streams();
                 }
@@ -339,15 +342,68 @@ pub(crate) async fn write_indexed<R: Runtime>(
     let updated = engine.update_with(partition, key, Counter::Items, decide).await;
     progress.ended(updated.is_ok());
     drop(progress);
+    if let Ok(updated) = &updated {
+        collection.applied(updated.commit);
+    }
+    drop(collection);
     let mut done = place.finish(engine, updated).await?;
     if wants_collection {
-        let info = engine.partition(partition);
-        done.collection_bytes_max = info.map(|info| {
-            let entries = info.indexes.iter().map(|index| index.item_bytes);
-            info.item_bytes + entries.sum::<u64>()
-        });
+        done.collection_bytes_max = partition_bytes(engine, partition);
     }
     Ok(done)
+}
+
+/// What a partition holds: items and entries of local indexes.
+fn partition_bytes<R: Runtime>(engine: &Engine<R>, partition: PartitionId) -> Option<u64> {
+    let info = engine.partition(partition)?;
+    let entries = info.indexes.iter().map(|index| index.item_bytes);
+    Some(info.item_bytes + entries.sum::<u64>())
+}
+
+/// Whether what is written may be refused for the size of its item collection: what a client writes, and what it does not delete.
+fn may_grow(action: &Action) -> bool {
+    matches!(action, Action::Put { .. } | Action::Update(_))
+}
+
+/// Has the item's collection counted if its table limits it, and if the partition holds so much that it may be near the limit.
+async fn count_collection<R: Runtime>(
+    place: &Place<'_, R>,
+    engine: &Engine<R>,
+    indexed: &Indexed,
+    action: &Action,
+) -> Result<(), ApiError> {
+    let table = indexed.table();
+    let Some(limit) = collections::limit(table.definition()).filter(|_| may_grow(action)) else {
+        return Ok(());
+    };
+    let holds = partition_bytes(engine, place.partition).unwrap_or(0);
+    if holds + collections::WRITE_BYTES_MAX < limit / 2 {
+        return Ok(());
+    }
+    let known = indexed.collections.count(
+        place.runtime,
+        engine,
+        place.partition,
+        table.definition(),
+        place.key,
+    );
+    Box::pin(known).await
+}
+
+/// Refuses what makes the item's collection larger than its table allows.
+fn check_collection(
+    indexed: &Indexed,
+    key: &[u8],
+    old: Option<StoredRef<'_>>,
+    change: &Change,
+) -> Result<(), ApiError> {
+    let table = indexed.table();
+    let definition = table.definition();
+    let (Change::Put { item, item_bytes }, Some(limit)) = (change, collections::limit(definition)) else {
+        return Ok(());
+    };
+    let growth = effects(definition, 0, old.map(image_of), Some((item, *item_bytes))).growth;
+    indexed.collections.check(key, growth, limit)
 }
 
 /// What would become of an item, or what refuses that.
@@ -361,10 +417,17 @@ pub(crate) async fn judge<R: Runtime>(
     write: Write,
 ) -> Result<Judged, ApiError> {
     let updates = matches!(write.action, Action::Update(_));
+    let grows = may_grow(&write.action);
+    if let Some(indexed) = indexed {
+        count_collection(&place, engine, indexed, &write.action).await?;
+    }
     let decide = |old: Option<StoredRef<'_>>| {
         let judged = decide(write, place.seen(old)).and_then(|(change, mut done)| {
             if let (true, Some(indexed)) = (updates, indexed) {
                 check_update(indexed.table().definition(), old, &change)?;
+            }
+            if let (true, Some(indexed)) = (grows, indexed) {
+                check_collection(indexed, place.key, old, &change)?;
             }
             done.old_item_bytes = old.map(|old| old.item_bytes);
             Ok((change, done))
@@ -400,12 +463,15 @@ fn decide_indexed<R: Runtime>(
     let definition = table.definition();
     let updates = matches!(write.action, Action::Update(_));
     let is_expiry = matches!(write.action, Action::Expire { .. });
+    let grows = may_grow(&write.action);
     let check = |change: &Change| {
         if updates {
-            check_update(definition, old, change)
-        } else {
-            Ok(())
+            check_update(definition, old, change)?;
         }
+        if grows {
+            check_collection(indexed, place.key, old, change)?;
+        }
+        Ok(())
     };
     let (change, (mut done, round)) = place.decide(write, old, check)?;
     let new = match &change {

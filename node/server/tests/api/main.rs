@@ -9,6 +9,7 @@
 )]
 
 mod batches;
+mod collections;
 mod expiry;
 mod expressions;
 mod faults;
