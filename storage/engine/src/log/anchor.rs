@@ -127,6 +127,17 @@ impl Anchor {
         bytes
     }
 
+    /// The format version of a whole copy that this program does not know.
+    #[must_use]
+    pub fn unknown_version(bytes: &[u8], log: LogId, copy: usize) -> Option<u16> {
+        let whole = bytes.len() == COPY_BYTES
+            && bytes[..8] == MAGIC
+            && array(bytes, 8) == checksum(seed(log, copy), &bytes[16..]).to_le_bytes();
+        whole
+            .then(|| u16::from_le_bytes(array(bytes, 16)))
+            .filter(|version| *version != FORMAT_VERSION)
+    }
+
     /// Reads a copy; `None` when it is not valid.
     #[must_use]
     pub fn decode(bytes: &[u8], node: Option<NodeId>, log: LogId, copy: usize) -> Option<Anchor> {
@@ -166,12 +177,21 @@ impl Anchor {
 /// Open anchor files by drive.
 pub(super) type AnchorFiles<R> = BTreeMap<DriveIndex, <<R as Runtime>::Drive as Drive>::File>;
 
+/// A drive's anchor file and what is in it.
+pub(crate) struct Opened<F> {
+    pub(super) file: F,
+    /// The newest valid version.
+    pub(super) newest: Option<Anchor>,
+    /// The format version of a copy that this program does not know.
+    pub(super) unknown: Option<u16>,
+}
+
 /// Opens a drive's anchor and reads its newest valid version; `NotFound` when there is no file.
 pub(crate) async fn open<R: Runtime>(
     drive: &R::Drive,
     node: NodeId,
     log: LogId,
-) -> io::Result<(<R::Drive as Drive>::File, Option<Anchor>)> {
+) -> io::Result<Opened<<R::Drive as Drive>::File>> {
     let file = drive
         .open(
             &anchor_name(log),
@@ -182,11 +202,13 @@ pub(crate) async fn open<R: Runtime>(
         )
         .await?;
     let mut newest: Option<Anchor> = None;
+    let mut unknown = None;
     for copy in 0..COPIES {
         // A copy that cannot be read is one less; another drive or the version before has its say.
         let Ok(bytes) = file.read_at(copy_offset(copy), COPY_BYTES).await else {
             continue;
         };
+        unknown = unknown.or(Anchor::unknown_version(&bytes, log, copy));
         let Some(anchor) = Anchor::decode(&bytes, Some(node), log, copy) else {
             continue;
         };
@@ -197,7 +219,11 @@ pub(crate) async fn open<R: Runtime>(
             newest = Some(anchor);
         }
     }
-    Ok((file, newest))
+    Ok(Opened {
+        file,
+        newest,
+        unknown,
+    })
 }
 
 /// Creates a drive's anchor file without content.

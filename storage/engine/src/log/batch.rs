@@ -120,6 +120,16 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl BatchHeader {
+    /// The format version of a whole header at this place that this program does not know.
+    #[must_use]
+    pub fn unknown_version(block: &[u8], log: LogId, file: &FileEntry, offset: u64) -> Option<u16> {
+        let sum = || checksum(seed(log, file, offset), &block[16..HEADER_BYTES]).to_le_bytes();
+        let whole = block.len() >= BLOCK_BYTES && block[..8] == MAGIC && array(block, 8) == sum();
+        whole
+            .then(|| u16::from_le_bytes(array(block, 24)))
+            .filter(|version| *version != FORMAT_VERSION)
+    }
+
     /// Reads a header from the first block of a batch; `None` when it is not a valid batch of this place.
     #[must_use]
     pub fn decode(block: &[u8], log: LogId, file: &FileEntry, offset: u64) -> Option<BatchHeader> {

@@ -128,6 +128,16 @@ impl FileEntry {
         block
     }
 
+    /// The format version of a whole header block that this program does not know.
+    #[must_use]
+    pub fn unknown_version(block: &[u8], log: LogId, slot: u32) -> Option<u16> {
+        let sum = |block: &[u8]| checksum(header_seed(log, slot), &block[16..]).to_le_bytes();
+        let whole = block.len() == BLOCK_BYTES && block[..8] == MAGIC && block[8..16] == sum(block);
+        whole
+            .then(|| u16::from_le_bytes(array(block, 16)))
+            .filter(|version| *version != FORMAT_VERSION)
+    }
+
     /// Reads the header block of a slot; `None` when it is not valid.
     #[must_use]
     pub fn decode_header(block: &[u8], node: Option<NodeId>, log: LogId, slot: u32) -> Option<FileEntry> {

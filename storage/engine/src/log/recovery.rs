@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Open, Queue, Runtime, sync};
 
-use super::anchor::{self, Anchor, AnchorFiles};
+use super::anchor::{self, Anchor, AnchorFiles, Opened, anchor_name};
 use super::batch::{Batch, BatchHeader};
 use super::file::{FileEntry, slot_of_name};
 use super::mirrored::on_all;
@@ -100,6 +100,10 @@ struct Located<R: Runtime> {
     stale: DriveSet,
 }
 
+fn too_new(file: &str, version: u16) -> LogError {
+    LogError::TooNew(format!("{file} (format {version})").into())
+}
+
 /// Finds the newest anchor, and all slots. Creates the anchor of a log that does not exist.
 async fn locate<R: Runtime>(context: &Context<R>) -> Result<Located<R>, LogError> {
     let node = context.volume.node();
@@ -139,15 +143,23 @@ async fn locate<R: Runtime>(context: &Context<R>) -> Result<Located<R>, LogError
                     .await?;
                 file.read_at(0, BLOCK_BYTES).await
             };
-            if let Ok(block) = header.await
-                && let Some(header) = FileEntry::decode_header(&block, Some(node), log, number)
-            {
+            let Ok(block) = header.await else { continue };
+            if let Some(version) = FileEntry::unknown_version(&block, log, number) {
+                return Err(too_new(&entry.name, version));
+            }
+            if let Some(header) = FileEntry::decode_header(&block, Some(node), log, number) {
                 slot.generation = slot.generation.max(header.generation + 1);
                 file_number_max = file_number_max.max(Some(header.number));
             }
         }
         match anchor::open::<R>(&drive, node, context.log).await {
-            Ok((file, found)) => {
+            Ok(Opened {
+                unknown: Some(version),
+                ..
+            }) => return Err(too_new(&anchor_name(context.log), version)),
+            Ok(Opened {
+                file, newest: found, ..
+            }) => {
                 files.insert(index, file);
                 versions.insert(index, found.as_ref().map_or(0, |found| found.version));
                 if let Some(found) = found
@@ -528,7 +540,7 @@ async fn step<R: Runtime, F: FnMut(Replayed<'_>)>(
         if source.is_some() && !all {
             break;
         }
-        match walk.candidate(mirror, offset, scan.next, scan.chain).await {
+        match walk.candidate(mirror, offset, scan.next, scan.chain).await? {
             Told::Batch(header) if source.is_none() => source = Some((mirror, header)),
             Told::Batch(header) if source.is_some_and(|(_, first)| header.checksum == first.checksum) => {}
             told => {

@@ -139,31 +139,40 @@ impl<R: Runtime> Walk<'_, R> {
         BatchHeader::decode(block, log, &self.entry, offset)
     }
 
-    /// What one mirror says about the batch that is expected at `offset`.
+    /// What one mirror says about the batch that is expected at `offset`. Fails when it has one of a version that this
+    /// program does not know.
     pub(super) async fn candidate(
         &mut self,
         mirror: usize,
         offset: u64,
         next: LogSequence,
         chain: Option<u64>,
-    ) -> Told {
-        let end = self.entry.bytes();
+    ) -> Result<Told, LogError> {
+        let (log, end) = (self.context.log, self.entry.bytes());
         if !self.mirrors[mirror].load(offset, BLOCK_BYTES, end).await {
-            return Told::Unreadable;
+            return Ok(Told::Unreadable);
         }
         let Some(header) = self.header(mirror, offset).await else {
-            return Told::Nothing;
+            let block = self.mirrors[mirror].get(offset, BLOCK_BYTES);
+            let unknown = |block| BatchHeader::unknown_version(block, log, &self.entry, offset);
+            let Some(version) = block.and_then(unknown) else {
+                return Ok(Told::Nothing);
+            };
+            let file = slot_name(log, self.entry.slot);
+            return Err(LogError::TooNew(
+                format!("a batch at byte {offset} of {file} (format {version})").into(),
+            ));
         };
         // A batch that follows a lost one repeats no checksum, also when the lost one can be read again.
         let follows = chain.is_none_or(|chain| header.previous == chain || header.previous == 0);
         if header.sequence != next || !follows || offset + header.bytes() as u64 > end {
-            return Told::Nothing;
+            return Ok(Told::Nothing);
         }
         if !self.mirrors[mirror].load(offset, header.bytes(), end).await {
-            return Told::Unreadable;
+            return Ok(Told::Unreadable);
         }
         let batch = self.batch(mirror, header, offset);
-        batch.map_or(Told::Nothing, |batch| Told::Batch(batch.header))
+        Ok(batch.map_or(Told::Nothing, |batch| Told::Batch(batch.header)))
     }
 
     pub(super) fn batch(&self, mirror: usize, header: BatchHeader, offset: u64) -> Option<Batch<'_>> {
