@@ -39,6 +39,7 @@ use crate::http::server::{Application, Exchange};
 use crate::index::IndexStats;
 use crate::metrics::{Family, Snapshot};
 use crate::sigv4::percent_decode;
+use crate::transact::TransactionStats;
 
 /// How long a scrape waits for the shards.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -477,6 +478,41 @@ pub fn add_indexes(snapshot: &mut Snapshot, stats: &IndexStats) {
         for (family, value) in values {
             *snapshot.values.entry((family, labels.clone())).or_default() += value;
         }
+    }
+}
+
+/// Adds a shard's counters of transactions.
+pub fn add_transactions(snapshot: &mut Snapshot, stats: &TransactionStats) {
+    #[rustfmt::skip]
+    let values = [
+        (counter("cairn_transactions_committed_total", "Transactions that wrote and were committed."), stats.committed),
+        (gauge("cairn_transactions_in_flight", "Transactions that write and are under way."), stats.in_flight),
+        (gauge("cairn_transactions_prepared", "Parts of transactions that are prepared, one for each partition."), stats.prepared),
+        (gauge("cairn_transaction_held_items", "Items that transactions hold."), stats.held_items),
+    ];
+    for (family, value) in values {
+        *snapshot.values.entry((family, String::new())).or_default() += value;
+    }
+    #[rustfmt::skip]
+    let by_reason = counter("cairn_transactions_cancelled_total", "Transactions that were cancelled, by the codes of their reasons.");
+    for (reason, count) in &stats.cancelled {
+        let labels = format!("{{reason=\"{reason}\"}}");
+        *snapshot.values.entry((by_reason, labels)).or_default() += count;
+    }
+    #[rustfmt::skip]
+    let met = counter("cairn_transaction_conflicts_total", "Items met while a transaction held them, by who met them.");
+    for (by, count) in &stats.conflicts {
+        let labels = format!("{{by=\"{}\"}}", by.name());
+        *snapshot.values.entry((met, labels)).or_default() += count;
+    }
+    #[rustfmt::skip]
+    let recovered = counter("cairn_transactions_recovered_total", "Parts of transactions that nobody led any more, ended as the ledger said.");
+    for (outcome, count) in [
+        ("committed", stats.recovered_committed),
+        ("given_up", stats.recovered_given_up),
+    ] {
+        let labels = format!("{{outcome=\"{outcome}\"}}");
+        *snapshot.values.entry((recovered, labels)).or_default() += count;
     }
 }
 

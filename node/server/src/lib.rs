@@ -26,7 +26,7 @@ pub mod route;
 
 pub mod index;
 mod stream;
-mod transact;
+pub mod transact;
 
 pub mod answers;
 pub mod api;

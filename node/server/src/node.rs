@@ -31,7 +31,7 @@ use crate::index::writes::Writes;
 use crate::index::{IndexStats, Indexes};
 use crate::route::{Deal, MAILBOX_CAPACITY, Request, Router};
 use crate::stream;
-use crate::transact::{Transactions, oversee, recover};
+use crate::transact::{TransactionStats, Transactions, oversee, recover};
 
 /// Control messages that may wait for a shard.
 const CONTROL_CAPACITY: usize = 64;
@@ -605,6 +605,12 @@ impl<R: Runtime> Shard<R> {
     #[must_use]
     pub fn index_stats(&self) -> IndexStats {
         self.router.index_stats()
+    }
+
+    /// Counters and gauges of the transactions.
+    #[must_use]
+    pub fn transaction_stats(&self) -> TransactionStats {
+        self.router.transactions.stats()
     }
 
     /// Logs of this shard that take no writes any more, and why.

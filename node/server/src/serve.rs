@@ -23,7 +23,8 @@ use cairn_runtime::{Listener, Queue, Runtime};
 use futures_util::future::{Either, join, select};
 
 use crate::admin::{
-    Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_expiry, add_indexes, add_volume,
+    Admin, Collector, Inbox, NodeFacts, Readiness, add_engine, add_expiry, add_indexes, add_transactions,
+    add_volume,
 };
 use crate::answers::Answers;
 use crate::api::Service;
@@ -354,6 +355,7 @@ impl Fronts {
                 }
                 add_expiry(&mut snapshot, &shard.expiry_stats());
                 add_indexes(&mut snapshot, &shard.index_stats());
+                add_transactions(&mut snapshot, &shard.transaction_stats());
             }
             snapshot
         };

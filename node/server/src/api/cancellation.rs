@@ -1,12 +1,13 @@
 //! Why a transaction was cancelled: one reason for each of its items, in their order.
 
 use cairn_item::json::write_string;
+use cairn_runtime::Runtime;
 
-use super::ApiError;
 use super::error::{
     COLLECTION_TOO_LARGE, CONDITIONAL_CHECK_FAILED, DUPLICATE_ITEM, LIMIT_EXCEEDED, RESOURCE_NOT_FOUND,
     THROUGHPUT_EXCEEDED, TRANSACTION_CANCELLED, TRANSACTION_CONFLICT, VALIDATION,
 };
+use super::{ApiError, Service};
 
 /// DynamoDB's words for two of a transaction's parts that are about one item.
 pub(super) const SEVERAL_OPERATIONS: &str =
@@ -31,8 +32,17 @@ fn code(kind: &str) -> &'static str {
     }
 }
 
+impl<R: Runtime> Service<R> {
+    /// As [`cancelled`], and counted.
+    pub(super) fn cancelled(&self, reasons: &[Option<ApiError>]) -> ApiError {
+        let codes = reasons.iter().flatten().map(|error| code(error.kind));
+        self.transactions().cancelled(codes);
+        cancelled(reasons)
+    }
+}
+
 /// The error that gives these reasons; the items without one are not to blame.
-pub(super) fn cancelled(reasons: &[Option<ApiError>]) -> ApiError {
+fn cancelled(reasons: &[Option<ApiError>]) -> ApiError {
     let codes: Vec<&str> = reasons
         .iter()
         .map(|reason| reason.as_ref().map_or("None", |error| code(error.kind)))

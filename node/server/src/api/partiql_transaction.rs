@@ -10,7 +10,7 @@ use cairn_expression::partiql::StatementKind;
 use cairn_item::json::write_value;
 use cairn_runtime::Runtime;
 
-use super::cancellation::{SEVERAL_OPERATIONS, TOO_LARGE, cancelled};
+use super::cancellation::{SEVERAL_OPERATIONS, TOO_LARGE};
 use super::capacity::ReturnCapacity;
 use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
@@ -222,13 +222,13 @@ async fn read<R: Runtime>(
     check_several(tables.iter().map(Rc::as_ref).zip(&keys))?;
     only_wrong_keys(&mut reasons);
     if reasons.iter().any(Option::is_some) {
-        return Err(cancelled(&reasons));
+        return Err(service.cancelled(&reasons));
     }
     let items = match service.transact_read(&tables, &keys).await? {
         TransactRead::Items(items) => items,
         TransactRead::Conflicts(conflicts) => {
             let reasons = conflicts.into_iter().map(|conflicts| conflicts.then(conflict));
-            return Err(cancelled(&reasons.collect::<Vec<_>>()));
+            return Err(service.cancelled(&reasons.collect::<Vec<_>>()));
         }
     };
     let sizes: Vec<u32> = items
@@ -305,7 +305,7 @@ async fn write<R: Runtime>(
         .collect();
     only_wrong_keys(&mut wrong);
     if wrong.iter().flatten().any(|error| error.message == KEY_MISMATCH) {
-        return Err(cancelled(&merged(missing, wrong)));
+        return Err(service.cancelled(&merged(missing, wrong)));
     }
     let transacted = service
         .transact_write_or_judge(writes, token, false, only_judge)
@@ -326,7 +326,7 @@ async fn write<R: Runtime>(
                     *reason = Some(duplicate());
                 }
             }
-            return Err(cancelled(&reasons));
+            return Err(service.cancelled(&reasons));
         }
     }
     members.member("Responses").extend_from_slice(b"[]");

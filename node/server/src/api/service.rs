@@ -28,7 +28,7 @@ use crate::route::{
 };
 use crate::stream::read::{ReadDone, ReadRequest};
 
-use crate::transact::{self, LEDGER_TABLE, Token, TransactRead, TransactWrite, Transacted};
+use crate::transact::{self, LEDGER_TABLE, Token, TransactRead, TransactWrite, Transacted, Transactions};
 
 /// A page of Query or Scan ends with the item that makes it reach this size.
 pub const PAGE_BYTES_MAX: u64 = 1 << 20;
@@ -395,6 +395,11 @@ impl<R: Runtime> Service<R> {
             .write(target, storage_key.as_bytes(), write)
             .await;
         written.map_err(|error| self.explain(table, target, Access::Write, error))
+    }
+
+    /// What this shard knows of transactions.
+    pub(super) fn transactions(&self) -> &Transactions {
+        &self.inner.router.transactions
     }
 
     /// The table of transactions, made when there is none.

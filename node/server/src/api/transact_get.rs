@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cairn_item::json::{Reader, write_item_view};
 use cairn_runtime::Runtime;
 
-use super::cancellation::{SEVERAL_OPERATIONS, TOO_LARGE, cancelled};
+use super::cancellation::{SEVERAL_OPERATIONS, TOO_LARGE};
 use super::capacity::ReturnCapacity;
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text, Unsupported};
@@ -155,7 +155,7 @@ pub(super) async fn transact_get_items<R: Runtime>(
         projections.push(projection);
     }
     if reasons.iter().any(Option::is_some) {
-        return Err(cancelled(&reasons));
+        return Err(service.cancelled(&reasons));
     }
     let mut seen = BTreeSet::new();
     for (table, key) in tables.iter().zip(&keys) {
@@ -170,7 +170,7 @@ pub(super) async fn transact_get_items<R: Runtime>(
                 .into_iter()
                 .map(|conflicts| conflicts.then(conflict))
                 .collect();
-            return Err(cancelled(&reasons));
+            return Err(service.cancelled(&reasons));
         }
     };
     let sizes: Vec<u32> = items

@@ -13,7 +13,7 @@ use cairn_item::json::Reader;
 use cairn_item::{Item, ItemBytes, Value};
 use cairn_runtime::Runtime;
 
-use super::cancellation::{ITEMS_MAX, SEVERAL_OPERATIONS, TOO_LARGE, cancelled};
+use super::cancellation::{ITEMS_MAX, SEVERAL_OPERATIONS, TOO_LARGE};
 use super::capacity::{Capacity, Consumed, ReturnCapacity};
 use super::constraints::Constraints;
 use super::decode::{self, CheckedItem, Text, Unsupported};
@@ -409,7 +409,7 @@ pub(super) async fn transact_write_items<R: Runtime>(
         }
         Transacted::Again(sizes) => read_units(&mut members, wanted, &tables, &sizes),
         Transacted::TooLarge => return Err(ApiError::validation(TOO_LARGE)),
-        Transacted::Cancelled(reasons) => return Err(cancelled(&reasons)),
+        Transacted::Cancelled(reasons) => return Err(service.cancelled(&reasons)),
     }
     members.end();
     Ok(())

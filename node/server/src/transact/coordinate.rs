@@ -114,7 +114,7 @@ pub(crate) async fn write<R: Runtime>(
     {
         return Ok(known);
     }
-    let result = lead.lead(request).await;
+    let result = lead.counted(request).await;
     let is_over = match &result {
         // Settling says so.
         Ok(Transacted::Done(_)) => false,
@@ -160,6 +160,17 @@ impl<R: Runtime> Lead<R> {
                 Ok(Some(Transacted::Again(sizes)))
             }
         }
+    }
+
+    /// Leads, and counts.
+    async fn counted(&self, request: TransactWrite) -> Result<Transacted, ApiError> {
+        let counted = &self.router.transactions.counted;
+        counted.borrow_mut().in_flight += 1;
+        let result = self.lead(request).await;
+        let mut counted = counted.borrow_mut();
+        counted.in_flight -= 1;
+        counted.committed += u64::from(matches!(result, Ok(Transacted::Done(_))));
+        result
     }
 
     async fn lead(&self, request: TransactWrite) -> Result<Transacted, ApiError> {

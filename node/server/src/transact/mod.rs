@@ -5,7 +5,8 @@
 //! - [`ledger`]: where transactions are decided, and remembered for their tokens;
 //! - [`coordinate`]: what leads a transaction from its request to its answer;
 //! - [`read`]: transactions that read;
-//! - [`oversee`]: what ends transactions that nobody leads any more, and forgets old tokens.
+//! - [`oversee`]: what ends transactions that nobody leads any more, and forgets old tokens;
+//! - [`stats`]: what is counted.
 //!
 //! **Writing** (the two-phase protocol of "Distributed Transactions at Scale in Amazon DynamoDB", ATC 2023; docs/decisions/0007
 //! says what differs):
@@ -31,9 +32,10 @@ mod oversee;
 mod participant;
 mod read;
 mod record;
+mod stats;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +50,7 @@ pub(crate) use ledger::LEDGER_TABLE;
 pub(crate) use oversee::oversee;
 pub(crate) use participant::recover;
 pub(crate) use read::{TransactRead, read};
+pub use stats::{Met, TransactionStats};
 
 use crate::api::ApiError;
 use crate::api::error::{THROUGHPUT_EXCEEDED, TRANSACTION_CONFLICT};
@@ -86,6 +89,8 @@ pub(crate) struct Transactions {
     ledger: RefCell<Option<Rc<Table>>>,
     /// There is something to oversee.
     wake: Notify,
+    /// What was counted; its gauges are filled in when they are asked for.
+    counted: RefCell<TransactionStats>,
 }
 
 impl Transactions {
@@ -99,6 +104,7 @@ impl Transactions {
         if self.holder(partition, key) == by {
             Ok(())
         } else {
+            self.met(Met::Write);
             Err(conflict())
         }
     }
@@ -116,7 +122,11 @@ impl Transactions {
     fn hold(&self, partition: PartitionId, key: &[u8], id: TransactionId) -> bool {
         let mut held = self.held.borrow_mut();
         let keys = held.entry(partition).or_default();
-        *keys.entry(key.into()).or_insert(id) == id
+        let holds = *keys.entry(key.into()).or_insert(id) == id;
+        if !holds {
+            self.met(Met::Transaction);
+        }
+        holds
     }
 
     /// Lets go of those of these items that the transaction holds.
@@ -171,6 +181,28 @@ impl Transactions {
             self.ledger.replace(Some(Rc::clone(table)));
             self.wake.notify_one();
         }
+    }
+
+    /// Counts an item that was met while a transaction held it.
+    fn met(&self, by: Met) {
+        *self.counted.borrow_mut().conflicts.entry(by).or_default() += 1;
+    }
+
+    /// Counts a transaction that was cancelled, once for each code among its reasons.
+    pub(crate) fn cancelled(&self, codes: impl Iterator<Item = &'static str>) {
+        let codes: BTreeSet<&str> = codes.collect();
+        let mut counted = self.counted.borrow_mut();
+        for code in codes {
+            *counted.cancelled.entry(code).or_default() += 1;
+        }
+    }
+
+    /// Counters and gauges.
+    pub(crate) fn stats(&self) -> TransactionStats {
+        let mut stats = self.counted.borrow().clone();
+        stats.prepared = self.prepared.borrow().len() as u64;
+        stats.held_items = self.held.borrow().values().map(|held| held.len() as u64).sum();
+        stats
     }
 
     /// Lets the overseer end.

@@ -77,6 +77,11 @@ async fn resolve<R: Runtime>(router: &Rc<Router<R>>, prepared: &Prepared) -> Res
         return Err(crossed());
     };
     participant::end(router, prepared.partition, prepared.id, committed, false).await?;
+    let mut counted = router.transactions.counted.borrow_mut();
+    match committed {
+        true => counted.recovered_committed += 1,
+        false => counted.recovered_given_up += 1,
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use cairn_engine::ids::PartitionId;
 use cairn_runtime::Runtime;
 use futures_util::future::join_all;
 
-use super::{Ask, Told, crossed};
+use super::{Ask, Met, Told, crossed};
 use crate::api::ApiError;
 use crate::route::{ItemCopy, ItemHandle, Router, Target};
 
@@ -67,6 +67,9 @@ pub(super) async fn look<R: Runtime>(
     let engine = &router.engines[engine];
     for key in keys {
         let is_held = router.transactions.holder(partition, &key).is_some();
+        if is_held {
+            router.transactions.met(Met::Read);
+        }
         let before = engine.greatest_delete(partition)?.0;
         let stored = engine.get(partition, &key).await?;
         let after = engine.greatest_delete(partition)?.0;

@@ -38,6 +38,7 @@ use cairn::api::Service;
 use cairn::expiry::ExpiryStats;
 use cairn::index::IndexStats;
 use cairn::node::{Node, NodeConfig, NodeError, Shard};
+use cairn::transact::TransactionStats;
 use cairn_engine::EngineConfig;
 use cairn_runtime::ShardIndex;
 use cairn_runtime::sim::{Config, NodeIndex, SimRuntime, Simulation};
@@ -186,6 +187,13 @@ impl Machine {
         let shards = self.shards.borrow();
         let shards = shards.iter().flatten().flatten();
         shards.map(Shard::index_stats).collect()
+    }
+
+    /// What the shards count of transactions.
+    pub(crate) fn transaction_stats(&self) -> Vec<TransactionStats> {
+        let shards = self.shards.borrow();
+        let shards = shards.iter().flatten().flatten();
+        shards.map(Shard::transaction_stats).collect()
     }
 
     /// Runs `task` on the next shard in turn.

@@ -1,8 +1,10 @@
 //! TransactWriteItems and TransactGetItems: what they answer, and what they leave behind.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use cairn::transact::Met;
 use cairn_runtime::{Queue, Runtime, ShardIndex};
 use expect_test::expect;
 use serde_json::Value;
@@ -27,6 +29,37 @@ fn put(id: &str, n: i64) -> String {
 fn get(machine: &Machine, id: &str) -> Value {
     let key = format!(r#"{{"TableName":"things","Key":{{"pk":{{"S":"{id}"}}}},"ConsistentRead":true}}"#);
     machine.ok("GetItem", &key)["Item"].take()
+}
+
+#[test]
+fn what_becomes_of_transactions_is_counted() {
+    let machine = machine(720);
+    machine.ok("TransactWriteItems", &write(&[&put("a", 1), &put("b", 2)]));
+    machine.ok("TransactWriteItems", &write(&[&put("c", 3)]));
+    let absent = |id: &str| {
+        format!(
+            r#"{{"ConditionCheck":{{"TableName":"things","Key":{{"pk":{{"S":"{id}"}}}},"ConditionExpression":"attribute_not_exists(pk)"}}}}"#
+        )
+    };
+    // Two reasons of one code count once.
+    machine.call(
+        "TransactWriteItems",
+        &write(&[&absent("a"), &absent("b"), &put("d", 4)]),
+    );
+    let text = r#"{"Put":{"TableName":"things","Item":{"pk":{"N":"1"}}}}"#;
+    machine.call("TransactWriteItems", &write(&[&absent("a"), text]));
+    let mut cancelled = BTreeMap::new();
+    let (mut committed, mut under_way) = (0, 0);
+    for stats in machine.transaction_stats() {
+        committed += stats.committed;
+        under_way += stats.in_flight + stats.prepared + stats.held_items;
+        for (code, count) in stats.cancelled {
+            *cancelled.entry(code).or_insert(0) += count;
+        }
+    }
+    assert_eq!((committed, under_way), (2, 0));
+    let expected = [("ConditionalCheckFailed", 2), ("ValidationError", 1)];
+    assert_eq!(cancelled, BTreeMap::from(expected));
 }
 
 #[test]
@@ -471,6 +504,15 @@ fn of_two_transactions_at_once_on_an_item_one_conflicts_and_so_does_a_plain_writ
         both > 0 && alone > 0 && conflicts > 0 && plain_conflicts > 0,
         "{both} {alone} {conflicts} {plain_conflicts}"
     );
+    let met = |by| {
+        let stats = machine.transaction_stats();
+        stats
+            .iter()
+            .filter_map(|stats| stats.conflicts.get(&by))
+            .sum::<u64>()
+    };
+    assert_eq!(met(Met::Write), plain_conflicts);
+    assert!(met(Met::Transaction) > 0);
     assert_eq!(get(&machine, "b")["n"]["N"], both.to_string());
     assert_eq!(get(&machine, "a")["n"]["N"], (both + alone).to_string());
 }
