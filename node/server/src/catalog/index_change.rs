@@ -119,6 +119,12 @@ pub(super) fn check(table: &TableDefinition, updates: &[IndexUpdate]) -> Result<
             }
             continue;
         }
+        let is_local = index.is_some_and(|index| index.global.is_none());
+        if is_local && matches!(update, IndexUpdate::Delete(_)) {
+            return Err(ApiError::validation(
+                "Cannot delete an index that is not a GlobalSecondaryIndex",
+            ));
+        }
         let status = index.and_then(IndexDefinition::status);
         check_one(table, update, status)?;
     }

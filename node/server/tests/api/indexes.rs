@@ -607,3 +607,19 @@ fn an_index_may_have_keys_of_several_attributes() {
     });
     machine.check("Query", &refused.to_string(), expect!["400 ValidationException: HASH key attributes b must have equality conditions specified in the query"]);
 }
+
+#[test]
+fn a_local_index_cannot_be_deleted() {
+    let machine = Machine::new(62, 2);
+    create(&machine, "things");
+    let body = |name: &str| {
+        let updates = json!([{"Delete": {"IndexName": name}}]);
+        json!({"TableName": "things", "GlobalSecondaryIndexUpdates": updates}).to_string()
+    };
+    machine.check(
+        "UpdateTable",
+        &body("local-all"),
+        expect!["400 ValidationException: Cannot delete an index that is not a GlobalSecondaryIndex"],
+    );
+    machine.ok("UpdateTable", &body("global-all"));
+}
