@@ -34,6 +34,8 @@ pub const ACCESS_DENIED: &str = "com.amazon.coral.service#AccessDeniedException"
 pub const TRIMMED: &str = dynamodb!("TrimmedDataAccessException");
 /// A shard iterator that is too old.
 pub const EXPIRED_ITERATOR: &str = dynamodb!("ExpiredIteratorException");
+/// DynamoDB's words for a condition that is false.
+pub(crate) const CONDITION_FALSE: &str = "The conditional request failed";
 /// A condition was false.
 pub const CONDITIONAL_CHECK_FAILED: &str = dynamodb!("ConditionalCheckFailedException");
 /// An INSERT of an item that exists.

@@ -269,6 +269,16 @@ impl Prepared {
         Ok(Target::Item(key, item))
     }
 
+    /// Refuses a path that goes into a key of the table or of one of its indexes.
+    pub(super) fn check_scalars(&self, table: &Table) -> Result<(), ApiError> {
+        let values = &self.operands.values;
+        self.statement
+            .check_key_scalar("Key", &table.key_names(), values)?;
+        let of_indexes = index::index_key_names(table);
+        self.statement.check_key_scalar("IndexKey", &of_indexes, values)?;
+        Ok(())
+    }
+
     /// What an INSERT, UPDATE, DELETE or EXISTS asks of which item, and the update that it makes.
     pub(super) fn wanted(
         &self,
@@ -276,8 +286,7 @@ impl Prepared {
         target: Target,
     ) -> Result<(PrimaryKey, Write, Option<Update>), ApiError> {
         let names = table.key_names();
-        self.statement
-            .check_key_scalar("Key", &names, &self.operands.values)?;
+        self.check_scalars(table)?;
         let returning = self.statement.returning();
         let returns = Returns {
             old: returning.is_some_and(|returning| !returning.new),
@@ -356,6 +365,7 @@ impl Prepared {
         if let Some(bound) = update.bound() {
             bound.check_not_on_key(&names)?;
             bound.check_key_scalar("Key", &names)?;
+            bound.check_key_scalar("IndexKey", &index::index_key_names(table))?;
         }
         Ok(update)
     }

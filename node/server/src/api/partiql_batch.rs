@@ -81,6 +81,7 @@ pub(super) async fn batch_execute_statement<R: Runtime>(
     unsupported.check()?;
 
     let statements = statements.expect("required");
+    check_kinds(service, &statements)?;
     let ready: Vec<Result<Ready, Refused>> = statements
         .into_iter()
         .map(|statement| ready(service, statement))
@@ -166,17 +167,28 @@ fn ready<R: Runtime>(service: &Service<R>, statement: WrittenStatement<'_>) -> R
     })
 }
 
-/// Refuses a batch that reads and writes, or that names an item twice.
-fn check_together(all: &[Result<Ready, Refused>]) -> Result<(), ApiError> {
-    let ready = || all.iter().flatten();
-    let reads = ready().filter(|ready| matches!(ready.work, Work::Get(_))).count();
-    if reads > 0 && reads < ready().count() {
+/// Refuses a batch that reads and writes, whatever else is wrong with its statements; those that are none do not count.
+fn check_kinds<R: Runtime>(
+    service: &Service<R>,
+    statements: &[WrittenStatement<'_>],
+) -> Result<(), ApiError> {
+    let texts = statements.iter().filter_map(|one| one.statement.as_deref());
+    let parsed = texts.filter_map(|text| service.parsed().statement(text).ok());
+    let is_read: Vec<bool> = parsed
+        .map(|statement| statement.kind() == StatementKind::Select)
+        .collect();
+    if is_read.contains(&true) && is_read.contains(&false) {
         return Err(ApiError::validation(
             "Read and write requests together in the same batch is not supported.",
         ));
     }
+    Ok(())
+}
+
+/// Refuses a batch that names an item twice.
+fn check_together(all: &[Result<Ready, Refused>]) -> Result<(), ApiError> {
     let mut seen = BTreeSet::new();
-    for ready in ready() {
+    for ready in all.iter().flatten() {
         let key = match &ready.work {
             Work::Get(key) => key.clone(),
             Work::Write(target) => target.key(),

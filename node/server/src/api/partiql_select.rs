@@ -122,15 +122,7 @@ pub(super) async fn select<R: Runtime>(
     token: Option<Token>,
 ) -> Result<Selected, ApiError> {
     let (statement, values) = (&prepared.statement, &prepared.operands.values);
-    statement.check_key_scalar("Key", &table.key_names(), values)?;
-    if let Some(index) = index {
-        let of_table = table.key_names();
-        let own: Vec<&str> = index
-            .key_names()
-            .filter(|name| !of_table.contains(name))
-            .collect();
-        statement.check_key_scalar("IndexKey", &own, values)?;
-    }
+    prepared.check_scalars(table)?;
     let (partition, sort) = index.map_or_else(|| schema(table), index_schema);
     let plan = statement.plan(values, partition, sort)?;
     let mut begin = (0, None);

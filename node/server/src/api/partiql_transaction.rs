@@ -14,13 +14,13 @@ use super::cancellation::{SEVERAL_OPERATIONS, TOO_LARGE};
 use super::capacity::ReturnCapacity;
 use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
-use super::error::{CONDITIONAL_CHECK_FAILED, RESOURCE_NOT_FOUND};
+use super::error::{CONDITION_FALSE, CONDITIONAL_CHECK_FAILED, RESOURCE_NOT_FOUND};
 use super::item::Members;
 use super::partiql::{Prepared, WrittenStatement, duplicate, primary, schema};
 use super::transact_write::{BYTES_MAX, check_count, check_token, read_units, token_of, write_units};
 use super::{ApiError, Service};
 use crate::catalog::{KEY_MISMATCH, PrimaryKey, Table};
-use crate::route::{ItemHandle, Write};
+use crate::route::{Action, ItemHandle, Write};
 use crate::transact::{Token, TransactRead, Transacted, conflict};
 
 const RETURNING: &str = "RETURNING clause is not supported in ExecuteTransaction.";
@@ -264,6 +264,12 @@ fn wanted_of(prepared: &Prepared, table: &Table) -> Result<(PrimaryKey, Write), 
     Ok((key, write))
 }
 
+/// Whether this is a DELETE that says more of its item than the key.
+fn is_conditional_delete(write: &Result<(PrimaryKey, Write), ApiError>) -> bool {
+    let write = write.as_ref().ok();
+    write.is_some_and(|(_, write)| matches!(write.action, Action::Delete) && write.condition.is_some())
+}
+
 async fn write<R: Runtime>(
     service: &Service<R>,
     statements: &[Prepared],
@@ -307,6 +313,10 @@ async fn write<R: Runtime>(
     if wrong.iter().flatten().any(|error| error.message == KEY_MISMATCH) {
         return Err(service.cancelled(&merged(missing, wrong)));
     }
+    let conditional_deletes: Vec<bool> = writes
+        .iter()
+        .map(|(_, write)| is_conditional_delete(write))
+        .collect();
     let transacted = service
         .transact_write_or_judge(writes, token, false, only_judge)
         .await?;
@@ -315,7 +325,16 @@ async fn write<R: Runtime>(
         Transacted::Done(changed) => write_units(&mut members, wanted, &tables, &changed),
         Transacted::Again(sizes) => read_units(&mut members, wanted, &tables, &sizes),
         Transacted::TooLarge => return Err(ApiError::validation(TOO_LARGE)),
-        Transacted::Cancelled(reasons) => {
+        Transacted::Cancelled { mut reasons, absent } => {
+            // Alone it would have passed: the live service says of it what it says of the others.
+            let deletes = conditional_deletes.iter().zip(&absent);
+            for (reason, _) in reasons
+                .iter_mut()
+                .zip(deletes)
+                .filter(|(_, (is, absent))| **is && **absent)
+            {
+                *reason = Some(ApiError::new(CONDITIONAL_CHECK_FAILED, CONDITION_FALSE));
+            }
             let mut reasons = merged(missing, reasons);
             for (reason, prepared) in reasons.iter_mut().zip(statements) {
                 if prepared.statement.kind() == StatementKind::Insert

@@ -487,14 +487,20 @@ impl<R: Runtime> Service<R> {
             return Ok(transacted);
         }
         // What the request got wrong, and what the items have against the rest of it.
-        let Transacted::Cancelled(judged) = transacted else {
+        let Transacted::Cancelled {
+            reasons: judged,
+            absent: judged_absent,
+        } = transacted
+        else {
             return Err(ApiError::internal("a refused transaction was carried out"));
         };
-        let mut judged = judged.into_iter();
-        for reason in reasons.iter_mut().filter(|reason| reason.is_none()) {
-            *reason = judged.next().flatten();
+        let mut absent = vec![false; reasons.len()];
+        let mut judged = judged.into_iter().zip(judged_absent);
+        let places = reasons.iter_mut().zip(&mut absent);
+        for (reason, absent) in places.filter(|(reason, _)| reason.is_none()) {
+            (*reason, *absent) = judged.next().unwrap_or_default();
         }
-        Ok(Transacted::Cancelled(reasons))
+        Ok(Transacted::Cancelled { reasons, absent })
     }
 
     /// Reads items as they are at one moment.

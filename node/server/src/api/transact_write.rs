@@ -409,7 +409,7 @@ pub(super) async fn transact_write_items<R: Runtime>(
         }
         Transacted::Again(sizes) => read_units(&mut members, wanted, &tables, &sizes),
         Transacted::TooLarge => return Err(ApiError::validation(TOO_LARGE)),
-        Transacted::Cancelled(reasons) => return Err(service.cancelled(&reasons)),
+        Transacted::Cancelled { reasons, .. } => return Err(service.cancelled(&reasons)),
     }
     members.end();
     Ok(())

@@ -15,7 +15,7 @@ use cairn_item::json::write_item_view;
 use cairn_item::{Item, ItemView};
 
 use crate::api::ApiError;
-use crate::api::error::CONDITIONAL_CHECK_FAILED;
+use crate::api::error::{CONDITION_FALSE, CONDITIONAL_CHECK_FAILED};
 
 const CHECKED: &str = "what is sent was bound before, to check it";
 
@@ -108,7 +108,7 @@ impl Update {
 
 /// A condition was false; `old` is the item to tell about.
 pub(crate) fn condition_failed(old: Option<ItemView<'_>>) -> ApiError {
-    let mut error = ApiError::new(CONDITIONAL_CHECK_FAILED, "The conditional request failed");
+    let mut error = ApiError::new(CONDITIONAL_CHECK_FAILED, CONDITION_FALSE);
     if let Some(old) = old {
         let mut extra = b"\"Item\":".to_vec();
         write_item_view(&mut extra, old);

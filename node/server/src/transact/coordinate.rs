@@ -69,8 +69,13 @@ pub(crate) enum Transacted {
     Again(Vec<u32>),
     /// Nothing was done: the items would be too large together.
     TooLarge,
-    /// Nothing was done; why, for the items that are to blame.
-    Cancelled(Vec<Option<ApiError>>),
+    /// Nothing was done.
+    Cancelled {
+        /// Why, for the items that are to blame.
+        reasons: Vec<Option<ApiError>>,
+        /// Which of the others were not there.
+        absent: Vec<bool>,
+    },
 }
 
 /// The part of one partition.
@@ -214,7 +219,13 @@ impl<R: Runtime> Lead<R> {
                 // Whatever it is, nothing was committed.
                 Some(error) if error.kind == INTERNAL => Err(ApiError::new(UNAVAILABLE, error.message)),
                 Some(error) => Err(error),
-                None => Ok(Transacted::Cancelled(reasons)),
+                None => {
+                    let places = reasons.iter().zip(&changed);
+                    let absent =
+                        places.map(|(why, changed)| why.is_none() && changed.old_item_bytes.is_none());
+                    let absent = absent.collect();
+                    Ok(Transacted::Cancelled { reasons, absent })
+                }
             };
         }
         let sizes = changed.iter().filter_map(|changed| changed.new_item_bytes);

@@ -399,16 +399,21 @@ fn batches_answer_each_statement_by_itself() {
             r#"{"Responses":[{"TableName":"one","Item":{"n":{"N":"1"},"pk":{"S":"a"}}},{"TableName":"two","Item":{"v":{"N":"2"}}},{"TableName":"two"},{"Error":{"Code":"ValidationError","Message":"Select statements within BatchExecuteStatement must specify the primary key in the where clause."}},{"Error":{"Code":"ValidationError","Message":"Key attribute's data type should match its data type in table's schema: Key sk"}}]}"#
         ]],
     );
-    check(
-        &[
-            ("SELECT * FROM one WHERE pk = 'a'", ""),
-            ("DELETE FROM one WHERE pk = 'b'", ""),
-        ],
-        "",
-        expect![
-            "400 ValidationException: Read and write requests together in the same batch is not supported."
-        ],
-    );
+    // Whatever is wrong with one of them.
+    for statement in [
+        "SELECT * FROM one WHERE pk = 'a'",
+        "SELECT n[3], n FROM one WHERE pk = 'a'",
+        "SELECT n FROM one WHERE n = 1",
+        "SELECT n FROM absent WHERE pk = 'a'",
+    ] {
+        check(
+            &[(statement, ""), ("DELETE FROM one WHERE pk = 'b'", "")],
+            "",
+            expect![
+                "400 ValidationException: Read and write requests together in the same batch is not supported."
+            ],
+        );
+    }
     check(
         &[
             ("UPDATE one SET n = 1 WHERE pk = 'a'", ""),
@@ -524,6 +529,23 @@ fn indexes_are_read_as_tables_are() {
             "400 ValidationException: Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: IndexKey: color"
         ],
     );
+    // Of all indexes, whatever is read or written.
+    for statement in [
+        "SELECT color.x FROM things WHERE id = 'a'",
+        "SELECT * FROM things WHERE color[1] = 'red'",
+        "UPDATE things SET v = 1 WHERE id = 'a' AND n = 0 AND color.x IS MISSING",
+        "UPDATE things SET color.x = 1 WHERE id = 'a' AND n = 0",
+        "UPDATE things SET v = color.x WHERE id = 'a' AND n = 0",
+        "DELETE FROM things WHERE id = 'a' AND n = 0 AND color[0] = 1",
+    ] {
+        check(
+            statement,
+            "",
+            expect![
+                "400 ValidationException: Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: IndexKey: color"
+            ],
+        );
+    }
     let of_index = |statement: &str, limit: usize| {
         let statement = statement.replace("SELECT", "SELECT n");
         let mut all = Vec::new();
