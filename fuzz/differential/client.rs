@@ -56,8 +56,13 @@ impl Client {
             self.stream = Some(BufReader::new(stream));
         }
         let stream = self.stream.as_mut().expect("just opened");
+        let of_streams = ["DescribeStream", "GetShardIterator", "GetRecords", "ListStreams"];
+        let service = match of_streams.contains(&operation) {
+            true => "DynamoDBStreams_20120810",
+            false => "DynamoDB_20120810",
+        };
         let request = format!(
-            "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: DynamoDB_20120810.{operation}\r\nContent-Type: \
+            "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: {service}.{operation}\r\nContent-Type: \
              application/x-amz-json-1.0\r\nAuthorization: AWS4-HMAC-SHA256 Credential=differential/20260101/us-east-1/dynamodb/\
              aws4_request, SignedHeaders=host, Signature=0\r\nX-Amz-Date: 20260101T000000Z\r\nContent-Length: {}\r\n\r\n{body}",
             self.host,
@@ -110,9 +115,22 @@ impl Answer {
         members.remove("LastEvaluatedKey").filter(|last| !last.is_null())
     }
 
+    /// The member of a request that asks for the next page, and its value.
+    pub(crate) fn take_next(&mut self) -> Option<(&'static str, Value)> {
+        let last = self.take_last();
+        let token = self.body.as_object_mut()?.remove("NextToken");
+        match token.filter(|token| !token.is_null()) {
+            Some(token) => Some(("NextToken", token)),
+            None => last.map(|last| ("ExclusiveStartKey", last)),
+        }
+    }
+
     /// Adds the next page.
     pub(crate) fn append(&mut self, mut next: Answer) {
         for count in ["Count", "ScannedCount"] {
+            if self.body[count].is_null() {
+                continue;
+            }
             let sum = self.body[count].as_u64().unwrap_or(0) + next.body[count].as_u64().unwrap_or(0);
             self.body[count] = sum.into();
         }
@@ -122,8 +140,10 @@ impl Answer {
         ) {
             items.append(more);
         }
-        if let Some(last) = next.take_last() {
-            self.body["LastEvaluatedKey"] = last;
+        for name in ["LastEvaluatedKey", "NextToken"] {
+            if let Some(last) = next.body.as_object_mut().and_then(|members| members.remove(name)) {
+                self.body[name] = last;
+            }
         }
     }
 }

@@ -11,11 +11,17 @@ pub(crate) fn difference(request: &Request, node: &Answer, peer: &Answer) -> Opt
         return Some(format!("status {} and {}", node.status, peer.status));
     }
     if !node.is_ok() {
-        if node.error() != peer.error() {
+        // Local has another name for this one than the service model.
+        let is_duplicate = node.error() == "DuplicateItemException" && peer.error() == "DuplicateItem";
+        if node.error() != peer.error() && !is_duplicate {
             return Some(format!("{} and {}", node.error(), peer.error()));
         }
         let (left, right) = (ordered(&node.body["Item"]), ordered(&peer.body["Item"]));
-        return (left != right).then(|| "another item in the error".to_owned());
+        if left != right {
+            return Some("another item in the error".to_owned());
+        }
+        let (left, right) = (reasons(&node.body), reasons(&peer.body));
+        return (left != right).then(|| format!("reasons {} and {}", codes(&left), codes(&right)));
     }
     let (left, right) = (comparable(request, &node.body), comparable(request, &peer.body));
     if left == right {
@@ -38,7 +44,7 @@ fn comparable(request: &Request, body: &Value) -> Value {
     let mut body = body.clone();
     match request.operation {
         "DescribeTable" => return table(&body["Table"]),
-        "CreateTable" | "DeleteTable" => return Value::Null,
+        "CreateTable" | "DeleteTable" | "UpdateTable" => return Value::Null,
         _ => {}
     }
     let mut sort = |list: &mut Value| {
@@ -50,7 +56,9 @@ fn comparable(request: &Request, body: &Value) -> Value {
         }
     };
     if request.is_followed() {
-        sort(&mut body["Items"]);
+        if !request.is_ordered() {
+            sort(&mut body["Items"]);
+        }
         // Pages are cut in other places.
         if !request.body["Limit"].is_null() {
             body["ConsumedCapacity"] = Value::Null;
@@ -58,6 +66,18 @@ fn comparable(request: &Request, body: &Value) -> Value {
     }
     if let Some(tables) = body.get_mut("Responses").and_then(Value::as_object_mut) {
         tables.values_mut().for_each(&mut sort);
+    }
+    if let Some(responses) = body.get_mut("Responses").and_then(Value::as_array_mut) {
+        for response in responses {
+            let members = response.as_object_mut();
+            let error = members.and_then(|members| members.get_mut("Error"));
+            if let Some(error) = error.and_then(Value::as_object_mut) {
+                error.remove("Message");
+            }
+        }
+    }
+    if let Some(list) = body.get_mut("Tags").and_then(Value::as_array_mut) {
+        list.sort_by_key(Value::to_string);
     }
     if let Some(list) = body.get_mut("ConsumedCapacity").and_then(Value::as_array_mut) {
         list.sort_by_key(Value::to_string);
@@ -73,6 +93,21 @@ fn comparable(request: &Request, body: &Value) -> Value {
             .retain(|_, value| !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty()));
     }
     body
+}
+
+/// Codes and items of the reasons for a cancellation; their words are everybody's own.
+fn reasons(body: &Value) -> Vec<(Value, Value)> {
+    let reasons = body["CancellationReasons"].as_array();
+    let one = |reason: &Value| (reason["Code"].clone(), ordered(&reason["Item"]));
+    reasons.into_iter().flatten().map(one).collect()
+}
+
+fn codes(reasons: &[(Value, Value)]) -> String {
+    let codes: Vec<&str> = reasons
+        .iter()
+        .map(|(code, _)| code.as_str().unwrap_or("-"))
+        .collect();
+    format!("{codes:?}")
 }
 
 /// What is the same of every table of one definition.
@@ -91,6 +126,7 @@ fn table(described: &Value) -> Value {
         "KeySchema",
         "AttributeDefinitions",
         "ItemCount",
+        "StreamSpecification",
     ] {
         kept.insert(name.to_owned(), described[name].clone());
     }
@@ -98,6 +134,12 @@ fn table(described: &Value) -> Value {
         "Billing".to_owned(),
         described["BillingModeSummary"]["BillingMode"].clone(),
     );
+    let protected = described["DeletionProtectionEnabled"] == true;
+    kept.insert("Protected".to_owned(), protected.into());
+    let throughput = &described["ProvisionedThroughput"];
+    let units =
+        ["ReadCapacityUnits", "WriteCapacityUnits"].map(|name| throughput[name].as_u64().unwrap_or(0));
+    kept.insert("Throughput".to_owned(), units.to_vec().into());
     for list in ["LocalSecondaryIndexes", "GlobalSecondaryIndexes"] {
         let mut indexes: Vec<Value> = described[list]
             .as_array()
@@ -139,7 +181,7 @@ fn canonical(number: &str) -> String {
 }
 
 /// The same with the members of sets in an order, and numbers in one form.
-fn ordered(value: &Value) -> Value {
+pub(crate) fn ordered(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let one = |(name, value): (&String, &Value)| {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::expressions::{self, Operands};
 use crate::values;
-use crate::world::{self, PASSING, Shape, TABLES, World};
+use crate::world::{Shape, TABLES, World};
+use crate::{statements, tables, transactions};
 
 /// One request.
 pub(crate) struct Request {
@@ -23,40 +24,74 @@ impl Request {
             "BatchGetItem",
             "DescribeTable",
             "DescribeTimeToLive",
+            "ListTagsOfResource",
+            "TransactGetItems",
+            "GetRecords",
         ];
-        !reads.contains(&self.operation)
+        let statement = self.body["Statement"].as_str().unwrap_or_default();
+        !reads.contains(&self.operation) && !statement.starts_with("SELECT")
     }
 
     /// Whether the answer may be behind.
     pub(crate) fn may_lag(&self) -> bool {
-        self.operation == "DescribeTable" || !self.body["IndexName"].is_null()
+        self.operation == "DescribeTable" || !self.body["IndexName"].is_null() || self.is_statement_of_index()
     }
 
     /// Whether it is a read of pages whose borders say nothing: a hash's or an index's order is everybody's own.
     pub(crate) fn is_followed(&self) -> bool {
-        self.operation == "Scan" || (self.operation == "Query" && !self.body["IndexName"].is_null())
+        self.operation == "Scan"
+            || (self.operation == "Query" && !self.body["IndexName"].is_null())
+            || self.operation == "ExecuteStatement"
+    }
+
+    /// Whether what is read has an order, however many pages it has.
+    pub(crate) fn is_ordered(&self) -> bool {
+        let statement = self.body["Statement"].as_str().unwrap_or_default();
+        statement.contains("ORDER BY") && !statement.contains(" IN ") && !self.is_statement_of_index()
+    }
+
+    fn is_statement_of_index(&self) -> bool {
+        let statement = self.body["Statement"].as_str().unwrap_or_default();
+        statement.starts_with("SELECT") && statement.contains("\".\"")
+    }
+
+    /// The table that this changes as such, if it does.
+    pub(crate) fn changed_table(&self) -> Option<&str> {
+        let changes = ["CreateTable", "UpdateTable", "DeleteTable"];
+        let name = self.body["TableName"].as_str();
+        name.filter(|_| changes.contains(&self.operation))
     }
 }
 
 pub(crate) fn draw(random: &mut Random, world: &mut World) -> Request {
-    let table = &TABLES[[0, 1, 1, 1, 2][random.index(5)]];
+    let mut table = &TABLES[[0, 1, 1, 1, 2][random.index(5)]];
+    if random.one_in(12) {
+        table = tables::passing(random, world);
+    }
     let mut request = match random.below(100) {
-        0..18 => put(random, table),
-        18..40 => update(random, table),
-        40..46 => delete(random, table),
-        46..56 => get(random, table),
-        56..70 => query(random, table),
-        70..79 => scan(random, table),
-        79..84 => batch_get(random),
-        84..89 => batch_write(random),
-        89..97 => legacy(random, table),
-        _ => of_tables(random, world),
+        0..13 => put(random, table),
+        13..29 => update(random, table),
+        29..33 => delete(random, table),
+        33..40 => get(random, table),
+        40..50 => query(random, table),
+        50..57 => scan(random, table),
+        57..60 => batch_get(random),
+        60..64 => batch_write(random),
+        64..70 => legacy(random, table),
+        70..75 => tables::draw(random, world),
+        75..77 => tables::put(random, world),
+        77..82 => transactions::write(random, world),
+        82..84 => transactions::get(random),
+        84..94 => statements::statement(random, table),
+        94..96 => statements::batch(random),
+        96..98 => statements::transaction(random, world),
+        _ => return tables::records(random),
     };
     if random.one_in(25) {
         spoil(random, &mut request.body);
     }
-    let of_items = request.operation.contains("Item") || ["Query", "Scan"].contains(&request.operation);
-    if of_items && random.one_in(10) {
+    let of_items = ["Item", "Query", "Scan", "Execute"];
+    if of_items.iter().any(|name| request.operation.contains(name)) && random.one_in(10) {
         request.body["ReturnConsumedCapacity"] = "TOTAL".into();
     }
     request
@@ -324,41 +359,6 @@ fn legacy(random: &mut Random, table: &Shape) -> Request {
             body["Key"] = values::key(random, table);
             body["AttributesToGet"] = json!([values::pick(random, &values::NAMES), "id"]);
             let operation = "GetItem";
-            Request { operation, body }
-        }
-    }
-}
-
-fn of_tables(random: &mut Random, world: &mut World) -> Request {
-    let place = random.index(PASSING.len());
-    let name = PASSING[place];
-    let described = match random.one_in(2) {
-        true => name,
-        false => TABLES[random.index(TABLES.len())].name,
-    };
-    match random.below(6) {
-        0..2 if !world.passing[place] => {
-            let indexes = if random.one_in(2) { TABLES[1].indexes } else { &[] };
-            let operation = "CreateTable";
-            let mut body = world::creation(name, TABLES[1].keys, indexes);
-            if random.one_in(4) {
-                body["BillingMode"] = "PROVISIONED".into();
-            }
-            Request { operation, body }
-        }
-        0..2 => {
-            let operation = "DeleteTable";
-            let body = json!({"TableName": name});
-            Request { operation, body }
-        }
-        2 => {
-            let operation = "DescribeTimeToLive";
-            let body = json!({"TableName": described});
-            Request { operation, body }
-        }
-        _ => {
-            let operation = "DescribeTable";
-            let body = json!({"TableName": described});
             Request { operation, body }
         }
     }
