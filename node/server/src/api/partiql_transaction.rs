@@ -317,9 +317,7 @@ async fn write<R: Runtime>(
         .iter()
         .map(|(_, write)| is_conditional_delete(write))
         .collect();
-    let transacted = service
-        .transact_write_or_judge(writes, token, false, only_judge)
-        .await?;
+    let transacted = service.transact_write(writes, token, false, only_judge).await?;
     let mut members = Members::begin(out);
     match transacted {
         Transacted::Done(changed) => write_units(&mut members, wanted, &tables, &changed),

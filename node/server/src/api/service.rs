@@ -425,25 +425,11 @@ impl<R: Runtime> Service<R> {
         ))
     }
 
-    /// Carries out a transaction that writes: items by table and key, or what is wrong with one.
+    /// Carries out a transaction that writes: items by table and key, or what is wrong with one. Or only says what would be refused.
     ///
     /// # Errors
     /// The token's; what keeps the partitions or the ledger from being written.
     pub(super) async fn transact_write(
-        &self,
-        writes: Vec<(Rc<Table>, PlacedWrite)>,
-        token: Option<Token>,
-        collections: bool,
-    ) -> Result<Transacted, ApiError> {
-        self.transact_write_or_judge(writes, token, collections, false)
-            .await
-    }
-
-    /// As [`Service::transact_write`]; or only says what would be refused.
-    ///
-    /// # Errors
-    /// As there.
-    pub(super) async fn transact_write_or_judge(
         &self,
         writes: Vec<(Rc<Table>, PlacedWrite)>,
         token: Option<Token>,

@@ -397,7 +397,7 @@ pub(super) async fn transact_write_items<R: Runtime>(
         .map(|(_, write)| write.as_ref().ok().map(|(key, _)| key.clone()))
         .collect();
     let collections = metrics.as_deref() == Some("SIZE");
-    let transacted = service.transact_write(writes, token, collections).await?;
+    let transacted = service.transact_write(writes, token, collections, false).await?;
     let wanted = ReturnCapacity::parse(capacity.as_deref());
     let mut members = Members::begin(out);
     match transacted {
