@@ -14,31 +14,31 @@ use crate::measure::{is_ready, page, run};
 use crate::servers::{Kind, Server, Setup, Tools};
 
 /// One run of loadgen.
-struct Load<'a> {
-    native: bool,
-    workload: &'a str,
-    items: u64,
-    connections: u32,
-    in_flight: u32,
-    seconds: u32,
+pub(crate) struct Load<'a> {
+    pub(crate) native: bool,
+    pub(crate) workload: &'a str,
+    pub(crate) items: u64,
+    pub(crate) connections: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) seconds: u32,
     /// Operations a second; `None` for as many as are answered.
-    rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// Core of the client; `None` where the node has all of them.
-    core: Option<u32>,
-    distribution: &'a str,
+    pub(crate) core: Option<u32>,
+    pub(crate) distribution: &'a str,
 }
 
 /// What it found.
-struct Found {
-    rate: f64,
+pub(crate) struct Found {
+    pub(crate) rate: f64,
     /// Milliseconds at 50, 99 and 99.9 % and the longest, of the slower of reads and writes.
-    latency_ms: [f64; 4],
-    cpu_us: f64,
+    pub(crate) latency_ms: [f64; 4],
+    pub(crate) cpu_us: f64,
     /// The node's counters at the end less those at the beginning.
-    counters: BTreeMap<String, f64>,
+    pub(crate) counters: BTreeMap<String, f64>,
 }
 
-fn fill(server: &Server, tools: &Tools, items: u64) -> Result<(), String> {
+pub(crate) fn fill(server: &Server, tools: &Tools, items: u64) -> Result<(), String> {
     let mut command = Command::new(&tools.loadgen);
     command.args([
         "load",
@@ -55,7 +55,7 @@ fn no_keys(command: &mut Command) -> &mut Command {
         .env_remove("AWS_SECRET_ACCESS_KEY")
 }
 
-fn drive(server: &Server, tools: &Tools, load: &Load<'_>) -> Result<Found, String> {
+pub(crate) fn drive(server: &Server, tools: &Tools, load: &Load<'_>) -> Result<Found, String> {
     let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
     let target = if load.native {
         format!("cairn://127.0.0.1:{}", server.native)
@@ -137,12 +137,12 @@ fn counters(server: &Server) -> Result<BTreeMap<String, f64>, String> {
     Ok(sums)
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-fn start(options: &Options, tools: &Tools, setup: &Setup) -> Result<Server, String> {
+pub(crate) fn start(options: &Options, tools: &Tools, setup: &Setup) -> Result<Server, String> {
     Server::start_as(Kind::Cairn, setup, options, tools)?.ok_or_else(|| "cairn is always there".to_owned())
 }
 

@@ -1,5 +1,5 @@
-//! Measures Cairn beside its peers on one machine: rows P1-P6 and P8-P11 of the targets, by turns, and writes the
-//! generated part of docs/benchmarks.md.
+//! Measures Cairn beside its peers on one machine: rows P1-P6 and P8-P11 of the targets, a filtered Scan (F1) and what
+//! streams cost (S1), by turns, and writes the generated part of docs/benchmarks.md.
 //!
 //! Every server runs pinned to core 0 and every client to core 1. All servers of a row are started first; then each
 //! round measures each of them once, so that a change of the machine's speed meets all alike. A figure is the median
@@ -14,6 +14,7 @@ mod alone;
 mod measure;
 mod report;
 mod servers;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,7 +54,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "P1,P2,P3,P4,P5,P6,P8,P9,P10,P11"
+        default_value = "P1,P2,P3,P4,P5,P6,P8,P9,P10,P11,F1,S1"
     )]
     pub(crate) rows: Vec<String>,
     /// File whose generated part is replaced.
@@ -122,9 +123,11 @@ fn run(options: &Options) -> Result<(), String> {
             "P8" => report.section(&alone::updates(options, &tools)?),
             "P9" => report.section(&alone::recovery(options, &tools)?),
             "P11" => report.section(&alone::shards(options, &tools)?),
+            "F1" => report.section(&tables::filtered_scan(options, &tools)?),
+            "S1" => report.section(&tables::streams(options, &tools)?),
             other => {
                 return Err(format!(
-                    "there is no row {other}; rows are P1 to P6 and P8 to P11 (P7: the binary `engine`)"
+                    "there is no row {other}; rows are P1 to P6, P8 to P11, F1 and S1 (P7: the binary `engine`)"
                 ));
             }
         }
