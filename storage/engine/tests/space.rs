@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use cairn_engine::{Direction, EngineConfig, EngineError, ErrorKind};
+use cairn_engine::{Change, Decision, Direction, EngineConfig, EngineError, ErrorKind, StoredRef};
 use cairn_runtime::Runtime;
 use cairn_runtime::sim::SimRuntime;
 use common::*;
@@ -121,6 +121,39 @@ fn room_that_others_take_and_give_back() {
         assert!(delete(&engine, P1, &key(1)).await.is_ok());
         mirror.set_capacity(CAPACITY);
         wait_for_room(&runtime, &engine).await;
+    });
+    world.close(running);
+}
+
+/// Who accepts something for later asks whether there is room; then it is put however little there is.
+#[test]
+fn what_was_accepted_before_is_put() {
+    let world = World::new(4, small());
+    let running = world.open();
+    let (runtime, mirror) = (running.runtime.clone(), world.mirror(0));
+    world.with(&running, async move |engine| {
+        fill(&engine, P1, 200, 900).await;
+        engine.check_room(P1).unwrap();
+        mirror.set_capacity(mirror.used_bytes() + 1_000);
+        runtime.sleep(Duration::from_millis(200)).await;
+        // The look that finds out is the one after a commit.
+        let mut checked = Ok(());
+        for number in 0..10 {
+            delete(&engine, P1, &key(number)).await.unwrap();
+            checked = checked.and(engine.check_room(P1));
+        }
+        assert_eq!(checked.unwrap_err().kind(), ErrorKind::Retry);
+        assert!(put(&engine, P1, &key(0), b"new").await.is_err());
+        let decide = |_: Option<StoredRef<'_>>| Decision {
+            change: Change::Put {
+                item: b"accepted".to_vec(),
+                item_bytes: 8,
+            },
+            derived: Vec::new(),
+            outcome: (),
+        };
+        engine.update_accepted(P1, &key(0), decide).await.unwrap();
+        assert_eq!(&*engine.get(P1, &key(0)).await.unwrap().unwrap(), b"accepted");
     });
     world.close(running);
 }

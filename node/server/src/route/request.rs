@@ -255,7 +255,7 @@ pub(crate) async fn write<R: Runtime>(
     let also = write.action.take_also();
     let (partition, key) = (place.partition, place.key);
     let mut again = None;
-    let updated = if also.is_empty() {
+    let updated = if write.action.transaction().is_none() {
         let decide = |old: Option<StoredRef<'_>>| {
             if !is_plain() {
                 again = Some(write);
@@ -268,7 +268,7 @@ pub(crate) async fn write<R: Runtime>(
         };
         engine.update(partition, key, decide).await
     } else {
-        // Boxed: only transactions come here.
+        // Boxed: only transactions come here. What they have decided is done, also when room has become low since.
         let decide = |old: Option<StoredRef<'_>>| {
             let kept = |outcome| Decision {
                 change: Change::Keep,
@@ -289,7 +289,7 @@ pub(crate) async fn write<R: Runtime>(
                 Err(error) => kept(Some(Err(error))),
             }
         };
-        Box::pin(engine.update_with(partition, key, Counter::Items, decide)).await
+        Box::pin(engine.update_accepted(partition, key, decide)).await
     };
     if let Some(write) = again {
         return Ok(Plainly::NotAnyMore(write));
@@ -311,7 +311,8 @@ pub(crate) async fn write_indexed<R: Runtime>(
 ) -> Result<WriteDone, ApiError> {
     // What expires is deleted however far the indexes are behind: nobody would try it again as a client does. Nor is what has
     // been decided held back.
-    if !matches!(write.action, Action::Expire { .. } | Action::ByTransaction(_)) {
+    let is_accepted = matches!(write.action, Action::ByTransaction(_));
+    if !is_accepted && !matches!(write.action, Action::Expire { .. }) {
         indexed.admit(place.runtime).await?;
     }
     count_collection(&place, engine, indexed, &write.action).await?;
@@ -339,7 +340,11 @@ pub(crate) async fn write_indexed<R: Runtime>(
             outcome,
         }
     };
-    let updated = engine.update_with(partition, key, Counter::Items, decide).await;
+    let updated = if is_accepted {
+        engine.update_accepted(partition, key, decide).await
+    } else {
+        engine.update_with(partition, key, Counter::Items, decide).await
+    };
     progress.ended(updated.is_ok());
     drop(progress);
     if let Ok(updated) = &updated {

@@ -1,8 +1,8 @@
 //! A partition's part in a transaction that writes.
 //!
 //! Preparing: (1) the items are held in memory, so that no later write decides on them; (2) each is read in its newest proposed
-//! state, behind every write that was decided before, and judged; (3) what becomes of the items is logged as a marker. When anything
-//! is refused the items are let go, and nothing is left behind.
+//! state, behind every write that was decided before, and judged; (3) while room is low on the drives, what puts items is refused;
+//! (4) what becomes of the items is logged as a marker. When anything is refused the items are let go, and nothing is left behind.
 //!
 //! Ending one that is committed: all items but the last are written, as plain writes are; then the last, and the marker goes in the
 //! same step. Doing it again, after a failure or a crash, writes the same items again, which changes nothing: nobody else can
@@ -180,6 +180,11 @@ pub(super) async fn prepare<R: Runtime>(
     }
     if is_refused || only_judge {
         return Ok(Told::Prepared(verdicts));
+    }
+    let puts = |operation: &Operation| matches!(operation.outcome, Outcome::Put(..));
+    if operations.iter().any(puts) {
+        // From here on it is carried out, whatever room is left then.
+        engine.check_room(partition)?;
     }
     let marker = encode_marker(home, &operations);
     let pieces = log_marker(engine, partition, lower, id, &marker).await?;

@@ -24,6 +24,7 @@ mod partiql_transactions;
 mod restart;
 mod serializable;
 mod settings;
+mod space;
 mod streams;
 mod tables;
 mod transactions;

@@ -46,7 +46,7 @@ use self::pressure::Gate;
 use self::rekey::Rekey;
 use self::remirror::Remirror;
 use self::scrub::Scrub;
-use self::space::Room;
+use self::space::{Claim, Room};
 use self::timestamps::Clock;
 use self::write::Proposal;
 use crate::config::EngineConfig;
@@ -317,7 +317,10 @@ impl<R: Runtime> Engine<R> {
                 outcome,
             }
         };
-        self.inner.update(partition, key, Counter::Items, decide).await
+        let update = self
+            .inner
+            .update(partition, key, Counter::Items, Claim::New, decide);
+        update.await
     }
 
     /// As [`Engine::update`], with changes of further keys of the partition in the same step: durable and applied
@@ -333,7 +336,34 @@ impl<R: Runtime> Engine<R> {
         counter: Counter,
         decide: impl FnOnce(Option<StoredRef<'_>>) -> Decision<T>,
     ) -> Result<Updated<T>, EngineError> {
-        self.inner.update(partition, key, counter, decide).await
+        let update = self.inner.update(partition, key, counter, Claim::New, decide);
+        update.await
+    }
+
+    /// As [`Engine::update_with`], for an item that was accepted before, by somebody who had asked [`Engine::check_room`] then:
+    /// it is put although room has become low on the drives since.
+    ///
+    /// # Errors
+    /// As [`Engine::update_with`], but for that.
+    pub async fn update_accepted<T>(
+        &self,
+        partition: PartitionId,
+        key: &[u8],
+        decide: impl FnOnce(Option<StoredRef<'_>>) -> Decision<T>,
+    ) -> Result<Updated<T>, EngineError> {
+        let update = self
+            .inner
+            .update(partition, key, Counter::Items, Claim::Accepted, decide);
+        update.await
+    }
+
+    /// Whether new items of the partition are taken now.
+    ///
+    /// # Errors
+    /// `OutOfSpace` when room is low on the drives; `NoSuchPartition`, `Fenced`.
+    pub fn check_room(&self, partition: PartitionId) -> Result<(), EngineError> {
+        let partition = self.inner.serving(partition)?;
+        self.inner.check_room(&partition)
     }
 
     /// Reads the applied state of `key`.

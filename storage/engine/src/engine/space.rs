@@ -5,9 +5,9 @@
 //!
 //! 1. Room is **low** from where the drive that bounds it, the fullest of those that a new file needs, has less free
 //!    than the reserve, until that and an eighth more are free again: writers must not come and go by the block.
-//! 2. While it is low, puts of items are refused and the drive is named. Everything else goes on: deletes, entries of
-//!    indexes and records of the change sequence (they follow from what was accepted), the node's own tables, flushes,
-//!    compactions, the manifest.
+//! 2. While it is low, puts of items are refused and the drive is named. Everything else goes on: deletes, what follows from
+//!    what was accepted (entries of indexes, records of the change sequence, items of transactions that are decided: whoever
+//!    accepts them asks [`Inner::check_room`] before), the node's own tables, flushes, compactions, the manifest.
 //! 3. Background work makes room: memtables that hold tombstones are flushed though they are small, and segments of
 //!    which a good part is tombstones are compacted though no level is due.
 //!
@@ -23,6 +23,7 @@ use cairn_runtime::{Moment, Runtime};
 
 use super::Inner;
 use super::partition::Partition;
+use crate::error::EngineError;
 use crate::group::Counter;
 use crate::ids::{IndexId, TableId};
 use crate::volume::DriveIndex;
@@ -35,6 +36,15 @@ const RESERVE_PART_MAX: u64 = 8;
 
 /// Room is low no more when this part of the reserve is free beyond it.
 const RELIEF_PART: u64 = 8;
+
+/// What a put claims room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Something new, which can be refused.
+    New,
+    /// What was accepted before.
+    Accepted,
+}
 
 /// Whether room is low, as of the last look.
 #[derive(Debug, Default)]
@@ -98,18 +108,32 @@ impl<R: Runtime> Inner<R> {
         }
     }
 
-    /// Whether a put of that counter is refused because room is low.
-    pub(super) fn is_refused_for_space(&self, partition: &Partition<R>, counter: Counter) -> bool {
+    /// Refuses a put of that counter when room is low.
+    pub(super) fn check_put(
+        &self,
+        partition: &Partition<R>,
+        counter: Counter,
+        claim: Claim,
+    ) -> Result<(), EngineError> {
+        if claim == Claim::New && counter == Counter::Items {
+            self.check_room(partition)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Refuses new items of the partition when room is low.
+    pub(super) fn check_room(&self, partition: &Partition<R>) -> Result<(), EngineError> {
         let descriptor = &partition.descriptor;
-        if !self.room.is_low()
-            || counter != Counter::Items
-            || descriptor.index != IndexId(0)
-            || descriptor.table == TableId::SYSTEM
-        {
-            return false;
+        if !self.room.is_low() || descriptor.index != IndexId(0) || descriptor.table == TableId::SYSTEM {
+            return Ok(());
         }
         self.look_at_space();
-        self.room.is_low()
+        if self.room.is_low() {
+            Err(EngineError::OutOfSpace(self.room.drive()))
+        } else {
+            Ok(())
+        }
     }
 
     /// A drive's directory, for messages.

@@ -24,6 +24,7 @@ use cairn_runtime::sync::timeout;
 use super::partition::{Newest, Partition};
 use super::pressure::{LEVEL0_SLOW, Pressure, level0_delay, pressure};
 use super::replay::joined;
+use super::space::Claim;
 use super::types::{Change, Decision, Derived, StoredRef, Updated};
 use super::{Inner, TERM};
 use crate::config::Canary;
@@ -149,6 +150,7 @@ impl<R: Runtime> Inner<R> {
         id: PartitionId,
         key: &[u8],
         counter: Counter,
+        claim: Claim,
         decide: impl FnOnce(Option<StoredRef<'_>>) -> Decision<T>,
     ) -> Result<Updated<T>, EngineError> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
@@ -193,13 +195,13 @@ impl<R: Runtime> Inner<R> {
                     bytes_max: self.config.item_bytes_max,
                 });
             }
-            Change::Put { .. } if self.is_refused_for_space(&partition, counter) => {
-                return Err(EngineError::OutOfSpace(self.room.drive()));
+            Change::Put { item, item_bytes } => {
+                self.check_put(&partition, counter, claim)?;
+                Some(Own {
+                    put: Some((item.into(), item_bytes)),
+                    old_item_bytes,
+                })
             }
-            Change::Put { item, item_bytes } => Some(Own {
-                put: Some((item.into(), item_bytes)),
-                old_item_bytes,
-            }),
             Change::Delete if old_item_bytes.is_some() => Some(Own {
                 put: None,
                 old_item_bytes,
