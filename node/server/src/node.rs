@@ -71,6 +71,24 @@ pub struct NodeConfig {
     pub account: String,
     /// Limits of each engine; its memory is overridden by `memory_bytes`.
     pub engine: EngineConfig,
+    /// A bug to put in, for tests of the checkers.
+    #[doc(hidden)]
+    pub canary: Canary,
+}
+
+/// A bug to put in, so that a test can show that it is found.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Canary {
+    /// None.
+    #[default]
+    None,
+    /// Transactions that read look at their items once.
+    NoSecondLook,
+    /// They do not ask whether what was absent twice has come and gone.
+    NoGreatestDelete,
+    /// What is prepared is forgotten in a crash.
+    ForgetPrepared,
 }
 
 impl Default for NodeConfig {
@@ -85,6 +103,7 @@ impl Default for NodeConfig {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             engine: EngineConfig::default(),
+            canary: Canary::None,
         }
     }
 }
@@ -354,6 +373,7 @@ impl Node {
             writes: Writes::default(),
             leader: self.shared.control[0].clone(),
             transactions: Transactions::default(),
+            canary: config.canary,
             stopped: false.into(),
         }))
     }

@@ -38,7 +38,7 @@ use crate::expiry::{Expiry, Hidden};
 use crate::index::Indexes;
 use crate::index::feed::{self, Feed};
 use crate::index::writes::Writes;
-use crate::node::Control;
+use crate::node::{Canary, Control};
 use crate::stream::read::{self as stream_read, ReadDone, ReadRequest};
 use crate::transact::Transactions;
 use request::Plainly;
@@ -140,6 +140,8 @@ pub(crate) struct Router<R: Runtime> {
     pub leader: MailboxSender<Control>,
     /// What this shard knows of transactions.
     pub transactions: Transactions,
+    /// A bug put in.
+    pub canary: Canary,
     /// Whether the engines have been closed.
     pub stopped: Cell<bool>,
 }

@@ -22,6 +22,7 @@ use futures_util::future::join_all;
 
 use super::{Ask, Met, Told, crossed};
 use crate::api::ApiError;
+use crate::node::Canary;
 use crate::route::{ItemCopy, ItemHandle, Router, Target};
 
 /// Times that it is tried.
@@ -65,14 +66,18 @@ pub(super) async fn look<R: Runtime>(
 ) -> Result<Told, ApiError> {
     let mut looked = Vec::with_capacity(keys.len());
     let engine = &router.engines[engine];
+    let greatest_delete = || match router.canary {
+        Canary::NoGreatestDelete => Ok(0),
+        _ => engine.greatest_delete(partition).map(|commit| commit.0),
+    };
     for key in keys {
         let is_held = router.transactions.holder(partition, &key).is_some();
         if is_held {
             router.transactions.met(Met::Read);
         }
-        let before = engine.greatest_delete(partition)?.0;
+        let before = greatest_delete()?;
         let stored = engine.get(partition, &key).await?;
-        let after = engine.greatest_delete(partition)?.0;
+        let after = greatest_delete()?;
         let version = stored.as_ref().map(|stored| stored.commit().0);
         let item = if values {
             router.visible(partition, stored).as_ref().map(ItemCopy::of)
@@ -110,7 +115,7 @@ pub(crate) async fn read<R: Runtime>(
             continue;
         }
         // One item is always as it was at one moment.
-        if keys.len() > 1 {
+        if keys.len() > 1 && router.canary != Canary::NoSecondLook {
             let second = look_at_all(router, keys, false).await?;
             let pairs = second.iter().zip(&first);
             conflicts = pairs

@@ -24,6 +24,7 @@ mod partiql_transactions;
 mod restart;
 mod serializable;
 mod settings;
+mod slow_reads;
 mod space;
 mod streams;
 mod tables;
@@ -54,11 +55,22 @@ pub(crate) struct Machine {
     pub sim: Simulation,
     shards: Shards,
     turn: Cell<usize>,
+    /// What is special about its configuration.
+    configure: Box<dyn Fn(&mut NodeConfig)>,
 }
 
 impl Machine {
     /// A node of `shards` shards, at its first start.
     pub(crate) fn new(seed: u64, shards: usize) -> Machine {
+        Machine::configured(seed, shards, |_| {})
+    }
+
+    /// As [`Machine::new`], with what `configure` makes of the configuration.
+    pub(crate) fn configured(
+        seed: u64,
+        shards: usize,
+        configure: impl Fn(&mut NodeConfig) + 'static,
+    ) -> Machine {
         let sim = Simulation::new(
             seed,
             Config {
@@ -72,6 +84,7 @@ impl Machine {
             sim,
             shards: Shards::default(),
             turn: Cell::new(0),
+            configure: Box::new(configure),
         };
         machine.start(shards);
         machine
@@ -86,7 +99,7 @@ impl Machine {
 
     /// As [`Machine::start`]; answers why it does not start.
     pub(crate) fn try_start(&self, shards: usize) -> Result<(), String> {
-        let config = NodeConfig {
+        let mut config = NodeConfig {
             drives: vec!["/drive-a".into(), "/drive-b".into()],
             state: "/state".into(),
             memory_bytes: 64 << 20,
@@ -96,6 +109,7 @@ impl Machine {
             },
             ..NodeConfig::default()
         };
+        (self.configure)(&mut config);
         let node = Node::new(config, shards);
         *self.shards.borrow_mut() = (0..shards).map(|_| None).collect();
         for shard in 0..shards {

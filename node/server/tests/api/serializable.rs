@@ -31,14 +31,14 @@ const ROUNDS: usize = 3;
 
 /// What a seed chooses.
 #[derive(Clone)]
-struct Chance(Rc<Cell<u64>>);
+pub(crate) struct Chance(Rc<Cell<u64>>);
 
 impl Chance {
-    fn new(seed: u64) -> Chance {
+    pub(crate) fn new(seed: u64) -> Chance {
         Chance(Rc::new(Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)))
     }
 
-    fn below(&self, bound: usize) -> usize {
+    pub(crate) fn below(&self, bound: usize) -> usize {
         let mut state = self.0.get();
         state ^= state << 13;
         state ^= state >> 7;
@@ -153,7 +153,11 @@ fn account_of(item: &Value) -> (Vec<String>, i64) {
     (names.collect(), item["n"]["N"].as_str().unwrap().parse().unwrap())
 }
 
-async fn call(service: &Service<SimRuntime>, operation: &str, body: &Value) -> Result<Value, ApiError> {
+pub(crate) async fn call(
+    service: &Service<SimRuntime>,
+    operation: &str,
+    body: &Value,
+) -> Result<Value, ApiError> {
     let mut out = Vec::new();
     service
         .call(operation, body.to_string().as_bytes(), &mut out)
