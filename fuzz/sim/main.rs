@@ -33,7 +33,7 @@ struct Arguments {
     /// Drives come and go while clients work.
     #[arg(long, conflicts_with = "safety")]
     fleet: bool,
-    /// Whole nodes instead: tables with indexes, a stream and a time to live.
+    /// Whole nodes instead: tables with indexes, a stream and a time to live, and transactions.
     #[arg(long, conflicts_with_all = ["safety", "fleet", "set"])]
     tables: bool,
     /// Show one seed in detail.
@@ -175,7 +175,11 @@ fn run_nodes(arguments: &Arguments) -> ExitCode {
             eprintln!("{done} seeds, {failures} failed, {} s", begun.elapsed().as_secs());
         }
     }
-    println!("{total:#?}\n{done} seeds, {failures} failed");
+    println!(
+        "{done} seeds, {failures} failed; {:.1} simulated hours",
+        total.elapsed.as_secs_f64() / 3600.0
+    );
+    println!("{total:#?}");
     if failures == 0 {
         ExitCode::SUCCESS
     } else {

@@ -1,5 +1,6 @@
 //! Whole nodes under simulation, as part of the tests. `cargo run -p cairn-fuzz --bin sim -- --tables` runs more.
 
+use cairn::node::Canary;
 use cairn_fuzz::sim::tables::{TableScenario, TableSummary, run_tables};
 
 /// Runs seeds `from` to `to`.
@@ -20,13 +21,32 @@ fn survives(from: u64, to: u64) -> TableSummary {
 fn indexes_and_streams_equal_their_table() {
     use cairn_runtime::sim::FaultKind::*;
     let total = survives(0, 60);
-    for kind in [Crash, Kill, LostWrite, CorruptRead] {
+    let kinds = [Crash, Kill, NoSpace, TornWrite, LostWrite, CorruptRead, Slow];
+    for kind in kinds {
         assert!(total.faults.get(kind) > 0, "{kind:?} never happened: {total:#?}");
     }
     assert!(
         total.records > 1_000 && total.expired > 0 && total.flushes > 0,
         "{total:#?}"
     );
+    let transactions = &total.transactions;
+    let counts = [
+        transactions.done,
+        transactions.conflicts,
+        transactions.refused,
+        transactions.again,
+        transactions.reads,
+        total.room_low,
+    ];
+    assert!(counts.iter().all(|count| *count > 0), "{total:#?}");
+}
+
+/// The checker proves itself: without what is prepared, a crash leaves transactions by half.
+#[test]
+fn a_bug_put_in_is_found() {
+    let run = |seed| run_tables(TableScenario::of(seed).with_canary(Canary::ForgetPrepared), false);
+    let found = (0..60).find_map(|seed| run(seed).err());
+    assert!(found.is_some(), "nothing was found");
 }
 
 #[test]

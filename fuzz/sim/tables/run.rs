@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn::api::Service;
-use cairn::node::{Node, NodeConfig, NodeError, Shard};
+use cairn::node::{Canary, Node, NodeConfig, NodeError, Shard};
 use cairn_engine::EngineConfig;
 use cairn_runtime::sim::{
     ClockConfig, Config, DriveConfig, FaultConfig, FaultCounters, NodeIndex, Random, SimRuntime, Simulation,
@@ -16,7 +16,8 @@ use serde_json::json;
 
 use super::super::run::Failure;
 use super::super::scenario::{End, MirrorFault};
-use super::clients::{Ledger, TABLE, call, client, table};
+use super::clients::{Ledger, Room, TABLE, call, client, plain_table, table};
+use super::transactions::{TransactionCounts, Transactor};
 use super::verify::{Refusal, verify};
 
 /// Longest a round may take in virtual time; then it makes no progress.
@@ -24,6 +25,14 @@ const ROUND_MAX: Duration = Duration::from_secs(1800);
 const NODE: NodeIndex = NodeIndex(0);
 const SHARDS_MAX: usize = 3;
 const MIRRORS: [&str; 2] = ["/mirror-0", "/mirror-1"];
+const CAPACITY_BYTES: u64 = 4 << 30;
+/// A drive is low on room when this part of what is on it is free: less than the eighth of a drive that is the reserve.
+const LOW_PART: u64 = 16;
+/// Times that the first transaction of a round is tried while it is refused, and the pause between.
+const CREATE_TRIES_MAX: usize = 200;
+const CREATE_PAUSE: Duration = Duration::from_millis(250);
+/// Longer than items live, what clocks jump, and how late the expiry may be.
+const ALL_EXPIRED: Duration = Duration::from_secs(150);
 
 /// A run, drawn from its seed.
 #[derive(Debug, Clone)]
@@ -44,6 +53,8 @@ pub struct TableScenario {
     pub fault: MirrorFault,
     /// Memory of the node.
     pub memory_bytes: u64,
+    /// A bug put in.
+    pub canary: Canary,
 }
 
 impl TableScenario {
@@ -65,11 +76,12 @@ impl TableScenario {
             .collect();
         rounds.push((End::Close, 1 + random.index(SHARDS_MAX)));
         let fault = match random.below(20) {
-            0..8 => MirrorFault::None,
-            8..12 => MirrorFault::Silent([200, 2_000, 20_000][random.index(3)]),
-            12..15 => MirrorFault::Errors([50, 500, 5_000][random.index(3)]),
-            15..17 => MirrorFault::Timing,
-            _ => MirrorFault::Vanishes(random.below(20_000)),
+            0..6 => MirrorFault::None,
+            6..10 => MirrorFault::Silent([200, 2_000, 20_000][random.index(3)]),
+            10..13 => MirrorFault::Errors([50, 500, 5_000][random.index(3)]),
+            13..15 => MirrorFault::Timing,
+            15..18 => MirrorFault::Vanishes(random.below(20_000)),
+            _ => MirrorFault::Full,
         };
         TableScenario {
             seed,
@@ -80,6 +92,7 @@ impl TableScenario {
             victim: random.index(2),
             fault,
             memory_bytes: [512 << 10, 2 << 20, 64 << 20][random.index(3)],
+            canary: Canary::None,
         }
     }
 
@@ -92,6 +105,7 @@ impl TableScenario {
             shards: SHARDS_MAX,
             trace_tail,
             drive: DriveConfig {
+                capacity_bytes: CAPACITY_BYTES,
                 faults,
                 ..DriveConfig::default()
             },
@@ -106,8 +120,16 @@ impl TableScenario {
         }
     }
 
+    /// The same run with a bug put in.
+    #[must_use]
+    pub fn with_canary(mut self, canary: Canary) -> TableScenario {
+        self.canary = canary;
+        self
+    }
+
     fn node(&self) -> NodeConfig {
         NodeConfig {
+            canary: self.canary,
             drives: MIRRORS.map(Into::into).into(),
             state: "/state".into(),
             memory_bytes: self.memory_bytes,
@@ -127,10 +149,14 @@ pub struct TableSummary {
     pub trace: u64,
     /// Simulated events.
     pub events: u64,
+    /// Simulated time.
+    pub elapsed: Duration,
     /// Answers to clients.
     pub answered: u64,
-    /// Of them, writes that were refused.
+    /// Of them, plain writes that were refused.
     pub refused: u64,
+    /// Transactions.
+    pub transactions: TransactionCounts,
     /// Records of the stream at the end.
     pub records: u64,
     /// Times that everything was checked.
@@ -139,6 +165,8 @@ pub struct TableSummary {
     pub flushes: u64,
     /// Items that expired, likewise.
     pub expired: u64,
+    /// Times that an engine found room low on the drives, likewise.
+    pub room_low: u64,
     /// Faults that happened.
     pub faults: FaultCounters,
 }
@@ -148,12 +176,15 @@ impl TableSummary {
     pub fn add(&mut self, other: &TableSummary) {
         self.trace ^= other.trace.rotate_left(self.events as u32 % 64);
         self.events += other.events;
+        self.elapsed += other.elapsed;
         self.answered += other.answered;
         self.refused += other.refused;
+        self.transactions.add(&other.transactions);
         self.records += other.records;
         self.verified += other.verified;
         self.flushes += other.flushes;
         self.expired += other.expired;
+        self.room_low += other.room_low;
         self.faults.merge(&other.faults);
     }
 }
@@ -186,6 +217,8 @@ pub fn run_tables(scenario: TableScenario, verbose: bool) -> Result<TableSummary
     let mut summary = run.summary.borrow().clone();
     summary.trace = sim.trace_hash();
     summary.events = sim.events();
+    summary.elapsed = sim.elapsed();
+    summary.transactions = run.ledger.transactions.get();
     summary.answered = run.ledger.answered.get();
     summary.refused = run.ledger.refused.get();
     summary.faults = sim.faults();
@@ -222,9 +255,20 @@ impl Run<'_> {
         if round.is_multiple_of(2) {
             victim.attach();
         }
+        self.ledger.room.take();
+        self.set_room(Room::Plenty);
         // What there is at the end must be looked at.
         if round + 1 == self.scenario.rounds.len() {
             victim.set_faults(FaultConfig::NONE);
+        }
+    }
+
+    fn set_room(&self, room: Room) {
+        for mirror in MIRRORS.map(|mirror| self.sim.drive(NODE, mirror)) {
+            mirror.set_capacity(match room {
+                Room::Low => mirror.used_bytes() + mirror.used_bytes() / LOW_PART,
+                Room::Plenty => CAPACITY_BYTES,
+            });
         }
     }
 
@@ -261,7 +305,11 @@ impl Run<'_> {
             }
             if !has_begun && shards.borrow().iter().all(Option::is_some) {
                 has_begun = true;
-                self.drive(&shards, end, Rc::clone(&done));
+                let is_last = round + 1 == self.scenario.rounds.len();
+                self.drive(&shards, end, is_last, Rc::clone(&done));
+            }
+            if let Some(room) = self.ledger.room.take() {
+                self.set_room(room);
             }
             if !sim.step() {
                 self.ledger.fail("deadlock: nothing is left to happen");
@@ -295,7 +343,7 @@ impl Run<'_> {
     }
 
     /// Begins the work of a round on a node that has started.
-    fn drive(&self, shards: &Shards, end: End, done: Rc<Cell<bool>>) {
+    fn drive(&self, shards: &Shards, end: End, is_last: bool, done: Rc<Cell<bool>>) {
         let mut services = Vec::new();
         for shard in shards.borrow().iter().flatten() {
             match shard {
@@ -314,6 +362,8 @@ impl Run<'_> {
             scenario: Rc::clone(&self.scenario),
             ledger: Rc::clone(&self.ledger),
             summary: Rc::clone(&self.summary),
+            shards: Rc::clone(shards),
+            waits: is_last || self.scenario.seed.is_multiple_of(3),
         };
         let random = Random::new(self.sim.random().next_u64());
         let (shards, ledger, scenario) = (
@@ -350,12 +400,19 @@ struct Work {
     scenario: Rc<TableScenario>,
     ledger: Rc<Ledger>,
     summary: Rc<RefCell<TableSummary>>,
+    shards: Shards,
+    /// Wait until all that can expire has, and look again.
+    waits: bool,
 }
 
 impl Work {
     async fn round(&self, mut random: Random) -> Result<(), Refusal> {
         self.create().await?;
         self.verify().await?;
+        let is_full = self.scenario.fault == MirrorFault::Full;
+        if is_full {
+            self.ledger.room.set(Some(Room::Low));
+        }
         let clients = WaitGroup::new();
         for index in 0..self.scenario.clients {
             let shard = index % self.services.len();
@@ -375,7 +432,17 @@ impl Work {
             });
         }
         clients.wait().await;
-        self.verify().await
+        if is_full {
+            self.count_room();
+            self.ledger.room.set(Some(Room::Plenty));
+        }
+        self.verify().await?;
+        if self.waits {
+            // By then everything that was given a time to live has expired.
+            self.runtimes[0].sleep(ALL_EXPIRED).await;
+            self.verify().await?;
+        }
+        Ok(())
     }
 
     /// A crash may have come before, or between.
@@ -384,6 +451,7 @@ impl Work {
             json!({"TableName": TABLE, "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": true}});
         for (operation, body, known) in [
             ("CreateTable", table(), "Table already exists"),
+            ("CreateTable", plain_table(), "Table already exists"),
             ("UpdateTimeToLive", ttl, "TimeToLive is already enabled"),
         ] {
             match call(&self.services[0], operation, body).await {
@@ -391,15 +459,50 @@ impl Work {
                 _ => {}
             }
         }
+        let transactor = Transactor {
+            ledger: &self.ledger,
+            service: &self.services[0],
+            runtime: &self.runtimes[0],
+        };
+        let mut tries = 0;
+        while let Err(error) = transactor.create().await {
+            tries += 1;
+            if tries == CREATE_TRIES_MAX {
+                return Err(error.into());
+            }
+            // What the round before has left may hold them.
+            self.runtimes[0].sleep(CREATE_PAUSE).await;
+        }
+        transactor.find_out().await;
         Ok(())
     }
 
+    /// Transactions that are not at their end, after which nothing is held.
+    fn unfinished(&self) -> Option<String> {
+        let shards = self.shards.borrow();
+        let stats = shards.iter().flatten().flatten().map(Shard::transaction_stats);
+        let (prepared, held) = stats.fold((0, 0), |(prepared, held), stats| {
+            (prepared + stats.prepared, held + stats.held_items)
+        });
+        (prepared + held > 0).then(|| {
+            format!("{prepared} transactions are prepared and {held} items held, and nobody ends it")
+        })
+    }
+
     async fn verify(&self) -> Result<(), Refusal> {
-        let records = verify(&self.services[0], &self.runtimes[0], &self.ledger).await?;
+        let unfinished = || self.unfinished();
+        let verified = verify(&self.services[0], &self.runtimes[0], &self.ledger, unfinished);
+        let records = verified.await?;
         let mut summary = self.summary.borrow_mut();
         summary.records = records as u64;
         summary.verified += 1;
         Ok(())
+    }
+
+    fn count_room(&self) {
+        let shards = self.shards.borrow();
+        let stats = shards.iter().flatten().flatten().flat_map(Shard::engine_stats);
+        self.summary.borrow_mut().room_low += stats.map(|(_, stats)| stats.room_low).sum::<u64>();
     }
 
     fn count(&self, shards: &Shards) {

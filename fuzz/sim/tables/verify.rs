@@ -1,4 +1,4 @@
-//! What must hold of a table at rest.
+//! What must hold of the tables at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,8 +9,9 @@ use cairn_runtime::sim::SimRuntime;
 use serde_json::{Value, json};
 
 use super::clients::{Ledger, TABLE, call};
+use super::transactions::{self, PLAIN};
 
-type Items = BTreeMap<String, Value>;
+pub(super) type Items = BTreeMap<String, Value>;
 
 /// How often it is tried again while items expire or an index is behind.
 const TRIES_MAX: usize = 400;
@@ -31,25 +32,37 @@ impl From<ApiError> for Refusal {
     }
 }
 
-/// Checks the table; how many records its stream has.
+/// Checks the tables; how many records the stream has. `unfinished` tells of transactions that are not at their end.
 pub(super) async fn verify(
     service: &Service<SimRuntime>,
     runtime: &SimRuntime,
     ledger: &Ledger,
+    unfinished: impl Fn() -> Option<String>,
 ) -> Result<usize, Refusal> {
     let acknowledged = ledger.acknowledged.borrow().clone();
     let mut last = String::new();
     for _ in 0..TRIES_MAX {
+        // What is found undone is done behind it: the rest is looked at when nothing is.
+        let undone = unfinished();
         let records = records(service).await?;
-        let items = scan(service, None).await?;
+        let items = scan(service, TABLE, None).await?;
         let replayed = replay(ledger, &acknowledged, &records)?;
-        let difference = match first_difference(&items, &replayed) {
+        let difference = match first_difference(&items, &replayed.items) {
             Some(key) => Some(format!("the replayed stream does not give the table: {key}")),
             None => index_difference(service, &items).await?,
         };
-        match difference.or_else(|| long_expired(runtime, &items)) {
+        let difference = difference.or_else(|| long_expired(runtime, &items));
+        let difference = match difference.or(undone) {
+            None => {
+                let plain = scan(service, PLAIN, None).await?;
+                by_half(ledger, &replayed.written)
+                    .or_else(|| transactions::difference(ledger, &items, &plain))
+            }
+            difference => difference,
+        };
+        match difference {
             None => return Ok(records.iter().map(Vec::len).sum()),
-            // Items expire meanwhile, and global indexes follow.
+            // Items expire meanwhile, global indexes follow, and what a crash has left of transactions is ended.
             Some(difference) => last = difference,
         }
         runtime.sleep(PAUSE).await;
@@ -57,7 +70,7 @@ pub(super) async fn verify(
     Err(Refusal::Wrong(last))
 }
 
-fn key_of(item: &Value) -> String {
+pub(super) fn key_of(item: &Value) -> String {
     format!("{} {}", item["id"]["S"], item["n"]["N"])
 }
 
@@ -105,9 +118,33 @@ async fn records(service: &Service<SimRuntime>) -> Result<Vec<Vec<Value>>, ApiEr
     Ok(all)
 }
 
-fn replay(ledger: &Ledger, acknowledged: &BTreeSet<u64>, shards: &[Vec<Value>]) -> Result<Items, Refusal> {
+/// What a stream says.
+struct Replayed {
+    /// The items that it leaves.
+    items: Items,
+    /// Numbers of the writes that it has records of.
+    written: BTreeSet<u64>,
+}
+
+/// A transaction of which some writes have records, and others none.
+fn by_half(ledger: &Ledger, written: &BTreeSet<u64>) -> Option<String> {
+    let groups = ledger.groups.borrow();
+    let is_half = |group: &&Vec<u64>| {
+        let count = group.iter().filter(|number| written.contains(number)).count();
+        count > 0 && count < group.len()
+    };
+    let group = groups.iter().find(is_half)?;
+    let left = group.iter().filter(|number| !written.contains(number));
+    Some(format!(
+        "of the writes {group:?} of one transaction there are no records of {:?}",
+        left.collect::<Vec<_>>()
+    ))
+}
+
+fn replay(ledger: &Ledger, acknowledged: &BTreeSet<u64>, shards: &[Vec<Value>]) -> Result<Replayed, Refusal> {
     let mut items = Items::new();
     let mut seen = BTreeSet::new();
+    let mut removed: BTreeMap<String, u64> = BTreeMap::new();
     let wrong = |what: &str, record: &Value| Err(Refusal::Wrong(format!("{what}: {record}")));
     for records in shards {
         let mut last = String::new();
@@ -140,13 +177,25 @@ fn replay(ledger: &Ledger, acknowledged: &BTreeSet<u64>, shards: &[Vec<Value>]) 
             match new {
                 Some(new) => {
                     let version = new["v"]["N"].as_str().and_then(|text| text.parse::<u64>().ok());
-                    match version {
-                        Some(version) if ledger.was_asked(version) => seen.insert(version),
-                        _ => return wrong("a record of a write that nobody asked for", record),
+                    let Some(version) = version.filter(|version| ledger.was_asked(*version)) else {
+                        return wrong("a record of a write that nobody asked for", record);
                     };
+                    if ledger.never.borrow().contains(&version) {
+                        return wrong("a record of a write that was refused", record);
+                    }
+                    if !seen.insert(version) {
+                        return wrong("a write was carried out twice", record);
+                    }
                     items.insert(key, new.clone());
                 }
                 None => {
+                    if !is_expiry {
+                        let count = removed.entry(key.clone()).or_default();
+                        *count += 1;
+                        if *count > ledger.deletes.borrow().get(&key).copied().unwrap_or(0) {
+                            return wrong("a record of a deletion that nobody asked for", record);
+                        }
+                    }
                     items.remove(&key);
                 }
             }
@@ -156,7 +205,7 @@ fn replay(ledger: &Ledger, acknowledged: &BTreeSet<u64>, shards: &[Vec<Value>]) 
         Some(lost) => Err(Refusal::Wrong(format!(
             "write {lost} was acknowledged and has no record"
         ))),
-        None => Ok(items),
+        None => Ok(Replayed { items, written: seen }),
     }
 }
 
@@ -172,9 +221,9 @@ fn long_expired(runtime: &SimRuntime, items: &Items) -> Option<String> {
     Some(format!("what has expired is still there: {item}"))
 }
 
-async fn scan(service: &Service<SimRuntime>, index: Option<&str>) -> Result<Items, ApiError> {
+async fn scan(service: &Service<SimRuntime>, table: &str, index: Option<&str>) -> Result<Items, ApiError> {
     let mut items = Items::new();
-    let mut body = json!({ "TableName": TABLE });
+    let mut body = json!({ "TableName": table });
     if let Some(index) = index {
         body["IndexName"] = json!(index);
     }
@@ -204,7 +253,7 @@ async fn index_difference(service: &Service<SimRuntime>, items: &Items) -> Resul
         }
     }
     for (index, expected) in [("by-weight", by_weight), ("by-color", by_color)] {
-        let found = scan(service, Some(index)).await?;
+        let found = scan(service, TABLE, Some(index)).await?;
         if let Some(difference) = first_difference(&found, &expected) {
             return Ok(Some(format!("index {index}: {difference}")));
         }
