@@ -13,7 +13,7 @@ struct Known {
     is: fn(&Request, &Answer, &Answer) -> bool,
 }
 
-const KNOWN: [Known; 53] = [
+const KNOWN: [Known; 55] = [
     Known {
         name: "a member of another JSON type",
         source: "the live service's answers in dynalite's tests: SerializationException; Local converts or ignores it",
@@ -417,6 +417,48 @@ const KNOWN: [Known; 53] = [
                 && node
                     .message()
                     .ends_with("can only be specified when using expressions")
+        },
+    },
+    Known {
+        name: "a set in AttributeUpdates without an action",
+        source: "documentation: the action is PUT then; Local does nothing",
+        is: |request, node, peer| {
+            let updates = request.body["AttributeUpdates"].as_object();
+            let is_set = |value: &Value| ["SS", "NS", "BS"].iter().any(|kind| value[kind].is_array());
+            node.is_ok()
+                && peer.is_ok()
+                && updates
+                    .into_iter()
+                    .flatten()
+                    .any(|(_, update)| update["Action"].is_null() && is_set(&update["Value"]))
+        },
+    },
+    Known {
+        name: "pages of a SELECT of several partition keys",
+        source: "documentation: a page goes on where the last one ended; Local begins again with the first key",
+        is: |request, node, peer| {
+            let (Some(left), Some(right)) = (node.body["Items"].as_array(), peer.body["Items"].as_array())
+            else {
+                return false;
+            };
+            let of = |items: &[Value]| {
+                items
+                    .iter()
+                    .map(|item| compare::ordered(item).to_string())
+                    .collect::<Vec<_>>()
+            };
+            let (left, mut right) = (of(left), of(right));
+            let repeated = right.len() > left.len();
+            right.sort();
+            right.dedup();
+            let mut once = left.clone();
+            once.sort();
+            once.dedup();
+            request.operation == "ExecuteStatement"
+                && request.body["Limit"].is_number()
+                && repeated
+                && once.len() == left.len()
+                && once == right
         },
     },
     Known {
