@@ -24,7 +24,8 @@ use super::item::Members;
 use super::partiql_select::{self, Selected, Token};
 use super::{ApiError, Page, Service, index};
 use crate::catalog::{IndexDefinition, KeyAttribute, PrimaryKey, Table};
-use crate::route::{Action, Condition, Operands, Returns, Update, Write, Written};
+use crate::index::effects::check_keys;
+use crate::route::{Action, Condition, Operands, Returns, Update, Write, Written, stored_view};
 
 /// Longest `NextToken`.
 const TOKEN_BYTES_MAX: usize = 32_768;
@@ -299,6 +300,8 @@ impl Prepared {
             Target::Item(key, item) => {
                 let item_bytes = u32::try_from(item.size()).expect("item sizes are limited");
                 let item = ItemBytes::from_item(&item).into_vec();
+                // Before it is known whether the item is there, as for a put.
+                check_keys(table.definition(), None, stored_view(&item))?;
                 let absent = self.condition_of(ParsedCondition::absent(names[0]));
                 (key, Action::Put { item, item_bytes }, Some(absent))
             }

@@ -42,6 +42,12 @@ fn statements_that_write_are_carried_out_together() {
         &body.replace("n + 1", "n + 2"),
         expect!["400 IdempotentParameterMismatchException: DynamoDB rejected the request because you retried a request with a different payload but with an idempotent token that was already used"],
     );
+    // A token is one request's, whatever the operation.
+    machine.check(
+        "TransactWriteItems",
+        r#"{"ClientRequestToken":"token","TransactItems":[{"Delete":{"TableName":"things","Key":{"pk":{"S":"a"}}}}]}"#,
+        expect!["400 IdempotentParameterMismatchException: DynamoDB rejected the request because you retried a request with a different payload but with an idempotent token that was already used"],
+    );
     machine.check(
         "ExecuteTransaction",
         &statements(&[
@@ -214,5 +220,40 @@ fn what_is_wrong_with_statements_is_said_in_order() {
         "BatchExecuteStatement",
         r#"{"Statements":[{"Statement":"EXISTS(SELECT * FROM things WHERE pk = 'a')"}]}"#,
         expect![[r#"{"Responses":[{"Error":{"Code":"ValidationError","Message":"EXISTS can only be used in ExecuteTransaction write requests."}}]}"#]],
+    );
+}
+
+/// The key of an index is checked before it is known whether the item is there, and by every way to insert it.
+#[test]
+fn an_insert_has_keys_of_indexes_that_can_be() {
+    let machine = machine(727);
+    machine.ok(
+        "CreateTable",
+        r#"{"TableName":"indexed","AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"},{"AttributeName":"color","AttributeType":"S"}],
+            "KeySchema":[{"AttributeName":"pk","KeyType":"HASH"}],"BillingMode":"PAY_PER_REQUEST","GlobalSecondaryIndexes":[
+            {"IndexName":"by-color","KeySchema":[{"AttributeName":"color","KeyType":"HASH"}],"Projection":{"ProjectionType":"ALL"}}]}"#,
+    );
+    machine.ok(
+        "PutItem",
+        r#"{"TableName":"indexed","Item":{"pk":{"S":"there"}}}"#,
+    );
+    for key in ["there", "new"] {
+        machine.check(
+            "ExecuteTransaction",
+            &statements(&[&format!(
+                "INSERT INTO indexed VALUE {{'pk': '{key}', 'color': 1}}"
+            )]),
+            expect![[r#"400 TransactionCanceledException: Transaction cancelled, please refer cancellation reasons for specific reasons [ValidationError] "CancellationReasons":[{"Code":"ValidationError","Message":"One or more parameter values were invalid: Type mismatch for Index Key color Expected: S Actual: N IndexName: by-color"}]"#]],
+        );
+        machine.check(
+            "ExecuteStatement",
+            &format!(r#"{{"Statement":"INSERT INTO indexed VALUE {{'pk': '{key}', 'color': 1}}"}}"#),
+            expect!["400 ValidationException: One or more parameter values were invalid: Type mismatch for Index Key color Expected: S Actual: N IndexName: by-color"],
+        );
+    }
+    machine.check(
+        "Scan",
+        r#"{"TableName":"indexed"}"#,
+        expect![[r#"{"Count":1,"Items":[{"pk":{"S":"there"}}],"ScannedCount":1}"#]],
     );
 }
