@@ -135,6 +135,21 @@ fn check_duplicates<'a>(keys: impl Iterator<Item = &'a PrimaryKey>) -> Result<()
     Ok(())
 }
 
+/// Refuses a table that is named twice, by its name and by its ARN: the answer, whose members are names of tables, could hold
+/// one of the two only. No source has recorded the words.
+fn check_named_once<'a>(tables: impl Iterator<Item = &'a Rc<Table>>) -> Result<(), ApiError> {
+    let mut seen = BTreeSet::new();
+    for table in tables {
+        if !seen.insert(table.definition().id) {
+            return Err(ApiError::validation(format!(
+                "The table {} is named more than once in RequestItems, by its name and by its ARN",
+                table.definition().name
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// One table's part of a BatchGetItem.
 struct Gets {
     table: Rc<Table>,
@@ -324,6 +339,8 @@ pub(super) async fn batch_get_item<R: Runtime>(
             keys,
         });
     }
+
+    check_named_once(gets.iter().map(|gets| &gets.table))?;
 
     let reads = gets
         .iter()
@@ -623,6 +640,7 @@ pub(super) async fn batch_write_item<R: Runtime>(
         check_duplicates(writes.iter().map(|(_, key)| key))?;
         batch.push(Writes { table, writes });
     }
+    check_named_once(batch.iter().map(|part| &part.table))?;
 
     let wants_collections = metrics.as_deref() == Some("SIZE");
     let returns = Returns {

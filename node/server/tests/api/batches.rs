@@ -220,3 +220,35 @@ fn an_answer_of_more_than_16_mb_leaves_keys_unprocessed() {
     assert_eq!(unprocessed["ConsistentRead"], true);
     assert_eq!(unprocessed["Keys"].to_string(), format!("[{}]", keys(42..45)));
 }
+
+/// The members of an answer are names of tables: a second one of the same name would hide the first.
+#[test]
+fn a_table_is_named_once() {
+    let machine = Machine::new(28, 2);
+    machine.create("one", &[("id", "S")]);
+    let arn = "arn:aws:dynamodb:us-east-1:000000000000:table/one";
+    let refused = || {
+        expect![
+            "400 ValidationException: The table one is named more than once in RequestItems, by its name and by its ARN"
+        ]
+    };
+    machine.check(
+        "BatchWriteItem",
+        &format!(
+            r#"{{"RequestItems":{{"one":[{{"PutRequest":{{"Item":{{"id":{{"S":"a"}}}}}}}}],"{arn}":[{{"PutRequest":{{"Item":{{"id":{{"S":"b"}}}}}}}}]}}}}"#
+        ),
+        refused(),
+    );
+    machine.check(
+        "BatchGetItem",
+        &format!(
+            r#"{{"RequestItems":{{"one":{{"Keys":[{{"id":{{"S":"a"}}}}]}},"{arn}":{{"Keys":[{{"id":{{"S":"b"}}}}]}}}}}}"#
+        ),
+        refused(),
+    );
+    machine.check(
+        "Scan",
+        r#"{"TableName":"one"}"#,
+        expect![[r#"{"Count":0,"Items":[],"ScannedCount":0}"#]],
+    );
+}
