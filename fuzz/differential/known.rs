@@ -13,7 +13,7 @@ struct Known {
     is: fn(&Request, &Answer, &Answer) -> bool,
 }
 
-const KNOWN: [Known; 55] = [
+const KNOWN: [Known; 56] = [
     Known {
         name: "a member of another JSON type",
         source: "the live service's answers in dynalite's tests: SerializationException; Local converts or ignores it",
@@ -459,6 +459,29 @@ const KNOWN: [Known; 55] = [
                 && repeated
                 && once.len() == left.len()
                 && once == right
+        },
+    },
+    Known {
+        name: "pages of a SELECT in falling order",
+        source: "documentation: DESC is the order of all that is read; Local begins pages anew with it",
+        is: |request, node, peer| {
+            let (Some(left), Some(right)) = (node.body["Items"].as_array(), peer.body["Items"].as_array())
+            else {
+                return false;
+            };
+            let statement = request.body["Statement"].as_str().unwrap_or_default();
+            let sorted = |items: &[Value]| {
+                let mut items: Vec<String> = items
+                    .iter()
+                    .map(|item| compare::ordered(item).to_string())
+                    .collect();
+                items.sort();
+                items
+            };
+            request.operation == "ExecuteStatement"
+                && request.body["Limit"].is_number()
+                && statement.ends_with(" DESC")
+                && sorted(left) == sorted(right)
         },
     },
     Known {
