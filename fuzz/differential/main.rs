@@ -302,8 +302,8 @@ impl Pair {
 
     /// Waits until both are done with a change of a table.
     fn settle(&mut self, table: &str) -> Result<(), String> {
-        world::settle(&mut self.node, table)?;
-        world::settle(&mut self.peer, table)
+        world::settle(&mut self.node, table).map_err(|error| format!("Cairn: {error}"))?;
+        world::settle(&mut self.peer, table).map_err(|error| format!("the peer: {error}"))
     }
 
     /// Both with empty tables.
