@@ -352,8 +352,8 @@ pub(super) fn token_of(operation: &str, token: &str, fingerprint: &[u8]) -> Toke
         u128::from_be_bytes(*first)
     };
     Token {
-        slot: digest(&[token.as_bytes()]),
-        fingerprint: digest(&[operation.as_bytes(), b"\0", fingerprint]),
+        slot: digest(&[operation.as_bytes(), b"\0", token.as_bytes()]),
+        fingerprint: digest(&[fingerprint]),
     }
 }
 

@@ -30,9 +30,9 @@ const MISMATCH: &str = "DynamoDB rejected the request because you retried a requ
 /// A client's token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token {
-    /// A digest of the token.
+    /// A digest of the token and of the operation it is for.
     pub slot: u128,
-    /// A digest of the operation and of the request.
+    /// A digest of the request.
     pub fingerprint: u128,
 }
 
