@@ -121,7 +121,7 @@ pub(crate) fn drive(server: &Server, tools: &Tools, load: &Load<'_>) -> Result<F
 }
 
 /// The node's metrics, those of one name added up.
-fn counters(server: &Server) -> Result<BTreeMap<String, f64>, String> {
+pub(crate) fn counters(server: &Server) -> Result<BTreeMap<String, f64>, String> {
     let text = page(server.admin, "/metrics").map_err(|error| format!("/metrics: {error}"))?;
     let mut sums = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("cairn_")) {

@@ -1,5 +1,5 @@
 //! Measures Cairn beside its peers on one machine: rows P1-P6 and P8-P11 of the targets, a filtered Scan (F1) and what
-//! streams cost (S1), by turns, and writes the generated part of docs/benchmarks.md.
+//! streams cost (S1), by turns, and half an hour under load (SOAK), and writes the generated part of docs/benchmarks.md.
 //!
 //! Every server runs pinned to core 0 and every client to core 1. All servers of a row are started first; then each
 //! round measures each of them once, so that a change of the machine's speed meets all alike. A figure is the median
@@ -14,6 +14,7 @@ mod alone;
 mod measure;
 mod report;
 mod servers;
+mod soak;
 mod tables;
 
 use std::path::PathBuf;
@@ -47,10 +48,19 @@ pub(crate) struct Options {
     /// Seconds of each of the two measurements of P6.
     #[arg(long, default_value_t = 60)]
     pub(crate) long_seconds: u32,
+    /// Seconds of the closed loop that gives the peak of SOAK.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) peak_seconds: u32,
+    /// Operations a second of SOAK; without it 70 % of the peak, which is measured first.
+    #[arg(long)]
+    pub(crate) soak_rate: Option<f64>,
+    /// Seconds of SOAK at that rate.
+    #[arg(long, default_value_t = 1800)]
+    pub(crate) soak_seconds: u32,
     /// Items in the tables.
     #[arg(long, default_value_t = 20_000)]
     pub(crate) items: u64,
-    /// Rows to measure.
+    /// Rows to measure; SOAK is another, of 41 minutes.
     #[arg(
         long,
         value_delimiter = ',',
@@ -124,10 +134,11 @@ fn run(options: &Options) -> Result<(), String> {
             "P9" => report.section(&alone::recovery(options, &tools)?),
             "P11" => report.section(&alone::shards(options, &tools)?),
             "F1" => report.section(&tables::filtered_scan(options, &tools)?),
+            "SOAK" => report.section(&soak::soak(options, &tools)?),
             "S1" => report.section(&tables::streams(options, &tools)?),
             other => {
                 return Err(format!(
-                    "there is no row {other}; rows are P1 to P6, P8 to P11, F1 and S1 (P7: the binary `engine`)"
+                    "there is no row {other}; rows are P1 to P6, P8 to P11, F1, S1 and SOAK (P7: the binary `engine`)"
                 ));
             }
         }
