@@ -36,6 +36,7 @@ mod network;
 mod perform;
 mod random;
 mod runtime;
+mod sites;
 mod socket;
 mod storage;
 mod trace;
@@ -48,6 +49,7 @@ pub use fault::{Fault, FaultConfig, FaultCounters, FaultKind, Injection, Operati
 pub use image::DriveImage;
 pub use random::Random;
 pub use runtime::SimRuntime;
+pub use sites::{Met, Sites};
 pub use socket::{SimConnection, SimListener};
 pub use trace::{Step, TraceEvent};
 
@@ -436,4 +438,17 @@ impl Handle {
         }
         faults
     }
+
+    /// Where space was refused, and what was in flight when the power failed, on all drives so far.
+    #[must_use]
+    pub fn sites(&self) -> Sites {
+        self.world.storage.borrow().sites.clone()
+    }
+}
+
+/// Simulated worlds of this thread that are still in memory. One stays for as long as anything holds a handle of it, so
+/// after the end of a simulation it shows what was never dropped.
+#[must_use]
+pub fn worlds_alive() -> usize {
+    world::alive()
 }

@@ -54,6 +54,12 @@ impl DriveControl {
         self.with(|disk| disk.injector.config = faults);
     }
 
+    /// The chances of faults.
+    #[must_use]
+    pub fn chances(&self) -> FaultConfig {
+        self.with(|disk| disk.injector.config.clone())
+    }
+
     /// Whether chance may damage this drive or not.
     pub fn protect(&self, protected: bool) {
         self.with(|disk| disk.injector.protected = protected);
@@ -105,6 +111,12 @@ impl DriveControl {
         self.with(|disk| disk.capacity_bytes = bytes);
     }
 
+    /// Size of the file system.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        self.with(|disk| disk.capacity_bytes)
+    }
+
     /// Bytes that files take.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
@@ -132,7 +144,9 @@ impl DriveControl {
     /// The drive is there again, as it was left; what was opened before stays dead.
     pub fn attach(&self) {
         self.with(|disk| {
-            disk.attached = true;
+            if !std::mem::replace(&mut disk.attached, true) {
+                disk.counters.count(FaultKind::Stale);
+            }
             disk.generation += 1;
         });
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::disk::{BLOCK, Disk, input_output_error, storage_full};
 use super::fault::{Fault, FaultKind};
-use super::image::{SECTORS_ALL, damage};
+use super::image::{BLOCK_SECTORS, SECTOR_BYTES, SECTORS_ALL, damage};
 use super::random::Random;
 use super::storage::{Request, Response};
 use crate::AlignedBuffer;
@@ -64,7 +64,7 @@ pub(super) fn perform_write(
             disk.write(file, offset, content, durable, |_| SECTORS_ALL)
         }
         Some(Fault::Error) => {
-            disk.counters.count(FaultKind::WriteError);
+            disk.counters.hit(FaultKind::WriteError);
             match random.below(3) {
                 0 => {}
                 1 => disk.write(file, offset, content, durable, |_| SECTORS_ALL)?,
@@ -76,28 +76,40 @@ pub(super) fn perform_write(
             Err(input_output_error())
         }
         Some(Fault::NoSpace) => {
-            disk.counters.count(FaultKind::NoSpace);
+            disk.counters.hit(FaultKind::NoSpace);
             Err(storage_full())
         }
         Some(Fault::Exhausted) => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
+        Some(Fault::Short) => {
+            disk.counters.hit(FaultKind::ShortWrite);
+            let stored = random.below(bytes);
+            let sectors = stored / SECTOR_BYTES as u64;
+            disk.write(file, offset, content, durable, |block| {
+                let before = (sectors.saturating_sub(block * BLOCK_SECTORS as u64)).min(BLOCK_SECTORS as u64);
+                // The first sectors are the lowest bits.
+                ((1_u16 << before) - 1) as u8
+            })?;
+            let reason = format!("{stored} of {bytes} bytes were written");
+            Err(io::Error::new(io::ErrorKind::WriteZero, reason))
+        }
         Some(Fault::Torn) => {
-            disk.counters.count(FaultKind::TornWrite);
+            disk.counters.hit(FaultKind::TornWrite);
             let torn = Disk::torn_sectors(bytes / BLOCK, random);
             disk.write(file, offset, content, durable, |block| torn[block as usize])
         }
         Some(Fault::Lost) => {
-            disk.counters.count(FaultKind::LostWrite);
+            disk.counters.hit(FaultKind::LostWrite);
             disk.write(file, offset, content, durable, |_| 0)
         }
         Some(Fault::Misdirected) => {
-            disk.counters.count(FaultKind::MisdirectedWrite);
+            disk.counters.hit(FaultKind::MisdirectedWrite);
             if let Some((wrong_file, wrong_offset)) = disk.wrong_place(file, offset, bytes, random) {
                 disk.write(wrong_file, wrong_offset, content, durable, |_| SECTORS_ALL)?;
             }
             disk.write(file, offset, content, durable, |_| 0)
         }
         Some(Fault::Corrupt | Fault::Rot) => {
-            disk.counters.count(FaultKind::CorruptWrite);
+            disk.counters.hit(FaultKind::CorruptWrite);
             let mut damaged = content.to_vec();
             damage(&mut damaged, random);
             disk.write(file, offset, &damaged, durable, |_| SECTORS_ALL)
@@ -117,13 +129,13 @@ pub(super) fn perform_read(
         None | Some(Fault::Slow(_) | Fault::Stall(_) | Fault::Vanish) => disk.read(file, offset, into),
         Some(Fault::Corrupt) => {
             disk.read(file, offset, into)?;
-            disk.counters.count(FaultKind::CorruptRead);
+            disk.counters.hit(FaultKind::CorruptRead);
             damage(into, random);
             Ok(())
         }
         Some(Fault::Rot) => {
             disk.read(file, offset, into)?;
-            disk.counters.count(FaultKind::Rot);
+            disk.counters.hit(FaultKind::Rot);
             disk.rot(
                 file,
                 offset / BLOCK,
@@ -132,9 +144,36 @@ pub(super) fn perform_read(
             );
             disk.read(file, offset, into)
         }
+        Some(Fault::Lost) => {
+            disk.read(file, offset, into)?;
+            disk.counters.hit(FaultKind::LostRead);
+            into.fill(0);
+            Ok(())
+        }
+        Some(fault @ (Fault::Torn | Fault::Misdirected)) => {
+            disk.read(file, offset, into)?;
+            let mut other = vec![0; into.len()];
+            if let Some((wrong_file, wrong_offset)) =
+                disk.wrong_place(file, offset, into.len() as u64, random)
+            {
+                disk.read(wrong_file, wrong_offset, &mut other)?;
+            }
+            let torn = fault == Fault::Torn;
+            disk.counters.hit(if torn {
+                FaultKind::TornRead
+            } else {
+                FaultKind::MisdirectedRead
+            });
+            for (sector, wrong) in into.chunks_mut(SECTOR_BYTES).zip(other.chunks(SECTOR_BYTES)) {
+                if !torn || random.one_in(2) {
+                    sector.copy_from_slice(wrong);
+                }
+            }
+            Ok(())
+        }
         Some(Fault::Exhausted) => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
         Some(_) => {
-            disk.counters.count(FaultKind::ReadError);
+            disk.counters.hit(FaultKind::ReadError);
             Err(input_output_error())
         }
     }
@@ -149,7 +188,7 @@ pub(super) fn perform_other(
     match fault {
         None | Some(Fault::Slow(_) | Fault::Stall(_) | Fault::Vanish) => {}
         Some(Fault::NoSpace) => {
-            disk.counters.count(FaultKind::NoSpace);
+            disk.counters.hit(FaultKind::NoSpace);
             return Err(storage_full());
         }
         Some(Fault::Exhausted) => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
@@ -158,7 +197,7 @@ pub(super) fn perform_other(
                 disk.fail_sync_file(*file, random);
             }
             let sync = matches!(request, Request::SyncFile { .. } | Request::SyncDirectory { .. });
-            disk.counters.count(if sync {
+            disk.counters.hit(if sync {
                 FaultKind::SyncError
             } else {
                 FaultKind::MetadataError

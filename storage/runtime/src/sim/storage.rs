@@ -19,6 +19,7 @@ use super::executor::Event;
 use super::fault::{Fault, FaultKind, Operation};
 use super::perform::{cut_off, perform_other, perform_read, perform_write};
 use super::random::Random;
+use super::sites::{Met, Sites};
 use super::trace::Step;
 use super::world::World;
 use crate::AlignedBuffer;
@@ -163,6 +164,7 @@ pub(super) struct Storage {
     operations: Vec<Option<InFlight>>,
     free: Vec<u32>,
     id_next: u64,
+    pub(super) sites: Sites,
 }
 
 impl InFlight {
@@ -185,6 +187,7 @@ impl Storage {
             operations: Vec::new(),
             free: Vec::new(),
             id_next: 1,
+            sites: Sites::default(),
         }
     }
 
@@ -340,10 +343,14 @@ impl World {
         }
 
         let fault = if usable {
-            disk.injector.decide(operation, name, random)
+            let creates = matches!(&request, Request::Open { how, .. } if how.create_new);
+            disk.injector.decide(operation, name, creates, random)
         } else {
             None
         };
+        if let Some(kind) = fault.and_then(|fault| fault.kind(operation)) {
+            disk.counters.inject(kind);
+        }
         let mut at = now + 1_000 * latency(self.latency_us(operation), random);
         match fault {
             Some(Fault::Slow(longer)) => {
@@ -418,6 +425,13 @@ impl World {
                 Err(error) => result = Err(error),
             }
         }
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+        {
+            let what = operation.request.operation();
+            storage.sites.count(Met::NoSpace, what, operation.name());
+        }
         let mut result = result.map_err(|error| {
             let path = storage.disks[operation.origin.disk].path.join(operation.name());
             let what = operation.request.operation();
@@ -455,6 +469,10 @@ impl World {
             }
             let operation = slot.take().expect("checked above");
             storage.free.push(u32::try_from(place).expect("places are u32"));
+            if power {
+                let what = operation.request.operation();
+                storage.sites.count(Met::PowerLoss, what, operation.name());
+            }
             let disk = &mut storage.disks[operation.origin.disk];
             if disk.attached && disk.generation == operation.origin.generation {
                 if let Request::Write { file, .. } = &operation.request
@@ -514,5 +532,6 @@ fn fault_code(fault: Fault) -> u64 {
         Fault::Stall(_) => 9,
         Fault::Vanish => 10,
         Fault::Exhausted => 11,
+        Fault::Short => 12,
     }
 }

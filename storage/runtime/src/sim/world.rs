@@ -52,6 +52,21 @@ pub(super) struct World {
     pub(super) calm: Cell<bool>,
 }
 
+thread_local! {
+    static ALIVE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Worlds of this thread that have not been dropped.
+pub(super) fn alive() -> usize {
+    ALIVE.get()
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        ALIVE.set(ALIVE.get() - 1);
+    }
+}
+
 /// Wall clock at the start: 2026-01-01.
 const UNIX_MS_START: i64 = 1_767_225_600_000;
 
@@ -59,6 +74,7 @@ impl World {
     pub(super) fn new(seed: u64, config: Config) -> World {
         let mut random = Random::new(seed);
         let woken: Woken = Arc::new(Mutex::new(Vec::new()));
+        ALIVE.set(ALIVE.get() + 1);
         World {
             seed,
             now: Cell::new(0),
