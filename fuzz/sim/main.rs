@@ -8,8 +8,11 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use cairn_engine::phase::Phase;
+use cairn_fuzz::sim::canaries::CASES;
+use cairn_fuzz::sim::sweep::sweep;
 use cairn_fuzz::sim::tables::{TableScenario, TableSummary, run_tables};
-use cairn_fuzz::sim::{Failure, Scenario, Setting, Summary, run, shrink};
+use cairn_fuzz::sim::{Failure, Scenario, Setting, Summary, run, run_caught, shrink};
 use clap::Parser;
 
 /// Simulates whole engines under random work and faults, one run per seed.
@@ -36,6 +39,12 @@ struct Arguments {
     /// Whole nodes instead: tables with indexes, a stream and a time to live, and transactions.
     #[arg(long, conflicts_with_all = ["safety", "fleet", "set"])]
     tables: bool,
+    /// A crash at every moment of a flush, a compaction, a change of the manifest and so on: as many seeds of each.
+    #[arg(long, conflicts_with_all = ["safety", "fleet", "tables", "replay"])]
+    sweep: bool,
+    /// Which seed finds each of the bugs that can be put in, tried on as many seeds.
+    #[arg(long, conflicts_with_all = ["safety", "fleet", "tables", "replay", "sweep"])]
+    canaries: bool,
     /// Show one seed in detail.
     #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
     replay: Option<u64>,
@@ -67,6 +76,12 @@ fn main() -> ExitCode {
     if arguments.tables {
         return run_nodes(&arguments);
     }
+    if arguments.sweep {
+        return sweep_all(&arguments);
+    }
+    if arguments.canaries {
+        return find_bugs(&arguments);
+    }
     if let Some(seed) = arguments.replay {
         SEED.set(seed);
         let sized = arguments
@@ -75,7 +90,7 @@ fn main() -> ExitCode {
             .fold(scenario(seed), |scenario, setting| scenario.set(*setting));
         return match run(sized, true) {
             Ok(summary) => {
-                println!("{summary:#?}");
+                println!("{summary}");
                 ExitCode::SUCCESS
             }
             Err(failure) => {
@@ -114,17 +129,78 @@ fn main() -> ExitCode {
             eprintln!("{done} seeds, {failures} failed, {} s", begun.elapsed().as_secs());
         }
     }
-    println!(
-        "{done} seeds from {}, {failures} failed; {:.1} simulated hours",
-        arguments.start,
-        total.elapsed.as_secs_f64() / 3600.0
-    );
-    println!("{total:#?}");
+    println!("{done} seeds from {}, {failures} failed", arguments.start);
+    println!("{total}");
     if failures == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Cuts work of every kind off at every moment.
+fn sweep_all(arguments: &Arguments) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        eprintln!("what is under way is known in a build with debug assertions only");
+        return ExitCode::FAILURE;
+    }
+    let mut total = Summary::default();
+    for phase in Phase::ALL {
+        let mut moments = 0;
+        for seed in arguments.start..arguments.start + arguments.seeds.unwrap_or(10) {
+            SEED.set(seed);
+            match sweep(&Scenario::with_work(seed, phase), phase, usize::MAX) {
+                Ok(summary) => {
+                    moments += summary.seeds;
+                    total.add(&summary);
+                }
+                Err(failure) => {
+                    println!("{phase:?}: {failure}");
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        println!("{phase:?}: cut off at {moments} moments");
+    }
+    println!("{total}");
+    ExitCode::SUCCESS
+}
+
+/// Which seed finds each bug.
+fn find_bugs(arguments: &Arguments) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        eprintln!("bugs can be put into a build with debug assertions only");
+        return ExitCode::FAILURE;
+    }
+    let mut found = 0;
+    for case in CASES {
+        let seeds = arguments.start..arguments.start + arguments.seeds.unwrap_or(100);
+        let failure = case.find(seeds.clone());
+        found += usize::from(failure.is_some());
+        println!(
+            "{:?} {:?}: {}",
+            case.trigger,
+            case.canary,
+            failure
+                .as_ref()
+                .map_or("not found".to_owned(), Failure::to_string)
+        );
+        let seeds = match &failure {
+            Some(failure) => failure.seed..failure.seed + 1,
+            None => seeds,
+        };
+        for seed in seeds {
+            if let Err(failure) = run_caught(case.scenario(seed)) {
+                println!("  without the bug: {failure}");
+            }
+            let calm = case.find_calm(seed);
+            if let (true, Some(failure)) = (case.needs_fault, calm) {
+                println!("  without the fault: {failure}");
+            }
+        }
+    }
+    println!("{found} of {} bugs found", CASES.len());
+    ExitCode::SUCCESS
 }
 
 /// Says how a run failed, and the smallest that still does.

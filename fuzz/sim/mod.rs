@@ -13,14 +13,19 @@
 //! **What is checked**: [`model`]. Any answer it does not allow fails the run, as does an engine that does not
 //! open again, files that `check` finds fault with, and a run that makes no progress.
 
+pub mod backup;
+pub mod canaries;
 pub mod model;
 pub mod operator;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod summary;
+pub mod sweep;
 pub mod tables;
 pub mod workload;
 
-pub use run::{Failure, Summary, run};
+pub use run::{Failure, run, run_caught};
 pub use scenario::Scenario;
 pub use shrink::{Setting, shrink};
+pub use summary::Summary;

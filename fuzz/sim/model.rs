@@ -71,7 +71,7 @@ impl Chain {
 pub struct Place(usize);
 
 /// The model of one partition.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Model {
     chains: BTreeMap<Vec<u8>, Chain>,
     commits: BTreeSet<CommitTimestamp>,

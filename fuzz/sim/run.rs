@@ -2,69 +2,44 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_engine::sealing::{Keys, RootKey, audit};
 use cairn_engine::volume::{Keeper, VolumeConfig, VolumeError, rotate_root_key};
-use cairn_engine::{Engine, EngineStats, check, ids::LogId};
-use cairn_runtime::sim::{DriveControl, FaultConfig, FaultCounters, NodeIndex, SimRuntime, Simulation};
+use cairn_engine::{Engine, check, ids::LogId};
+use cairn_runtime::sim::{DriveControl, DriveImage, FaultConfig, NodeIndex, SimRuntime, Simulation};
 use cairn_runtime::sync::WaitGroup;
 use cairn_runtime::{Queue, Runtime, ShardIndex};
 
+use super::backup::{self, DIRECTORY};
 use super::operator::{DIRECTORIES, Fleet, directory};
-use super::scenario::{End, MirrorFault, Scenario};
+use super::scenario::{End, MirrorFault, Scenario, VANISHES_AFTER};
+use super::summary::Summary;
 use super::workload::Context;
 
 /// Longest a round may take in virtual time; then it makes no progress.
 const ROUND_MAX: Duration = Duration::from_secs(900);
 
 const NODE: NodeIndex = NodeIndex(0);
+/// The state directory.
+const STATE: &str = "/state";
 
-/// A run that went well.
-#[derive(Debug, Clone, Default)]
-pub struct Summary {
-    /// Hash of everything that happened.
-    pub trace: u64,
-    /// Simulated events.
-    pub events: u64,
-    /// Simulated time.
-    pub elapsed: Duration,
-    /// Answers that the model allowed.
-    pub answered: u64,
-    /// Writes refused for back-pressure or space.
-    pub refused: u64,
-    /// Faults that happened.
-    pub faults: FaultCounters,
-    /// Flushes, compactions, manifest snapshots and log files opened, over all rounds that ended by themselves.
-    pub flushes: u64,
-    /// Compactions.
-    pub compactions: u64,
-    /// Manifest snapshots.
-    pub snapshots: u64,
-    /// Log files opened.
-    pub log_files: u64,
-    /// Passes of the scrub.
-    pub scrubs: u64,
-    /// Log batches and segment places repaired from the other mirror.
-    pub repairs: u64,
-    /// Root keys that have taken the place of another, and rotations that were cut off.
-    pub rotations: u64,
-    /// Rotations that were cut off by a crash.
-    pub rotations_cut_off: u64,
-    /// Pairs of key and nonce that were used, each for one content; counted in debug builds.
-    pub sealed: u64,
-    /// Drives lost, where they come and go.
-    pub drives_lost: u64,
-    /// Drives added, rebuilt and removed.
-    pub drive_operations: u64,
-    /// Segments copied to other drives while serving.
-    pub remirrored: u64,
-    /// Safety mode: starts that were refused.
-    pub starts_refused: u64,
-    /// Safety mode: partitions that would not serve.
-    pub partitions_refused: u64,
+/// Why a node that is only looked at does not open.
+enum Refusal {
+    Volume(VolumeError),
+    Engine(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Volume(error) => error.fmt(formatter),
+            Refusal::Engine(error) => error.fmt(formatter),
+        }
+    }
 }
 
 /// A run that went wrong.
@@ -95,7 +70,7 @@ fn volume_config(context: &Context, roots: &[RootKey], drives: Option<Vec<PathBu
         drives: drives
             .or(configured)
             .unwrap_or_else(|| (0..2).map(directory).collect()),
-        state: PathBuf::from("/state"),
+        state: PathBuf::from(STATE),
         mirrors: plan.map_or(2, |plan| plan.mirrors),
         accept_epoch: None,
         keys: Keys {
@@ -132,10 +107,17 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
             None => run.arrange_faults(round, round + 1 == scenario.rounds.len()),
         }
         run.round(round, *end);
+        if context.failure().is_none() {
+            run.look_at_backup();
+        }
+        if scenario.looks[round] && context.failure().is_none() {
+            run.look_at_each_mirror(*end);
+        }
         if let (Some(events), None) = (scenario.rotations[round], context.failure()) {
             run.rotate(round, events);
         }
         run.damage(*end == End::Close);
+        context.backup.take();
         if let Some(why) = context.failure() {
             return Err(Failure { seed, round, why });
         }
@@ -155,13 +137,33 @@ pub fn run(scenario: Scenario, verbose: bool) -> Result<Summary, Failure> {
     summary.elapsed = sim.elapsed();
     summary.answered = context.answered.get();
     summary.refused = context.refused.get();
+    summary.seeds = 1;
     summary.partitions_refused = context.given_up();
     summary.faults = sim.faults();
+    summary.sites = sim.sites();
     if let Some(fleet) = &context.fleet {
         summary.drives_lost = fleet.lost.get();
         summary.drive_operations = fleet.done.get();
     }
     Ok(summary)
+}
+
+/// As [`run`]; a panic of the code under test is a failure too, and does not end the test.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_caught(scenario: Scenario) -> Result<Summary, Failure> {
+    let seed = scenario.seed;
+    let caught = catch_unwind(AssertUnwindSafe(|| run(scenario, false)));
+    caught.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        Err(Failure {
+            seed,
+            round: 0,
+            why: format!("panic: {}", words.unwrap_or_default()),
+        })
+    })
 }
 
 struct Run<'a> {
@@ -213,12 +215,25 @@ impl Run<'_> {
     }
 
     fn arrange_faults(&mut self, round: usize, last: bool) {
+        if let Some(ppm) = self.context.scenario.fails {
+            let state = self.sim.drive(NODE, STATE);
+            for drive in [self.mirror(0), self.mirror(1), state] {
+                drive.set_faults(FaultConfig::errors(ppm));
+                if !drive.is_attached() {
+                    drive.attach();
+                }
+            }
+            return;
+        }
         let victim = self.mirror(self.context.scenario.victim);
         let faults = match self.context.scenario.fault {
             // The first start is spared: a node that cannot be created is no test.
-            _ if round == 0 => FaultConfig::NONE,
+            fault if round == 0 => fault.everywhere(),
             MirrorFault::Silent(ppm) => FaultConfig::silent(ppm),
             MirrorFault::Errors(ppm) => FaultConfig::errors(ppm),
+            fault @ MirrorFault::Only(kind, ppm) if fault.is_silent() || fault.is_loud() => {
+                FaultConfig::only(kind, ppm)
+            }
             _ => return self.arrange_space(last),
         };
         victim.set_faults(faults);
@@ -228,6 +243,8 @@ impl Run<'_> {
     }
 
     fn arrange_space(&self, last: bool) {
+        let victim = self.mirror(self.context.scenario.victim);
+        let back_soon = self.context.scenario.back_soon;
         match self.context.scenario.fault {
             MirrorFault::Full => (0..2).for_each(|at| {
                 let mirror = self.mirror(at);
@@ -238,9 +255,7 @@ impl Run<'_> {
                 };
                 mirror.set_capacity(room);
             }),
-            MirrorFault::Vanishes(_) if !self.mirror(self.context.scenario.victim).is_attached() && last => {
-                self.mirror(self.context.scenario.victim).attach();
-            }
+            MirrorFault::Vanishes(_) if !victim.is_attached() && (last || back_soon) => victim.attach(),
             _ => {}
         }
     }
@@ -289,6 +304,7 @@ impl Run<'_> {
         let random_seed = sim.random().next_u64();
         let drives = self.fleet_drives();
         let volume = volume_config(&self.context, &self.roots, None);
+        context.round.set(round);
         runtime.clone().spawn(Queue::Foreground, async move {
             if let Err(why) = node(
                 Rc::clone(&context),
@@ -314,10 +330,11 @@ impl Run<'_> {
             End::Close | End::Leave => u64::MAX,
         };
         let vanishes = match self.context.scenario.fault {
-            MirrorFault::Vanishes(events) if round == 0 => sim.events() + 2_000 + events,
+            MirrorFault::Vanishes(events) if round == 0 => sim.events() + VANISHES_AFTER + events,
             _ => u64::MAX,
         };
         let deadline = sim.elapsed() + ROUND_MAX;
+        let begun = sim.events();
         let mut vanished = false;
         while !done.get() && sim.events() < until && self.context.failure().is_none() {
             if self.context.wants_space.take() {
@@ -330,14 +347,126 @@ impl Run<'_> {
             if !sim.step() {
                 self.context.fail("deadlock: nothing is left to happen");
             }
+            if self.context.scenario.notes_points {
+                self.summary.borrow_mut().note_points(round, sim.events() - begun);
+            }
             if sim.elapsed() > deadline {
                 self.context.fail("no end: the round takes longer than it may");
             }
+        }
+        if matches!(end, End::Crash(_) | End::Kill(_)) {
+            self.summary.borrow_mut().cut_off();
         }
         match end {
             End::Crash(_) => sim.crash(NODE),
             _ => sim.kill(NODE),
         }
+    }
+
+    /// What the round has left as a backup: whole and right when it was said to be done, and else either that or refused.
+    fn look_at_backup(&mut self) {
+        let Some(made) = self.context.backup.take() else {
+            return self.clear_backup();
+        };
+        let context = Rc::new(self.context.at(made.models));
+        let config = VolumeConfig {
+            drives: vec![Path::new(DIRECTORY).join("drive")],
+            state: Path::new(DIRECTORY).join("state"),
+            mirrors: 1,
+            ..volume_config(&self.context, &self.roots, None)
+        };
+        self.sim.restart(NODE);
+        match self.look(&context, config) {
+            Ok(()) => self.summary.borrow_mut().backups += 1,
+            Err(_) if !made.done => self.summary.borrow_mut().backups_cut_off += 1,
+            Err(why) => self.context.fail(format!("the backup does not open: {why}")),
+        }
+        if let Some(why) = context.failure() {
+            self.context.fail(format!("the backup: {why}"));
+        }
+        self.sim.kill(NODE);
+        self.clear_backup();
+    }
+
+    fn clear_backup(&self) {
+        for part in ["", "/drive", "/state"] {
+            self.sim
+                .drive(NODE, format!("{DIRECTORY}{part}"))
+                .restore(&DriveImage::default());
+        }
+    }
+
+    /// Nothing was acknowledged before every mirror in sync had it, so each of them has everything without the other. For
+    /// mirrors that do not lie; what is done to them here is undone again.
+    fn look_at_each_mirror(&mut self, end: End) {
+        let scenario = &self.context.scenario;
+        // An image does not know what was not synced yet.
+        let settled = !matches!(end, End::Kill(_) | End::Leave);
+        let honest = !scenario.fault.is_silent() && scenario.damage.is_none() && scenario.fleet.is_none();
+        if !settled || !honest || !self.context.has_answered() {
+            return;
+        }
+        let drives = [self.mirror(0), self.mirror(1), self.sim.drive(NODE, STATE)];
+        let before: Vec<_> = drives
+            .iter()
+            .map(|drive| (drive.image(), drive.chances()))
+            .collect();
+        drives
+            .iter()
+            .for_each(|drive| drive.set_faults(FaultConfig::NONE));
+        let room: Vec<u64> = drives.iter().map(DriveControl::capacity_bytes).collect();
+        drives.iter().for_each(|drive| drive.set_capacity(256 << 20));
+        for at in 0..2 {
+            let is_back = !drives[at].is_attached();
+            if is_back {
+                drives[at].attach();
+            }
+            drives[1 - at].restore(&DriveImage::default());
+            let context = Rc::new(self.context.at(self.context.models_now()));
+            self.sim.restart(NODE);
+            let looked = self.look(&context, volume_config(&self.context, &self.roots, None));
+            self.sim.kill(NODE);
+            match looked {
+                Ok(()) => self.summary.borrow_mut().alone += 1,
+                // Out of sync, and never believed.
+                Err(Refusal::Volume(VolumeError::OnlyStale { .. } | VolumeError::HolderMissing { .. })) => {
+                    self.summary.borrow_mut().stale_refused += 1;
+                }
+                Err(why) => self
+                    .context
+                    .fail(format!("mirror {at} alone does not open: {why}")),
+            }
+            if let Some(why) = context.failure() {
+                self.context.fail(format!("mirror {at} alone: {why}"));
+            }
+            for (drive, (image, _)) in drives.iter().zip(&before) {
+                drive.restore(image);
+            }
+            if is_back {
+                drives[at].detach();
+            }
+        }
+        for ((drive, (_, chances)), room) in drives.iter().zip(before).zip(room) {
+            drive.set_faults(chances);
+            drive.set_capacity(room);
+        }
+    }
+
+    /// Opens a node and holds what it has against the model.
+    fn look(&self, context: &Rc<Context>, config: VolumeConfig) -> Result<(), Refusal> {
+        let context = Rc::clone(context);
+        self.sim.block_on(NODE, ShardIndex(0), async move |runtime| {
+            let keeper = Keeper::open(runtime.clone(), config)
+                .await
+                .map_err(Refusal::Volume)?;
+            let volume = keeper.handle().attach(runtime.clone()).await;
+            let volume = volume.map_err(Refusal::Volume)?;
+            let config = context.scenario.engine.clone();
+            let engine = Engine::open(runtime.clone(), volume, LogId(0), config).await;
+            let engine = engine.map_err(|error| Refusal::Engine(error.to_string()))?;
+            context.verify_recovered(&engine).await;
+            Ok(())
+        })
     }
 
     /// Another root key for the stopped node, perhaps cut off by a crash: then it is one of two, and whoever opens the node
@@ -357,8 +486,11 @@ impl Run<'_> {
             let rotated = rotate_root_key(runtime, &volume, &fresh).await;
             *slot.borrow_mut() = Some(rotated);
         });
-        let until = sim.events() + events;
+        let until = sim.events().saturating_add(events);
         while outcome.borrow().is_none() && sim.events() < until && sim.step() {}
+        if outcome.borrow().is_none() {
+            self.summary.borrow_mut().cut_off();
+        }
         sim.crash(NODE);
         let outcome = outcome.borrow_mut().take();
         let mut summary = self.summary.borrow_mut();
@@ -380,10 +512,8 @@ impl Run<'_> {
 
     /// The node is stopped: every byte is looked at.
     fn check_files(&mut self) {
-        let faulty = matches!(
-            self.context.scenario.fault,
-            MirrorFault::Silent(_) | MirrorFault::Errors(_) | MirrorFault::Vanishes(_)
-        );
+        let fault = self.context.scenario.fault;
+        let faulty = fault.is_silent() || fault.is_loud();
         let victim = self.mirror(self.context.scenario.victim);
         victim.set_faults(FaultConfig::NONE);
         if self.context.fleet.is_none() {
@@ -407,7 +537,7 @@ impl Run<'_> {
             Ok(_) if faulty => {}
             Ok(report) => {
                 // A mirror that lagged is a mirror less, and no damage.
-                let lagged = context.scenario.fault == MirrorFault::Timing;
+                let lagged = fault.is_of_time();
                 let lost = context.fleet.is_some();
                 let path = |damage: &str| damage.split([' ', ':']).next().unwrap_or_default().to_owned();
                 let out: Vec<String> = report
@@ -492,12 +622,22 @@ async fn node(
             drop(token);
         });
     }
+    if let Some(after) = context.scenario.backups[context.round.get()] {
+        let (context, engine, runtime) = (Rc::clone(&context), engine.clone(), runtime.clone());
+        let (volume, token) = (keeper.handle(), clients.enter());
+        runtime.clone().spawn(Queue::Foreground, async move {
+            runtime.sleep(Duration::from_micros(after)).await;
+            backup::back_up(&context, &engine, &runtime, &volume).await;
+            drop(token);
+        });
+    }
     if context.scenario.rekeys {
         let _ = keeper.handle().request_rekey();
     }
     clients.wait().await;
     context.verify_quiet(&engine).await;
-    summarise(&mut summary.borrow_mut(), &engine.stats(), &engine);
+    summary.borrow_mut().take_in(&engine);
+    summary.borrow_mut().backups_refused += context.backups_refused.take();
     if close {
         match engine.close().await {
             // A mirror has left and the other is full: there is no place for the last marker, and close says so.
@@ -507,40 +647,4 @@ async fn node(
     }
     drop(keeper);
     Ok(())
-}
-
-fn summarise(summary: &mut Summary, stats: &EngineStats, engine: &Engine<SimRuntime>) {
-    summary.flushes += stats.flushes;
-    summary.compactions += stats.compactions;
-    summary.snapshots += stats.snapshots;
-    summary.scrubs += stats.scrubs;
-    summary.remirrored += stats.remirrored;
-    summary.log_files += stats.log.files_opened;
-    summary.repairs += engine.recovery().repaired + stats.segments.repairs;
-}
-
-impl Summary {
-    /// Adds another run's counts.
-    pub fn add(&mut self, other: &Summary) {
-        self.trace ^= other.trace.rotate_left(self.events as u32 % 64);
-        self.events += other.events;
-        self.elapsed += other.elapsed;
-        self.answered += other.answered;
-        self.refused += other.refused;
-        self.faults.merge(&other.faults);
-        self.flushes += other.flushes;
-        self.compactions += other.compactions;
-        self.snapshots += other.snapshots;
-        self.scrubs += other.scrubs;
-        self.log_files += other.log_files;
-        self.repairs += other.repairs;
-        self.rotations += other.rotations;
-        self.rotations_cut_off += other.rotations_cut_off;
-        self.sealed += other.sealed;
-        self.drives_lost += other.drives_lost;
-        self.drive_operations += other.drive_operations;
-        self.remirrored += other.remirrored;
-        self.starts_refused += other.starts_refused;
-        self.partitions_refused += other.partitions_refused;
-    }
 }

@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use cairn_engine::config::{Canary, ScrubConfig};
+use cairn_engine::config::ScrubConfig;
 use cairn_engine::{Compression, EngineConfig};
-use cairn_runtime::sim::{ClockConfig, Config, DriveConfig, FaultConfig, Random};
+use cairn_runtime::sim::{ClockConfig, Config, DriveConfig, FaultConfig, FaultKind, Random};
 
 /// How a round ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,80 @@ pub enum MirrorFault {
     Errors(u32),
     /// Both drives stall and are slow; nothing is wrong otherwise.
     Timing,
-    /// It vanishes after this many events of the first round, and comes back stale two rounds later.
+    /// As that, and they stall for up to seconds at so many parts per million of their operations.
+    Stalls(u32),
+    /// It vanishes after this many events of the first round, and comes back stale.
     Vanishes(u64),
     /// Both drives are full for a while.
     Full,
+    /// Faults of this kind alone, at so many parts per million of what can have them; those of time on both mirrors.
+    Only(FaultKind, u32),
+}
+
+impl MirrorFault {
+    /// Whether what the mirror holds may be wrong, or missing, though it never said so.
+    #[must_use]
+    pub fn is_silent(self) -> bool {
+        use FaultKind::*;
+        match self {
+            MirrorFault::Silent(_) => true,
+            MirrorFault::Only(kind, _) => matches!(
+                kind,
+                TornWrite
+                    | LostWrite
+                    | MisdirectedWrite
+                    | CorruptWrite
+                    | CorruptRead
+                    | TornRead
+                    | LostRead
+                    | MisdirectedRead
+                    | Rot
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the mirror may have to leave the set.
+    #[must_use]
+    pub fn is_loud(self) -> bool {
+        use FaultKind::*;
+        match self {
+            MirrorFault::Errors(_) | MirrorFault::Vanishes(_) => true,
+            MirrorFault::Only(kind, _) => matches!(
+                kind,
+                ReadError | WriteError | SyncError | MetadataError | NoSpace | ShortWrite | Vanish
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is wrong but how long things take.
+    #[must_use]
+    pub fn is_of_time(self) -> bool {
+        use FaultKind::{Slow, Stall};
+        matches!(
+            self,
+            MirrorFault::Timing | MirrorFault::Stalls(_) | MirrorFault::Only(Slow | Stall, _)
+        )
+    }
+
+    /// Faults that both drives have from the beginning.
+    #[must_use]
+    pub fn everywhere(self) -> FaultConfig {
+        match self {
+            MirrorFault::Timing => FaultConfig::timing(),
+            MirrorFault::Stalls(ppm) => FaultConfig {
+                stall_ppm: ppm,
+                stall_ms: 50..=10_000,
+                ..FaultConfig::timing()
+            },
+            MirrorFault::Only(kind, ppm) if self.is_of_time() => FaultConfig {
+                stall_ms: 1_000..=20_000,
+                ..FaultConfig::only(kind, ppm)
+            },
+            _ => FaultConfig::NONE,
+        }
+    }
 }
 
 /// Drives that come and go ([`super::operator`]).
@@ -72,6 +142,8 @@ pub struct Scenario {
     /// Safety mode: places damaged, most of them on both mirrors, whenever the node is down. Partitions may then
     /// refuse to serve and nodes to start; what is answered must still be right.
     pub damage: Option<u32>,
+    /// Safety mode: operations of both mirrors and of the state directory fail, at so many parts per million.
+    pub fails: Option<u32>,
     /// Drives that come and go; if not, there are two that stay.
     pub fleet: Option<FleetPlan>,
     /// Longest pause of a client, in microseconds.
@@ -84,9 +156,22 @@ pub struct Scenario {
     pub rotations: Vec<Option<u64>>,
     /// Whether the tables get other keys in every round, while clients work.
     pub rekeys: bool,
+    /// Rounds in which the engine is copied while clients work: after so many microseconds.
+    pub backups: Vec<Option<u64>>,
+    /// Rounds after which each mirror is looked at alone.
+    pub looks: Vec<bool>,
+    /// Whether a mirror that has vanished is back for the next round; else for the last.
+    pub back_soon: bool,
+    /// Whether wall clocks jump.
+    pub clock_jumps: bool,
+    /// Whether the moments are noted at which the engine could be cut off; see [`super::sweep`].
+    pub notes_points: bool,
 }
 
 const SMALL_ITEM: u64 = 16;
+
+/// Events of a round before any drive vanishes in it.
+pub const VANISHES_AFTER: u64 = 2_000;
 
 impl Scenario {
     /// The run that `seed` stands for.
@@ -145,6 +230,31 @@ impl Scenario {
                     .then(|| random_storage.below(600))
             })
             .collect();
+        let rekeys = encrypted && random_storage.below(3) == 0;
+        let mut random_rest = Random::new(seed ^ 0xbac0_0b00_0000_0000);
+        let fault = match (fault, random_rest.below(6)) {
+            // Each kind that a drive tells of, by itself and often.
+            (MirrorFault::Errors(_), 0..3) => {
+                let kinds = [
+                    FaultKind::ReadError,
+                    FaultKind::WriteError,
+                    FaultKind::SyncError,
+                    FaultKind::MetadataError,
+                    FaultKind::NoSpace,
+                    FaultKind::ShortWrite,
+                    FaultKind::Vanish,
+                ];
+                let kind = kinds[random_rest.index(kinds.len())];
+                MirrorFault::Only(kind, [300, 3_000, 20_000][random_rest.index(3)])
+            }
+            (MirrorFault::Timing, 0..2) => MirrorFault::Stalls(500),
+            (MirrorFault::Timing, 2..4) => MirrorFault::Stalls(5_000),
+            (fault, _) => fault,
+        };
+        let backups = (0..rounds.len())
+            .map(|_| random_rest.one_in(3).then(|| random_rest.below(200_000)))
+            .collect();
+        let looks = (0..rounds.len()).map(|_| random_rest.one_in(3)).collect();
         Scenario {
             seed,
             rounds,
@@ -156,12 +266,18 @@ impl Scenario {
             victim: random.index(2),
             fault,
             damage: None,
+            fails: None,
             fleet: None,
             pause_us_max: 3_000,
             engine,
             encrypted,
             rotations,
-            rekeys: encrypted && random_storage.below(3) == 0,
+            rekeys,
+            backups,
+            looks,
+            back_soon: random_rest.one_in(2),
+            clock_jumps: true,
+            notes_points: false,
         }
     }
 
@@ -175,7 +291,8 @@ impl Scenario {
         };
         Scenario {
             fault,
-            damage: Some(1 + random.below(4) as u32),
+            damage: Some(random.below(5) as u32),
+            fails: random.one_in(2).then(|| [20, 200, 2_000][random.index(3)]),
             ..Scenario::of(seed)
         }
     }
@@ -195,6 +312,9 @@ impl Scenario {
         // To look at what the last round has left, without one of its drives.
         scenario.rounds.push(End::Close);
         scenario.rotations.push(None);
+        // Backups of a node whose drives come and go are not tried yet.
+        scenario.backups = vec![None; scenario.rounds.len()];
+        scenario.looks.push(false);
         Scenario {
             fault: MirrorFault::None,
             fleet: Some(FleetPlan {
@@ -207,32 +327,88 @@ impl Scenario {
         }
     }
 
-    /// The same run with a bug put in.
+    /// A run whose one fault is of this kind, and happens often: for bugs that only it reveals. Kinds that are no matter of
+    /// chance say how the rounds end; without any, nothing happens to the node.
     #[must_use]
-    pub fn with_canary(mut self, canary: Canary) -> Scenario {
-        self.engine.canary = canary;
+    pub fn only(seed: u64, kind: Option<FaultKind>) -> Scenario {
+        use FaultKind::*;
+        let whole = Scenario::of(seed);
+        let mut random = Random::new(seed ^ 0x0a11_0000_0000_0000);
+        let end = |random: &mut Random| match kind {
+            // Long enough to have written something to segments.
+            Some(
+                Crash | UnsyncedLost | DirectoryChangeLost | InFlightTorn | InFlightLost | SyncError | Vanish,
+            ) => End::Crash(2_000 + random.below(10_000)),
+            Some(Kill) => End::Kill(2_000 + random.below(10_000)),
+            _ => End::Close,
+        };
+        let mut rounds: Vec<End> = (0..3).map(|_| end(&mut random)).collect();
+        rounds.push(End::Close);
+        let fault = match kind {
+            Some(kind @ (Slow | Stall)) => MirrorFault::Only(kind, 10_000),
+            Some(Vanish | Stale) => MirrorFault::Vanishes(random.below(2_000)),
+            Some(kind @ (SyncError | MetadataError | TornRead | CorruptRead)) => {
+                MirrorFault::Only(kind, 100_000)
+            }
+            Some(kind) if MirrorFault::Only(kind, 1).is_silent() || MirrorFault::Only(kind, 1).is_loud() => {
+                MirrorFault::Only(kind, 20_000)
+            }
+            _ => MirrorFault::None,
+        };
+        match (kind, fault) {
+            // Cut off before anybody else has met it.
+            (Some(Vanish), MirrorFault::Vanishes(after)) => {
+                rounds[0] = End::Crash(VANISHES_AFTER + after + random.below(100));
+            }
+            // Cut off before it has been made whole.
+            (Some(Stale), _) => rounds[1] = End::Crash(200 + random.below(1_000)),
+            _ => {}
+        }
+        let count = rounds.len();
+        Scenario {
+            rounds,
+            fault,
+            clients: 4,
+            operations: 60,
+            partitions: 1,
+            keys: 40,
+            item_bytes: SMALL_ITEM..=2_000,
+            encrypted: false,
+            rotations: vec![None; count],
+            rekeys: false,
+            backups: vec![None; count],
+            looks: vec![true; count],
+            back_soon: true,
+            clock_jumps: kind == Some(ClockJump),
+            ..whole.with_small_engine()
+        }
+    }
+
+    /// So small that a few dozen writes flush and compact.
+    #[must_use]
+    pub fn with_small_engine(mut self) -> Scenario {
+        self.engine.memtable_bytes = 32 << 10;
+        self.engine.cache_bytes = 32 << 10;
+        self.engine.log_file_bytes = 64 << 10;
+        self.engine.segment_bytes = 16 << 10;
+        self.engine.log.batch_bytes = 8 << 10;
         self
     }
 
     /// The world it runs in.
     #[must_use]
     pub fn world(&self, trace_tail: usize) -> Config {
-        let faults = if self.fault == MirrorFault::Timing {
-            FaultConfig::timing()
-        } else {
-            FaultConfig::NONE
-        };
         Config {
             trace_tail,
             drive: DriveConfig {
                 capacity_bytes: 256 << 20,
-                faults,
+                faults: self.fault.everywhere(),
                 ..DriveConfig::default()
             },
             clock: ClockConfig {
                 skew_ms_max: 5_000,
                 drift_ppm_max: 100,
-                jump_ppm: 200,
+                jump_ppm: if self.clock_jumps { 200 } else { 0 },
                 jump_ms_max: 30_000,
             },
             virtual_time_max: Duration::from_secs(4 * 3600),

@@ -90,6 +90,8 @@ impl Scenario {
                 let fewer = self.rounds.len() - keep;
                 self.rounds.drain(..fewer);
                 self.rotations.drain(..fewer);
+                self.backups.drain(..fewer);
+                self.looks.drain(..fewer);
             }
             Size::Clients => self.clients = self.clients.min(count),
             Size::Operations => self.operations = self.operations.min(value),
@@ -99,7 +101,7 @@ impl Scenario {
                 let (least, most) = (*self.item_bytes.start(), *self.item_bytes.end());
                 self.item_bytes = least..=most.min(value.max(least));
             }
-            Size::Faults if value == 0 => self.fault = MirrorFault::None,
+            Size::Faults if value == 0 => (self.fault, self.fails) = (MirrorFault::None, None),
             Size::Faults => {}
             Size::Damage => {
                 self.damage = self
@@ -118,7 +120,7 @@ impl Scenario {
             Size::Partitions => self.partitions,
             Size::Keys => self.keys,
             Size::ItemBytes => *self.item_bytes.end(),
-            Size::Faults => u64::from(self.fault != MirrorFault::None),
+            Size::Faults => u64::from(self.fault != MirrorFault::None || self.fails.is_some()),
             Size::Damage => self.damage.map_or(0, u64::from),
         }
     }
@@ -156,7 +158,7 @@ pub fn shrink(scenario: &Scenario, failure: Failure) -> (Vec<Setting>, Failure) 
 
 #[cfg(test)]
 mod tests {
-    use cairn_engine::config::Canary;
+    use cairn_engine::canary::{Canary, put_in};
 
     use super::*;
 
@@ -172,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_failing_run_becomes_a_small_one_that_fails() {
-        let scenario = |seed| Scenario::of(seed).with_canary(Canary::AcknowledgeBeforeDurable);
+        let _bug = put_in(Canary::AcknowledgeBeforeDurable);
+        let scenario = Scenario::of;
         let mut seeds = (0..100).map(|seed| (seed, run(scenario(seed), false)));
         let (seed, failure) = seeds
             .find_map(|(seed, result)| Some((seed, result.err()?)))

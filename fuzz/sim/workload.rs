@@ -8,6 +8,7 @@ use cairn_engine::{Change, Direction, Engine, EngineError, ErrorKind, PartitionD
 use cairn_runtime::Runtime;
 use cairn_runtime::sim::Random;
 
+use super::backup::Made;
 use super::model::{Model, Place, item_of};
 use super::operator::Fleet;
 use super::scenario::Scenario;
@@ -28,6 +29,12 @@ pub struct Context {
     pub answered: Cell<u64>,
     /// Writes refused.
     pub refused: Cell<u64>,
+    /// The round under way.
+    pub round: Cell<usize>,
+    /// The round's backup.
+    pub backup: RefCell<Option<Made>>,
+    /// Backups given up in the round.
+    pub backups_refused: Cell<u64>,
     /// The drives, where they come and go.
     pub fleet: Option<Fleet>,
     /// Whether every operation is shown.
@@ -64,8 +71,29 @@ impl Context {
             wants_space: Cell::default(),
             answered: Cell::new(0),
             refused: Cell::new(0),
+            round: Cell::default(),
+            backup: RefCell::default(),
+            backups_refused: Cell::default(),
             fleet,
             verbose,
+        }
+    }
+
+    /// What is known now of every partition.
+    pub fn models_now(&self) -> Vec<Model> {
+        self.models.borrow().clone()
+    }
+
+    /// Whether anything was answered.
+    pub fn has_answered(&self) -> bool {
+        self.answered.get() > 0
+    }
+
+    /// To hold a copy against what was known when it was made.
+    pub fn at(&self, models: Vec<Model>) -> Context {
+        Context {
+            models: RefCell::new(models),
+            ..Context::new(self.scenario.clone(), self.verbose)
         }
     }
 
@@ -360,7 +388,12 @@ impl Context {
         add(&self.refused);
         match error.kind() {
             // One mirror is always healthy, so nothing may stop an engine; in safety mode it may stop.
-            ErrorKind::Unknown | ErrorKind::Stopped => {
+            kind @ (ErrorKind::Unknown | ErrorKind::Stopped) => {
+                // What an engine had not proposed when it stopped is not written.
+                if let (ErrorKind::Stopped, Some(place)) = (kind, proposed) {
+                    let refused = self.model(at, |model| model.refused(key, place));
+                    self.check(at, key, "refusing", refused);
+                }
                 self.unserved(at, format!("writing: {error}"));
                 false
             }

@@ -66,24 +66,6 @@ pub struct EngineConfig {
     pub scrub: ScrubConfig,
     /// Other limits of the log; its sizes above win.
     pub log: LogConfig,
-    /// A bug to put in, for tests of the checker.
-    #[doc(hidden)]
-    pub canary: Canary,
-}
-
-/// A bug to put in, so that a test can show that the simulation finds it.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Canary {
-    /// None.
-    #[default]
-    None,
-    /// Acknowledges what is not durable yet.
-    AcknowledgeBeforeDurable,
-    /// Answers what changed nothing at once.
-    AnswerUnchangedAtOnce,
-    /// Forgets the recovered timestamp floor.
-    ForgetFloor,
 }
 
 impl Default for EngineConfig {
@@ -102,7 +84,6 @@ impl Default for EngineConfig {
             reserve_bytes: 1 << 30,
             scrub: ScrubConfig::default(),
             log: LogConfig::default(),
-            canary: Canary::None,
         }
     }
 }

@@ -17,6 +17,8 @@
 
 pub mod ids;
 
+#[doc(hidden)]
+pub mod canary;
 pub mod check;
 pub mod checksum;
 pub mod config;
@@ -27,6 +29,8 @@ pub mod group;
 pub mod log;
 pub mod manifest;
 pub mod mutation;
+#[doc(hidden)]
+pub mod phase;
 pub mod rebuild;
 pub mod record;
 pub mod sealing;

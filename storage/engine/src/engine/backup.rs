@@ -33,10 +33,12 @@ use super::snapshot::Snapshot;
 use super::types::IndexUsage;
 use super::{Engine, Inner};
 use crate::PartitionDescriptor;
+use crate::canary::{self, Canary};
 use crate::error::EngineError;
 use crate::ids::{LogSequence, PartitionId, SegmentId};
 use crate::log::{Log, LogConfig, LogError};
 use crate::manifest::{ManifestState, PartitionState, ScrubState, SegmentReference};
+use crate::phase::{self, Phase};
 use crate::tree::{Segment, SegmentStore, TreeCut, TreeError, segment_file_name};
 use crate::volume::{DriveIndex, DriveSet, Volume, VolumeError, VolumeHandle};
 
@@ -236,6 +238,7 @@ impl<R: Runtime> Engine<R> {
     /// # Errors
     /// [`BackupError::Busy`], [`BackupError::NotQuiet`], or why the engine has stopped. Writes go on then.
     pub async fn hold(&self) -> Result<Hold<R>, BackupError> {
+        let _phase = phase::enter(Phase::Backup);
         let inner = &self.inner;
         inner.check_runs()?;
         let turn = Turn::take(inner)?;
@@ -313,6 +316,7 @@ impl<R: Runtime> Cut<R> {
         target: &VolumeHandle,
         advance: &dyn Fn(u64),
     ) -> Result<Copied, BackupError> {
+        let _phase = phase::enter(Phase::Backup);
         let inner = Rc::clone(&self.turn.inner);
         let volume = target.attach(inner.runtime.clone()).await?;
         let set = volume.in_sync().set;
@@ -537,6 +541,9 @@ impl<R: Runtime> Work<'_, R> {
 
     /// Reads every block of a segment of the copy; what is wrong, if anything is.
     async fn verify(&self, reference: &SegmentReference) -> Result<Result<(), Rc<str>>, BackupError> {
+        if canary::is_in(Canary::TrustCopies) {
+            return Ok(Ok(()));
+        }
         let segment = match self.store.open(reference).await {
             Ok(segment) => segment,
             Err(TreeError::Exhausted { why }) => return Err(EngineError::Exhausted(why).into()),

@@ -13,6 +13,7 @@ use crate::error::EngineError;
 use crate::ids::{IndexId, LogSequence, PartitionId, RaftIndex, TableId};
 use crate::log::{LogError, Record};
 use crate::manifest::{Edit, ManifestState, encode_edits};
+use crate::phase::{self, Phase};
 use crate::record::RecordKind;
 
 /// Bytes that a record of a snapshot has at most, unless one partition alone has more. Small beside a log file, large
@@ -77,6 +78,7 @@ impl<R: Runtime> Inner<R> {
 
     /// Resolves when batch `sequence` is durable.
     pub(super) async fn durable(&self, sequence: LogSequence) -> Result<(), EngineError> {
+        let _phase = phase::enter(Phase::ManifestChange);
         let durable = self.log.durable(sequence).await;
         durable.map_err(|error| self.log_stopped(&error))?;
         self.look_for_work();
@@ -97,6 +99,7 @@ impl<R: Runtime> Inner<R> {
 
     /// Restates every partition behind everything that the log holds now, so that older edits may go.
     pub(super) async fn snapshot(&self) -> Result<(), EngineError> {
+        let _phase = phase::enter(Phase::ManifestChange);
         let start = self.log.gathering();
         let begun = self.log.stats().bytes;
         let ids: Vec<PartitionId> = self.manifest.borrow().partitions.keys().copied().collect();

@@ -33,9 +33,11 @@ use cairn_runtime::sync::timeout;
 use super::Inner;
 use super::partition::{Partition, Rest};
 use super::pressure::{LEVEL0_URGENT, flush_above};
+use crate::canary::{self, Canary};
 use crate::error::EngineError;
 use crate::ids::{LogSequence, SegmentId};
 use crate::manifest::Edit;
+use crate::phase::{self, Phase};
 use crate::tree::Urge;
 
 /// How long background work waits after a failure before it tries again.
@@ -204,7 +206,18 @@ impl<R: Runtime> Inner<R> {
             *partition.frozen_index_counts.borrow_mut() = counts;
             partition.tree.freeze();
         }
+        let _phase = phase::enter(Phase::Flush);
         let (applied, sequence) = partition.frozen_at.get();
+        if canary::is_in(Canary::FlushedFirst) {
+            let flushed = Edit::Flushed {
+                partition: id,
+                sequence,
+                commit: applied.floor,
+                index: applied.index,
+            };
+            let first = self.edit(id, &[flushed]).await?;
+            self.durable(first).await?;
+        }
         let began = self.runtime.now();
         let writes = partition.tree.frozen_entries();
         let prepared = partition.tree.flush(|| self.next_segment()).await;
@@ -307,6 +320,11 @@ impl<R: Runtime> Inner<R> {
             return Ok(false);
         };
         let id = partition.descriptor.id;
+        let _phase = phase::enter(if partition.tree.compaction_debt() > 0 || urge == Urge::Reclaim {
+            Phase::Compaction
+        } else {
+            Phase::TableKey
+        });
         let compaction = partition.tree.compact(urge, || self.next_segment()).await;
         let compaction = compaction.map_err(|error| {
             let error = self.read_failed(&partition, error);
@@ -323,6 +341,21 @@ impl<R: Runtime> Inner<R> {
             partition: id,
             segment: *segment,
         }));
+        if canary::is_in(Canary::RemoveBeforeEdit) {
+            let moved = |id: &SegmentId| compaction.added.iter().any(|segment| segment.id == *id);
+            let gone: Vec<SegmentId> = compaction
+                .removed
+                .iter()
+                .copied()
+                .filter(|id| !moved(id))
+                .collect();
+            self.trees.store().unlink(&gone).await;
+            self.runtime.sleep(RETRY_AFTER / 10).await;
+        }
+        if canary::is_in(Canary::SplitEdits) {
+            let first = self.edit(id, &std::mem::take(&mut edits)).await?;
+            self.durable(first).await?;
+        }
         let added = compaction.added.iter().cloned();
         edits.extend(added.map(|segment| Edit::AddSegment {
             partition: id,

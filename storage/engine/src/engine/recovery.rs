@@ -22,7 +22,8 @@ use super::scrub::Scrub;
 use super::space::Room;
 use super::timestamps::Clock;
 use super::{Inner, files};
-use crate::config::{Canary, EngineConfig};
+use crate::canary::{self, Canary};
+use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::ids::{CommitTimestamp, LogId, LogSequence, SegmentId};
 use crate::log::{Log, LogError, Recovery};
@@ -213,7 +214,7 @@ async fn open_partition<R: Runtime>(
         index: last_index,
         ..applied
     };
-    if inner.config.canary == Canary::ForgetFloor {
+    if canary::is_in(Canary::ForgetFloor) {
         applied.floor = CommitTimestamp(0);
     }
     let partition = Partition::new(state.descriptor, tree, applied);

@@ -31,6 +31,7 @@ use crate::error::EngineError;
 use crate::ids::{PartitionId, SegmentId};
 use crate::log::LogError;
 use crate::manifest::{Edit, SegmentReference, encode_edits};
+use crate::phase::{self, Phase};
 use crate::sealing::TableKeys;
 use crate::tree::{DriveWatch, Reported, SegmentStore, StoreConfig, TreeError};
 use crate::volume::{DriveIndex, DriveSet, Placement, PlacesReport, VolumeError};
@@ -430,6 +431,7 @@ impl<R: Runtime> Inner<R> {
         reference: &SegmentReference,
         to: DriveSet,
     ) -> Result<(), EngineError> {
+        let _phase = phase::enter(Phase::Rebuild);
         let id = reference.id;
         let segment = match self.trees.store().open(reference).await {
             Ok(segment) => segment,

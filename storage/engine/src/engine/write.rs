@@ -27,7 +27,7 @@ use super::replay::joined;
 use super::space::Claim;
 use super::types::{Change, Decision, Derived, StoredRef, Updated};
 use super::{Inner, TERM};
-use crate::config::Canary;
+use crate::canary::{self, Canary};
 use crate::error::EngineError;
 use crate::group::{Counter, GROUP_CHANGES_MAX, encode_change, encode_header, group_bytes};
 use crate::ids::{CommitTimestamp, LogSequence, PartitionId, RaftIndex};
@@ -209,7 +209,7 @@ impl<R: Runtime> Inner<R> {
             Change::Delete | Change::Keep if !derived.is_empty() => None,
             Change::Delete | Change::Keep => {
                 drop(latch);
-                if self.config.canary != Canary::AnswerUnchangedAtOnce {
+                if !canary::is_in(Canary::AnswerUnchangedAtOnce) {
                     self.wait_applied(newest.number).await?;
                 }
                 self.counts.add(&self.counts.unchanged);
@@ -545,7 +545,7 @@ pub(super) async fn commit<R: Runtime>(inner: Rc<Inner<R>>) {
             proposed.await;
             continue;
         };
-        if inner.config.canary == Canary::AcknowledgeBeforeDurable {
+        if canary::is_in(Canary::AcknowledgeBeforeDurable) {
             inner.apply_up_to(sequence);
             continue;
         }

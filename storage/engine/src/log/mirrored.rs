@@ -9,12 +9,18 @@ use std::time::Duration;
 use cairn_runtime::{Queue, Runtime, sync};
 
 use super::LogError;
+use crate::canary::{self, Canary};
 use crate::volume::{DriveIndex, DriveSet, Volume};
 
 #[derive(Default)]
 struct Progress {
     done: DriveSet,
     failed: Vec<(DriveIndex, io::Error)>,
+}
+
+/// Whether a drive that is in sync has finished: the others may lag behind it, but never behind one that has left.
+fn is_ahead<R: Runtime>(progress: &Progress, volume: &Volume<R>) -> bool {
+    !progress.done.and(volume.in_sync().set).is_empty()
 }
 
 /// Runs `operation` on every drive of `set`, each as its own task. Returns once each drive has finished, or has left
@@ -44,7 +50,7 @@ where
             let result = future.await;
             drop(writing);
             let mut progress = progress.borrow_mut();
-            match result {
+            match canary::of_write(result) {
                 Ok(()) => progress.done = progress.done.with(drive),
                 Err(error) => progress.failed.push((drive, error)),
             }
@@ -58,14 +64,15 @@ where
             let progress = progress.borrow();
             (
                 progress.done.count() + progress.failed.len(),
-                !progress.done.is_empty(),
+                is_ahead(&progress, volume),
             )
         };
         if ended == set.count() || lagging {
             break;
         }
-        if some_done {
-            lagging = sync::timeout(runtime, lag_max, notified).await.is_err();
+        if some_done || canary::is_in(Canary::GiveUpOnStall) {
+            let late = sync::timeout(runtime, lag_max, notified).await.is_err();
+            lagging = late && (is_ahead(&progress.borrow(), volume) || canary::is_in(Canary::GiveUpOnStall));
         } else {
             // When all stall, wait: there is nobody to go on with.
             notified.await;

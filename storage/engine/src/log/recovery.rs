@@ -24,6 +24,7 @@ use super::file::{FileEntry, slot_of_name};
 use super::mirrored::on_all;
 use super::walk::{Told, Walk, open_mirrors};
 use super::{LogConfig, LogError, LogPosition, Lost, PartitionRange, Recovery, Replayed};
+use crate::canary::{self, Canary};
 use crate::ids::{LogId, LogSequence};
 use crate::sealing::FileCipher;
 use crate::volume::{DriveIndex, DriveSet, Volume};
@@ -547,6 +548,9 @@ async fn step<R: Runtime, F: FnMut(Replayed<'_>)>(
                 absent |= matches!(told, Told::Nothing);
                 lacking.push(mirror);
             }
+        }
+        if canary::is_in(Canary::BelieveFirstMirror) {
+            break;
         }
     }
     let Some((source, header)) = source else {

@@ -21,6 +21,7 @@ use super::file::{FileEntry, create_filled, slot_name};
 use super::mirrored::on_all;
 use super::writer::{Inner, OpenFile, Prepared, State};
 use crate::ids::LogSequence;
+use crate::phase::{self, Phase};
 use crate::volume::{DriveIndex, DriveSet};
 
 /// How long to wait before a full drive is tried again.
@@ -110,6 +111,7 @@ impl<R: Runtime> Inner<R> {
 
     /// Makes a file ready: see the head of this file.
     pub(super) async fn prepare(&self, files_max: usize) -> Result<OpenFile<R>, LogError> {
+        let _phase = phase::enter(Phase::LogFile);
         let context = &self.context;
         loop {
             let in_sync = context.volume.settled().await?;

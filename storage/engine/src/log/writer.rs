@@ -25,6 +25,7 @@ use super::batch::{Gather, Seal};
 use super::file::FileEntry;
 use super::recovery::{Context, Slot};
 use super::{LogError, LogStats};
+use crate::canary::{self, Canary};
 use crate::ids::LogSequence;
 use crate::sealing::FileCipher;
 use crate::volume::{DriveIndex, DriveSet};
@@ -350,7 +351,7 @@ impl<R: Runtime> Inner<R> {
             let Some(flight) = state.flight.as_mut().filter(|flight| flight.sequence == sequence) else {
                 return;
             };
-            match result {
+            match canary::of_write(result) {
                 Ok(()) => {
                     flight.done = flight.done.with(drive);
                     flight.first_done.get_or_insert(now);
@@ -362,7 +363,8 @@ impl<R: Runtime> Inner<R> {
                 Err(_) => {}
             }
             let in_sync = self.context.volume.in_sync().set;
-            if flight.settling || !flight.mirrors.and(in_sync).is_within(flight.ended()) {
+            let first = canary::is_in(Canary::AcknowledgeFirstMirror) && !flight.done.is_empty();
+            if flight.settling || !first && !flight.mirrors.and(in_sync).is_within(flight.ended()) {
                 return;
             }
             let needed = flight.mirrors.and(in_sync);
@@ -416,8 +418,9 @@ impl<R: Runtime> Inner<R> {
                 let Some(flight) = state.flight.as_mut() else {
                     return;
                 };
-                if flight.done.is_empty() {
-                    let in_sync = self.context.volume.in_sync().set;
+                let in_sync = self.context.volume.in_sync().set;
+                // One that has finished and left the set since is nobody to go on with.
+                if flight.done.and(in_sync).is_empty() {
                     if !flight.mirrors.and(in_sync).is_within(flight.failed) {
                         // Another mirror may still finish: without one nobody is ejected.
                         flight.settling = false;
@@ -491,7 +494,8 @@ impl<R: Runtime> Inner<R> {
                         state.watchdog = false;
                         return;
                     };
-                    let late = flight.first_done.is_some_and(|first| now.since(first) >= lag_max);
+                    let ahead = !flight.done.and(in_sync).is_empty();
+                    let late = ahead && flight.first_done.is_some_and(|first| now.since(first) >= lag_max);
                     let laggards = flight.mirrors.and(in_sync).minus(flight.ended());
                     // Nobody is waited for when another shard has taken the last laggard out.
                     let settle = !flight.settling && (late || laggards.is_empty());

@@ -35,6 +35,7 @@
 use std::rc::Rc;
 
 use super::codec::{Codec, Codecs};
+use crate::canary::{self, Canary};
 use crate::checksum::checksum;
 use crate::mutation::{ITEM_ARCHIVE_BYTES_MAX, KEY_BYTES_MAX};
 use crate::sealing::{FileCipher, TAG_BYTES};
@@ -311,10 +312,11 @@ pub(crate) fn verify(
     codecs: &Codecs,
 ) -> Result<Rc<[u8]>, &'static str> {
     let used = used_bytes(bytes)?;
-    if u64::from_le_bytes(array(used, 0)) != expected {
+    let trusted = kind == BlockKind::Data && canary::is_in(Canary::TrustBlocks);
+    if u64::from_le_bytes(array(used, 0)) != expected && !trusted {
         return Err("the block is not the one that the index names");
     }
-    if checksum(at.seed, &used[8..]) != expected {
+    if checksum(at.seed, &used[8..]) != expected && !trusted {
         return Err("the block's checksum does not match");
     }
     if bytes[used.len()..].iter().any(|byte| *byte != 0) {

@@ -268,7 +268,8 @@ pub struct SegmentStore<R: Runtime> {
     files: OpenFiles<<R::Drive as Drive>::File>,
     stats: RefCell<StoreStats>,
     open: RefCell<BTreeMap<SegmentId, Weak<Segment<R>>>>,
-    obsolete: RefCell<Vec<Rc<Segment<R>>>>,
+    /// Held by their readers alone: a segment holds its store, which must not hold it.
+    obsolete: RefCell<Vec<(SegmentId, Weak<Segment<R>>)>>,
     pub(crate) repairing: RefCell<BTreeSet<(SegmentId, DriveIndex, u32)>>,
     /// Segments that are being written, or that the manifest does not name yet, and their drives.
     begun: RefCell<BTreeMap<SegmentId, DriveSet>>,
@@ -368,6 +369,11 @@ impl<R: Runtime> SegmentStore<R> {
         drives.iter().find(|slot| slot.index == index).cloned()
     }
 
+    /// Whether the drive still has its place.
+    pub(crate) fn has(&self, slot: &Rc<DriveSlot<R::Drive>>) -> bool {
+        self.drive(slot.index).is_some_and(|now| Rc::ptr_eq(&now, slot))
+    }
+
     /// What has happened on each drive.
     #[must_use]
     pub fn drive_counts(&self) -> Vec<(DriveIndex, DriveCounts)> {
@@ -442,6 +448,10 @@ impl<R: Runtime> SegmentStore<R> {
         if let Some(segment) = open.get(&reference.id).and_then(Weak::upgrade) {
             return Ok(segment);
         }
+        let mut obsolete = self.obsolete.borrow_mut();
+        if let Some((_, reader)) = obsolete.iter_mut().find(|(id, _)| *id == reference.id) {
+            *reader = Rc::downgrade(&segment);
+        }
         open.retain(|_, segment| segment.strong_count() > 0);
         open.insert(reference.id, Rc::downgrade(&segment));
         Ok(segment)
@@ -486,8 +496,8 @@ impl<R: Runtime> SegmentStore<R> {
     /// The segment's removal is durable and no partition refers to it: its files go with its last reader.
     pub fn retire(&self, segment: Rc<Segment<R>>) {
         let mut obsolete = self.obsolete.borrow_mut();
-        if !obsolete.iter().any(|other| Rc::ptr_eq(other, &segment)) {
-            obsolete.push(segment);
+        if !obsolete.iter().any(|(id, _)| *id == segment.id()) {
+            obsolete.push((segment.id(), Rc::downgrade(&segment)));
         }
     }
 
@@ -495,16 +505,16 @@ impl<R: Runtime> SegmentStore<R> {
     /// then. A file that cannot be removed is left to the next start.
     pub async fn sweep(&self) -> usize {
         let mut unread = Vec::new();
-        self.obsolete.borrow_mut().retain(|segment| {
-            let read = Rc::strong_count(segment) > 1;
+        self.obsolete.borrow_mut().retain(|(id, segment)| {
+            let read = segment.strong_count() > 0;
             if !read {
-                unread.push(Rc::clone(segment));
+                unread.push(*id);
             }
             read
         });
-        for segment in &unread {
-            self.open.borrow_mut().remove(&segment.id());
-            self.remove_files(segment.id()).await;
+        for id in &unread {
+            self.open.borrow_mut().remove(id);
+            self.remove_files(*id).await;
         }
         unread.len()
     }
@@ -520,6 +530,17 @@ impl<R: Runtime> SegmentStore<R> {
         for slot in drives.iter().filter(|slot| self.is_live(slot.index)) {
             // What cannot be removed now is not referred to and goes at the next start.
             let _ = slot.drive.remove(&name).await;
+        }
+    }
+
+    /// Removes the names of files that are still read, as a bug does that is put in.
+    pub(crate) async fn unlink(&self, segments: &[SegmentId]) {
+        for segment in segments {
+            let drives = self.drives.borrow().clone();
+            for slot in drives {
+                let _ = slot.drive.remove(&segment_file_name(*segment)).await;
+                let _ = slot.drive.sync().await;
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use super::open::{make_directory, random_id, unusable};
 use super::shared::{Seat, Shared};
 use super::superblock::{DrivePlace, MemberKind, Superblock};
 use super::{DriveIndex, DriveSet, InSync, VolumeError, VolumeHandle};
+use crate::canary::{self, Canary};
 use crate::ids::{DriveId, Epoch};
 
 /// Name of the drive directory in a backup.
@@ -100,7 +101,7 @@ impl<R: Runtime> CopyTarget<R> {
             kind: MemberKind::Drive,
             sequence: 0,
             copy: runtime.random_u64().max(1),
-            incomplete: true,
+            incomplete: !canary::is_in(Canary::CompleteFirst),
             drive: id,
             promised: epoch,
             epoch,

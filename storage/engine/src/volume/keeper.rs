@@ -29,7 +29,9 @@ use super::online::{self, Handed, Operation, OperationState, OperationStatus, Se
 use super::shared::Shared;
 use super::superblock::{MemberKind, Superblock};
 use super::{DriveIndex, DriveSet, DriveStatus, InSync, LogReport, VolumeError, VolumeHandle, VolumeStatus};
+use crate::canary::{self, Canary};
 use crate::ids::{DriveId, Epoch, LogId};
+use crate::phase::{self, Phase};
 
 /// How long a change that can be left may wait for a majority.
 const PROMISE_MAX: Duration = Duration::from_secs(1);
@@ -261,6 +263,7 @@ impl<R: Runtime> Task<R> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        let _phase = phase::enter(Phase::Epoch);
         self.shared.begin_change();
         let promised = self.promise(&next, jump).await;
         let voters_before = (jump == 1).then(|| self.content.clone());
@@ -275,6 +278,7 @@ impl<R: Runtime> Task<R> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        let _phase = phase::enter(Phase::Epoch);
         let runtime = self.runtime.clone();
         match sync::timeout(&runtime, PROMISE_MAX, self.promise(&next, 1)).await {
             Ok(Ok(())) => {}
@@ -501,7 +505,11 @@ impl<R: Runtime> Task<R> {
         let content = &self.content;
         let wanted = usize::from(content.mirrors).min(content.in_sync.count());
         let complete = usize::from(content.guarantee) >= wanted && content.joining.is_empty();
-        if complete || self.failed.is_some() || !self.all_say(|report| report.places.holders >= wanted) {
+        let copied = |task: &Task<R>| {
+            canary::is_in(Canary::PromiseBeforeCopied)
+                || task.all_say(|report| report.places.holders >= wanted)
+        };
+        if complete || self.failed.is_some() || !copied(self) {
             return;
         }
         let next = Superblock {

@@ -41,6 +41,7 @@ use super::superblock::{MemberKind, Quorum, Superblock};
 use super::{DriveIndex, DriveStatus, VolumeError, VolumeHandle, VolumeStatus};
 use crate::ids::DriveId;
 use crate::log::log_of_name;
+use crate::phase::{self, Phase};
 use crate::tree::segment_of_file_name;
 
 /// How often an operation looks how far the engines are.
@@ -200,6 +201,7 @@ pub(super) async fn run<R: Runtime>(
     operation: Operation,
     handed: Rc<RefCell<Option<Handed<R>>>>,
 ) {
+    let _phase = phase::enter(Phase::Rebuild);
     let work = Work {
         runtime,
         handle,

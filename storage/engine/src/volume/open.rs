@@ -18,6 +18,7 @@ use super::member::{Member, NEW_SUFFIX, SUPERBLOCK_NAME};
 use super::shared::{Seat, Shared};
 use super::superblock::{DrivePlace, MemberKind, Quorum, Superblock};
 use super::{DRIVES_MAX, DriveIndex, DriveSet, Keeper, VolumeConfig, VolumeError, VolumeHandle};
+use crate::canary::{self, Canary};
 use crate::ids::{DriveId, Epoch, NodeId};
 use crate::sealing::{Keys, NodeKey, RootKey};
 
@@ -268,7 +269,8 @@ fn open_key(keys: &Keys, record: &Superblock) -> Result<Option<NodeKey>, VolumeE
         return Err(VolumeError::EncryptionMismatch { encrypted: true });
     }
     let given: Vec<_> = keys.root.iter().map(RootKey::id).collect();
-    let Some(root) = given.iter().position(|id| *id == kept.root) else {
+    let tried = canary::first_of(Canary::TryFirstRootOnly, given.len());
+    let Some(root) = given.iter().take(tried).position(|id| *id == kept.root) else {
         let needed = kept.root;
         return Err(if given.is_empty() {
             VolumeError::KeyMissing { needed }
@@ -647,7 +649,9 @@ async fn resume<R: Runtime>(
     let (chosen, forced) = census.choose(config.accept_epoch.map(Epoch))?;
     let key = open_key(&config.keys, chosen)?;
     let present = census.present();
+    let chosen = &*chosen.as_believed(present);
     let uniform = census.is_uniform(chosen) && !forced && chosen.mirrors == config.mirrors as u16;
+    let uniform = uniform && !matches!(&witness, Found::Present(found) if !found.complete);
     let promised = census
         .records()
         .map(|(_, record)| record)

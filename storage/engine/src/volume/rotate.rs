@@ -14,6 +14,7 @@ use cairn_runtime::Runtime;
 use super::keeper::{Copy, Task};
 use super::superblock::Superblock;
 use super::{VolumeConfig, VolumeError, open};
+use crate::phase::{self, Phase};
 use crate::sealing::{RootKey, RootKeyId};
 
 /// How long the process may wait for copies that a majority can do without.
@@ -43,6 +44,7 @@ pub async fn rotate_root_key<R: Runtime>(
     config: &VolumeConfig,
     new: &RootKey,
 ) -> Result<Rotated, VolumeError> {
+    let _phase = phase::enter(Phase::RootKey);
     let mut config = config.clone();
     config.keys.root.push(new.clone());
     let mut node = open::task(&runtime, &config, false).await?;

@@ -35,9 +35,12 @@
 //! All integers are little-endian. The checksum comes first so that everything behind it is covered; the copy's
 //! number and the seed both name the place, so a copy written to another copy's place does not verify.
 
+use std::borrow::Cow;
+
 use cairn_runtime::{AlignedBuffer, BLOCK_BYTES};
 
 use super::{DRIVES_MAX, DriveIndex, DriveSet};
+use crate::canary::{self, Canary};
 use crate::checksum::{Place, checksum};
 use crate::ids::{DriveId, Epoch, NodeId};
 use crate::sealing::{RootKeyId, WRAPPED_BYTES, Wrapped, WrappedNodeKey};
@@ -215,6 +218,21 @@ impl Superblock {
             guarantee: self.guarantee.saturating_sub(gone),
             ..self.clone()
         }
+    }
+
+    /// As a start takes it; a bug that is put in has every drive in sync that is there.
+    pub(super) fn as_believed(&self, present: DriveSet) -> Cow<'_, Superblock> {
+        if !canary::is_in(Canary::BelieveStale) {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Superblock {
+            in_sync: present,
+            guarantee: self
+                .mirrors
+                .min(u16::try_from(present.count()).expect("at most DRIVES_MAX")),
+            joining: DriveSet::EMPTY,
+            ..self.clone()
+        })
     }
 
     fn is_sane(&self) -> bool {

@@ -390,6 +390,31 @@ fn damaged_copies_are_outvoted_and_healed_by_the_next_version() {
 }
 
 #[test]
+fn a_torn_copy_of_the_witness_is_written_again_by_the_next_start() {
+    let sim = world(9);
+    drop(open(&sim, config(2)).expect("a new node"));
+    restart(&sim);
+    let state = sim.drive(NODE, "/state");
+    state.rot(member::WITNESS_NAME, 2 * COPY_STRIDE);
+    let damaged = state.image().read(member::WITNESS_NAME);
+    drop(open(&sim, config(2)).expect("three copies are whole"));
+    assert_ne!(state.image().read(member::WITNESS_NAME), damaged);
+    restart(&sim);
+    let whole = sim.block_on(NODE, SHARD, async |runtime| {
+        let drive = runtime
+            .drive("/state".as_ref(), false)
+            .await
+            .expect("it is there");
+        let opened = member::Member::open(&runtime, &drive, superblock::MemberKind::Witness).await;
+        matches!(
+            opened.expect("it opens").1,
+            superblock::Quorum::Valid { complete: true, .. }
+        )
+    });
+    assert!(whole);
+}
+
+#[test]
 fn a_stalled_drive_does_not_hold_up_its_own_ejection() {
     let sim = world(10);
     let keeper = open(&sim, config(2)).expect("empty directories");

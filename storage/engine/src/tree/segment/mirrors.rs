@@ -15,6 +15,7 @@ use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime, is_exhaustion};
 
 use super::UNIT_BYTES;
 use super::scrub::Damage;
+use crate::canary::{self, Canary};
 use crate::ids::{PartitionId, SegmentId};
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 
@@ -133,6 +134,9 @@ impl<R: Runtime> Files<'_, R> {
                 }
                 Err(Refused { why, exhausted }) => {
                     whys.push(format!("drive {}: {why}", self.mirrors[at].index));
+                    if canary::gives_up(&why) {
+                        break;
+                    }
                     if exhausted {
                         out_of = Some(why);
                     } else {
@@ -203,10 +207,16 @@ impl<R: Runtime> Files<'_, R> {
         if bad.is_empty() {
             return;
         }
-        let good = Rc::new(good);
+        let good = if canary::is_in(Canary::RepairWrongWay) {
+            Rc::new(AlignedBuffer::zeroed(good.len()))
+        } else {
+            Rc::new(good)
+        };
+        let wrong_way = usize::from(canary::is_in(Canary::RepairWrongWay));
         for at in bad {
-            let slot = Rc::clone(&self.mirrors[*at]);
-            if !self.store.is_live(slot.index) {
+            let slot = Rc::clone(&self.mirrors[(*at + wrong_way) % self.mirrors.len()]);
+            // A reader may hold on to a drive whose place another has taken meanwhile.
+            if !self.store.is_live(slot.index) || !self.store.has(&slot) {
                 continue;
             }
             let place = (self.reference.0, slot.index, unit);
@@ -232,7 +242,7 @@ impl<R: Runtime> Files<'_, R> {
                         // not count as a mirror.
                         let healthy = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull)
                             || is_exhaustion(&error);
-                        if !healthy {
+                        if !healthy && store.has(&slot) {
                             let why = format!("repair of {name}: {error}");
                             let _ = store.report_failed(slot.index, why).await;
                         }

@@ -13,6 +13,7 @@ use super::entry::{self, Place};
 use super::layout::{Guard, SegmentFooter, SegmentHeader, fields_checksum};
 use super::mirrors::{Files, Mirrors};
 use super::{UNIT_BYTES, segment_file_name};
+use crate::canary::{self, Canary};
 use crate::ids::{CommitTimestamp, PartitionId, SegmentId};
 use crate::manifest::SegmentReference;
 use crate::tree::block::{BlockKind, BlockView, verify};
@@ -61,6 +62,11 @@ impl<R: Runtime> Segment<R> {
             match store.file(reference.id, &name, &slot).await {
                 Ok(_) => mirrors.push(slot),
                 Err(error) if is_exhaustion(&error) => return Err(TreeError::exhausted(&name, &error)),
+                Err(_) if canary::is_in(Canary::GiveUpOnMetadataError) => {
+                    return Err(TreeError::NoMirror {
+                        segment: reference.id,
+                    });
+                }
                 Err(_) => store.count(|stats| stats.mirrors_missing += 1),
             }
         }

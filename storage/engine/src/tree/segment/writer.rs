@@ -18,6 +18,7 @@ use super::entry::{self, Place};
 use super::layout::{Guard, SegmentFooter, SegmentHeader, fields_checksum};
 use super::packing::Packing;
 use super::{UNIT_BYTES, segment_file_name};
+use crate::canary::{self, Canary};
 use crate::ids::{CommitTimestamp, IndexId, PartitionId, SegmentId, TableId};
 use crate::manifest::SegmentReference;
 use crate::sealing::SALT_BYTES;
@@ -416,7 +417,7 @@ impl<R: Runtime> SegmentWriter<R> {
     async fn settle(&mut self) -> Result<(), TreeError> {
         let mut result = Ok(());
         for (at, write) in self.in_flight.drain(..) {
-            let outcome = match write.await {
+            let outcome = match write.await.map(canary::of_write) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(TreeError::write(self.mirrors[at].slot.index, &self.name, &error)),
                 Err(_) => Err(TreeError::Stopped),
@@ -431,7 +432,12 @@ impl<R: Runtime> SegmentWriter<R> {
             let file = mirror.file.clone();
             let drive = mirror.slot.drive.clone();
             let sync = async move {
-                file.sync().await?;
+                if !canary::is_in(Canary::ForgetSync) {
+                    canary::of_sync(file.sync().await)?;
+                }
+                if canary::is_in(Canary::ForgetDirectorySync) {
+                    return Ok(());
+                }
                 drive.sync().await
             };
             self.in_flight
