@@ -118,10 +118,9 @@ impl<R: Runtime> Rewrite<'_, R> {
             key.extend_from_slice(head);
             turn += self.take_key(&mut merge, &key, &mut kept).await?;
             if !kept.is_empty() {
-                let is_full = |writer: &mut SegmentWriter<R>| writer.bytes() >= self.segment_bytes;
-                if let Some(full) = output.writer.take_if(is_full) {
-                    output.finished().await?;
-                    output.finishing = Some(self.finish(full));
+                let is_full = |writer: &SegmentWriter<R>| writer.bytes() >= self.segment_bytes;
+                if output.writer.as_ref().is_some_and(is_full) {
+                    self.go_on(output).await?;
                 }
                 if output.writer.is_none() {
                     output.writer = Some(SegmentWriter::create(self.store, next(), self.facts).await?);
@@ -140,10 +139,14 @@ impl<R: Runtime> Rewrite<'_, R> {
                 turn = 0;
             }
         }
-        if let Some(last) = output.writer.take() {
-            output.finished().await?;
-            output.finishing = Some(self.finish(last));
-        }
+        self.go_on(output).await
+    }
+
+    /// Begins to finish what is being filled, once what was before it is finished. If that fails the writer stays, to be abandoned: one
+    /// that was merely dropped would leave its files, and count as begun for ever.
+    async fn go_on(&self, output: &mut Output<R>) -> Result<(), TreeError> {
+        output.finished().await?;
+        output.finishing = output.writer.take().map(|full| self.finish(full));
         Ok(())
     }
 

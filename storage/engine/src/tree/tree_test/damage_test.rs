@@ -242,6 +242,39 @@ fn a_full_drive_changes_nothing() {
     });
 }
 
+/// A segment could not be finished while the next was full: that one's writer was dropped and not abandoned. Its file stayed, and as
+/// it counted as begun for ever, the drive's place could be given to no other.
+#[test]
+fn a_compaction_that_fails_leaves_nothing_behind() {
+    simulate(9, 1 << 20, SMALL, async |bench, drives, _| {
+        for round in 0..4 {
+            for number in 0..100 {
+                bench.put(&key(number), &bytes(round * 100 + number, 2_000));
+            }
+            bench.flush().await.unwrap();
+        }
+        drives[0].fail_next(Operation::SyncFile, Fault::NoSpace);
+        let failed = bench.compact().await;
+        assert!(matches!(failed, Err(TreeError::OutOfSpace { .. })), "{failed:?}");
+        bench.settle().await;
+        let named: Vec<_> = {
+            let manifest = bench.manifest.borrow();
+            let segments = manifest.partitions[&PARTITION].segments.keys();
+            segments.map(|id| segment_file_name(*id)).collect()
+        };
+        for drive in &drives {
+            let image = drive.image();
+            let files: Vec<_> = image
+                .names()
+                .filter(|name| name.starts_with("segment-"))
+                .collect();
+            assert_eq!(files, named, "no other files");
+        }
+        bench.compact_all().await;
+        assert_eq!(bench.everything(Direction::Forward).await.len(), 100);
+    });
+}
+
 #[test]
 fn silently_bad_writes_are_found_and_repaired() {
     for fault in [Fault::Lost, Fault::Torn, Fault::Misdirected, Fault::Corrupt] {
