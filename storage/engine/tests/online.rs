@@ -256,3 +256,36 @@ fn a_drive_that_is_lost_while_it_is_filled_costs_nothing() {
     assert!(running.engine.recovery().last > LogSequence(0));
     world.crash(running);
 }
+
+/// The blank drive took the place of the removed one, so that until everything was copied there was one drive more than directories,
+/// and a node that stopped then could not be started.
+#[test]
+fn a_blank_drive_replaces_the_lost_one_and_not_the_removed() {
+    let (world, running) = filled(41, 3, 2);
+    operate(&world, &running, Operation::Remove("/mirror-1".into())).expect("two others are there");
+    world.crash(running);
+    let left = || VolumeConfig {
+        drives: vec!["/mirror-0".into(), "/mirror-2".into()],
+        ..config(2, 2)
+    };
+    let running = open(&world, left());
+    world.mirror(2).detach();
+    write_some(&world, &running);
+    world.crash(running);
+    let running = open(&world, left());
+    world.mirror(2).attach();
+    world.mirror(2).restore(&DriveImage::default());
+    let volume = running.volume();
+    world.run(async move |runtime| {
+        let begun = volume.begin(Operation::Rebuild("/mirror-2".into())).await;
+        begun.expect("nothing else is under way");
+        while !volume.status().await.expect("the keeper runs").drives[2].in_sync {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let held = items(&world, &running);
+    world.crash(running);
+    let running = open(&world, left());
+    assert_eq!(items(&world, &running), held);
+    world.crash(running);
+}

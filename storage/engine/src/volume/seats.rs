@@ -218,8 +218,9 @@ impl<R: Runtime> Task<R> {
         }
     }
 
-    /// The place for a blank directory: the one it had, that of a drive that is not there, if it `replaces` one, a new one,
-    /// or, when there is none, that of a removed drive.
+    /// The place for a blank directory: the one it had; if it `replaces` a drive that is not there, that one's, first of those
+    /// that still have a vote: beside it a node that stops before all is copied would have a drive more than directories; a new
+    /// one; or, when there is none, that of a removed drive.
     fn free_place(&self, path: &Path, replaces: bool) -> Option<DriveIndex> {
         let places = || (0..self.content.drives.len()).filter_map(DriveIndex::new);
         let out = || places().filter(|index| !self.content.in_sync.contains(*index));
@@ -227,9 +228,10 @@ impl<R: Runtime> Task<R> {
         let next = DriveIndex::new(self.content.drives.len()).filter(|index| index.get() < DRIVES_MAX);
         let mut removed = out().filter(|index| self.content.removed.contains(*index));
         let absent = |index: &DriveIndex| self.drives[index.get()].is_none();
-        let mut absent = out().filter(|index| replaces && absent(index));
+        let mut absent: Vec<DriveIndex> = out().filter(|index| replaces && absent(index)).collect();
+        absent.sort_by_key(|index| self.content.removed.contains(*index));
         same.next()
-            .or_else(|| absent.next())
+            .or_else(|| absent.first().copied())
             .or(next)
             .or_else(|| removed.next())
     }
