@@ -91,6 +91,16 @@ fn drives_come_and_go() {
     assert!(work.iter().all(|count| *count > 20), "{total:#?}");
 }
 
+/// Runs that have found defects, each with what was wrong.
+#[test]
+fn drives_come_and_go_in_runs_that_failed_once() {
+    for seed in [1_164, 1_408, 1_429] {
+        if let Err(failure) = run(Scenario::fleet(seed), false) {
+            panic!("{failure}\nrepeat with: cargo run -p cairn-fuzz --bin sim -- --fleet --replay {seed}");
+        }
+    }
+}
+
 /// Both mirrors damaged: partitions may refuse to serve, nothing wrong may be answered.
 #[test]
 fn damage_on_both_mirrors_is_never_an_answer() {

@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     pub(super) groups: RefCell<Vec<Vec<u64>>>,
     /// How often the deletion of an item was asked for.
     pub(super) deletes: RefCell<BTreeMap<String, u64>>,
+    /// The clients of this round have begun.
+    pub(super) is_at_work: Cell<bool>,
     /// The accounts and pairs are there.
     pub(super) created: Cell<bool>,
     /// Transactions with tokens that have not been answered, by number.
@@ -156,22 +158,33 @@ pub(super) fn table() -> Value {
     })
 }
 
-/// Asks for `operations` writes and transactions, one after the other.
+/// What a client does in a round.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    /// How many writes and transactions it asks for.
+    pub(super) operations: u64,
+    /// Partition keys.
+    pub(super) keys: u64,
+    /// Whether all of them are transactions.
+    pub(super) transacts: bool,
+}
+
+/// Asks for writes and transactions, one after the other.
 pub(super) async fn client(
     ledger: Rc<Ledger>,
     service: Service<SimRuntime>,
     runtime: SimRuntime,
     mut random: Random,
-    operations: u64,
-    keys: u64,
+    plan: Plan,
 ) {
+    let keys = plan.keys;
     let transactor = Transactor {
         ledger: &ledger,
         service: &service,
         runtime: &runtime,
     };
-    for _ in 0..operations {
-        if random.below(3) == 0 {
+    for _ in 0..plan.operations {
+        if plan.transacts || random.below(3) == 0 {
             transactor.transact(&mut random, keys).await;
         } else {
             let number = ledger.take();

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::super::run::Failure;
 use super::super::scenario::{End, MirrorFault};
-use super::clients::{Ledger, Room, TABLE, call, client, plain_table, table};
+use super::clients::{Ledger, Plan, Room, TABLE, call, client, plain_table, table};
 use super::transactions::{TransactionCounts, Transactor};
 use super::verify::{Refusal, verify};
 
@@ -53,6 +53,9 @@ pub struct TableScenario {
     pub fault: MirrorFault,
     /// Memory of the node.
     pub memory_bytes: u64,
+    /// Whether all that clients ask for is transactions, and rounds are cut off so many events after the clients have begun; else
+    /// one operation in three is, and the events count from the start of the node.
+    pub transacts: bool,
     /// A bug put in.
     pub canary: Canary,
 }
@@ -92,7 +95,29 @@ impl TableScenario {
             victim: random.index(2),
             fault,
             memory_bytes: [512 << 10, 2 << 20, 64 << 20][random.index(3)],
+            transacts: false,
             canary: Canary::None,
+        }
+    }
+
+    /// A run of transactions over several shards, cut off in the midst of them again and again: most crashes find one that is
+    /// decided and not yet carried out everywhere.
+    #[must_use]
+    pub fn transacting(seed: u64) -> TableScenario {
+        let mut random = Random::new(seed ^ 0x7a45_ac70_0000_0000);
+        let mut rounds: Vec<(End, usize)> = (0..4)
+            .map(|_| (End::Crash(200 + random.below(1_800)), SHARDS_MAX))
+            .collect();
+        rounds.push((End::Close, SHARDS_MAX));
+        TableScenario {
+            rounds,
+            clients: 6,
+            operations: 60,
+            keys: 10,
+            fault: MirrorFault::None,
+            memory_bytes: 2 << 20,
+            transacts: true,
+            ..TableScenario::of(seed)
         }
     }
 
@@ -288,17 +313,23 @@ impl Run<'_> {
         let shards = self.start(count);
         let done = Rc::new(Cell::new(false));
         let mut has_begun = false;
-        let until = match end {
+        let from_now = || match end {
             End::Crash(events) | End::Kill(events) => sim.events() + events,
             End::Close | End::Leave => u64::MAX,
         };
+        self.ledger.is_at_work.set(false);
+        let mut until = Some(from_now()).filter(|_| !self.scenario.transacts);
         let vanishes = match self.scenario.fault {
             MirrorFault::Vanishes(events) if round == 0 => sim.events() + 2_000 + events,
             _ => u64::MAX,
         };
         let deadline = sim.elapsed() + ROUND_MAX;
         let mut vanished = false;
-        while !done.get() && sim.events() < until && self.ledger.failure().is_none() {
+        while !done.get() && until.is_none_or(|until| sim.events() < until) && self.ledger.failure().is_none()
+        {
+            if until.is_none() && self.ledger.is_at_work.get() {
+                until = Some(from_now());
+            }
             if !vanished && sim.events() >= vanishes {
                 vanished = true;
                 sim.drive(NODE, MIRRORS[self.scenario.victim]).detach();
@@ -413,6 +444,7 @@ impl Work {
         if is_full {
             self.ledger.room.set(Some(Room::Low));
         }
+        self.ledger.is_at_work.set(true);
         let clients = WaitGroup::new();
         for index in 0..self.scenario.clients {
             let shard = index % self.services.len();
@@ -422,8 +454,11 @@ impl Work {
                 service,
                 runtime.clone(),
                 random.fork(),
-                self.scenario.operations,
-                self.scenario.keys,
+                Plan {
+                    operations: self.scenario.operations,
+                    keys: self.scenario.keys,
+                    transacts: self.scenario.transacts,
+                },
             );
             let token = clients.enter();
             runtime.spawn(Queue::Foreground, async move {
