@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use cairn_runtime::sync::Notify;
 use cairn_runtime::{Connection, Queue, Runtime};
-use serde_json::json;
 
 use crate::run::{open, resolve, within};
+use crate::table;
 use crate::wire::{Outcome, Settings, Wire};
 use crate::workload::{Operation, Writing};
 
@@ -47,18 +47,12 @@ impl Shared {
 /// Loads the table, which has `indexes` or not.
 ///
 /// # Errors
-/// When the node cannot be reached, or goes on refusing.
+/// When the node cannot be reached, or goes on refusing; `InvalidInput` when there is a table of this name that is another.
 pub(crate) async fn load<R: Runtime>(runtime: R, settings: Settings, indexes: bool) -> io::Result<()> {
     let address = resolve(&settings)?;
     let (connection, mut wire) = open(&runtime, address, &settings).await?;
-    let definition = definition(&settings.common.table, indexes);
-    let created = create_table(
-        &runtime,
-        &connection,
-        &mut wire,
-        &settings.common.table,
-        &definition,
-    );
+    let wanted = (settings.common.table.as_str(), indexes);
+    let created = table::create(&runtime, &connection, &mut wire, wanted);
     within(&runtime, TABLE_WAIT_MAX, "active table", created).await?;
     connection.shutdown();
 
@@ -186,65 +180,5 @@ async fn store<R: Runtime>(
             }
         }
         received.drain(..taken);
-    }
-}
-
-/// The request that creates the table.
-fn definition(table: &str, indexes: bool) -> String {
-    let key = |name: &str, role: &str| json!({"AttributeName": name, "KeyType": role});
-    let attribute = |name: &str, kind: &str| json!({"AttributeName": name, "AttributeType": kind});
-    let mut definition = json!({
-        "TableName": table,
-        "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": [key("p", "HASH")],
-        "AttributeDefinitions": [attribute("p", "S")],
-    });
-    if indexes {
-        let all = json!({"ProjectionType": "ALL"});
-        definition["KeySchema"] = json!([key("p", "HASH"), key("s", "RANGE")]);
-        definition["AttributeDefinitions"] = json!([
-            attribute("p", "S"),
-            attribute("s", "S"),
-            attribute("g", "N"),
-            attribute("o", "S")
-        ]);
-        // Every put moves an entry of the one, and replaces one of the other.
-        definition["LocalSecondaryIndexes"] = json!([{
-            "IndexName": "local", "KeySchema": [key("p", "HASH"), key("g", "RANGE")], "Projection": all
-        }]);
-        definition["GlobalSecondaryIndexes"] = json!([{
-            "IndexName": "global", "KeySchema": [key("o", "HASH")], "Projection": all
-        }]);
-    }
-    definition.to_string()
-}
-
-async fn create_table<R: Runtime>(
-    runtime: &R,
-    connection: &R::Connection,
-    wire: &mut Wire,
-    table: &str,
-    definition: &str,
-) -> io::Result<()> {
-    let describe = format!(r#"{{"TableName":"{table}"}}"#);
-    match wire
-        .call(connection, "CreateTable", definition, runtime.unix_ms())
-        .await?
-    {
-        Ok(_) => {}
-        Err(name) if name == "ResourceInUseException" => {}
-        Err(name) => return Err(io::Error::other(format!("CreateTable failed: {name}"))),
-    }
-    loop {
-        let answer = wire
-            .call(connection, "DescribeTable", &describe, runtime.unix_ms())
-            .await?;
-        if let Ok(body) = answer {
-            let status = serde_json::from_slice::<serde_json::Value>(&body).ok();
-            if status.is_some_and(|body| body["Table"]["TableStatus"] == "ACTIVE") {
-                return Ok(());
-            }
-        }
-        runtime.sleep(Duration::from_millis(50)).await;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One core drives any number of connections on the same shard ring that the node runs on, so that one client core
 //! can saturate one node core. Read in this order: [`options`], [`workload`], [`ledger`], [`schedule`], [`wire`],
-//! [`connection`], [`run`], [`report`].
+//! [`table`], [`connection`], [`run`], [`report`].
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -18,6 +18,7 @@ mod record;
 mod report;
 mod run;
 mod schedule;
+mod table;
 mod wire;
 mod workload;
 
@@ -34,7 +35,7 @@ use report::Report;
 use wire::Settings;
 use workload::{GROUP, Shape};
 
-/// The SLO was missed, or an item that was read was missing, wrong or stale.
+/// The SLO was missed, too many operations failed, or an item that was read was missing, wrong or stale.
 const MISSED: u8 = 99;
 /// The command line cannot be carried out.
 const USAGE: u8 = 2;

@@ -25,9 +25,10 @@ the read began may have overwritten it (8 bytes of memory per key; nobody else m
 
 A transaction that reads must see all of another one or nothing of it.
 
-Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage, such as an --item-size that is not the table's; 3 the \
-target cannot be reached or used, or nothing was answered well; 99 the SLO was missed, an item that was read was missing, \
-wrong or stale, or a transaction torn.";
+Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage, such as a table that is not there, \
+has no indexes for --workload index, or has items of another --item-size; 3 the \
+target cannot be reached or used, or nothing was answered well; 99 the SLO was missed, more than 1 % of the operations failed \
+and the SLO does not speak of errors, an item that was read was missing, wrong or stale, or a transaction torn.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

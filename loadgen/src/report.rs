@@ -17,6 +17,9 @@ use crate::run::{Measured, milliseconds};
 /// Share of a core from which on the client itself is the bottleneck.
 const CLIENT_BUSY: f64 = 0.9;
 
+/// Share of operations that may fail where no objective says how many, percent. What was never started is the rate's matter.
+const ERRORS_PERCENT_MAX: f64 = 1.0;
+
 /// The percentiles that a report shows.
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 
@@ -45,10 +48,23 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Every objective was met, something was answered well, and nothing that was read was missing, wrong or stale.
+    /// Every objective was met, something was answered well, without an objective for errors not too many failed, and nothing
+    /// that was read was missing, wrong or stale.
     pub(crate) fn passed(&self) -> bool {
         let record = &self.measured.record;
-        self.verdict.iter().all(|judged| judged.met) && record.good > 0 && !record.damaged
+        self.verdict.iter().all(|judged| judged.met)
+            && record.good > 0
+            && !record.damaged
+            && !self.too_many_failed()
+    }
+
+    /// No objective says how many operations may fail, and more did than [`ERRORS_PERCENT_MAX`].
+    fn too_many_failed(&self) -> bool {
+        let mut objectives = self.options.slo.iter().flat_map(|slo| &slo.0);
+        let is_judged = objectives.any(|objective| matches!(objective, Objective::Errors { .. }));
+        let record = &self.measured.record;
+        let failed = record.errors_total() as f64;
+        !is_judged && failed * 100.0 > ERRORS_PERCENT_MAX * (failed + record.good as f64)
     }
 
     /// Nothing was answered well, and nothing at all was read.
@@ -110,6 +126,11 @@ impl<'a> Report<'a> {
         if record.damaged {
             println!(
                 "DATA IS DAMAGED: items that were read were missing, wrong or stale, or transactions torn"
+            );
+        }
+        if self.too_many_failed() {
+            println!(
+                "TOO MANY OPERATIONS FAILED: more than {ERRORS_PERCENT_MAX} %, and no objective allows for it"
             );
         }
         println!("client used {:.0} % of one core", client_cpu * 100.0);

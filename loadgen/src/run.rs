@@ -13,9 +13,10 @@ use hdrhistogram::Histogram;
 
 use crate::connection::{Line, Pending, Started, work};
 use crate::ledger::{End, Ledger, View};
-use crate::options::{Rate, Run};
+use crate::options::{Rate, Run, Workload};
 use crate::record::Record;
 use crate::schedule::{Due, Schedule};
+use crate::table;
 use crate::wire::{Answer, Outcome, Settings, Wire};
 use crate::workload::{Operation, Operations, Reading, generations_begin, key_text};
 
@@ -273,7 +274,8 @@ pub(crate) async fn within<R: Runtime, T>(
 /// Runs a workload.
 ///
 /// # Errors
-/// When a connection cannot be opened at the start; `InvalidInput` when the table's items are of another size than the run's.
+/// When a connection cannot be opened at the start; `InvalidInput` when there is no table, it is another than the workload is
+/// for, or its items are of another size than the run's.
 pub(crate) async fn run<R: Runtime>(
     runtime: R,
     options: &Run,
@@ -281,7 +283,7 @@ pub(crate) async fn run<R: Runtime>(
 ) -> io::Result<Measured> {
     let address = resolve(&settings)?;
     settings.before = generations_begin(runtime.random_u64());
-    sizes_match(&runtime, address, &settings).await?;
+    look(&runtime, address, &settings, options.workload == Workload::Index).await?;
     let connections = settings.common.connections;
     let mut opened = Vec::new();
     for _ in 0..connections {
@@ -375,10 +377,16 @@ pub(crate) async fn run<R: Runtime>(
     })
 }
 
-/// Refuses a run whose items are not of the size that the table was loaded with: each of them would seem damaged.
+/// Refuses a run on a table that is not there or of another kind, or whose items are of another size: each of them would
+/// seem damaged.
 ///
-/// One item is looked at. What cannot be read is for the run to say.
-async fn sizes_match<R: Runtime>(runtime: &R, address: SocketAddr, settings: &Settings) -> io::Result<()> {
+/// One item is looked at. Whether the items are there is for the run to say; a node that says nothing, too.
+async fn look<R: Runtime>(
+    runtime: &R,
+    address: SocketAddr,
+    settings: &Settings,
+    indexed: bool,
+) -> io::Result<()> {
     let (table, item_bytes) = (&settings.common.table, settings.common.item_size as usize);
     let query = format!(
         r#"{{"TableName":"{table}","KeyConditionExpression":"p = :p","ExpressionAttributeValues":{{":p":{{"S":"{}"}}}},"Limit":1}}"#,
@@ -386,12 +394,17 @@ async fn sizes_match<R: Runtime>(runtime: &R, address: SocketAddr, settings: &Se
     );
     let ask = async {
         let (connection, mut wire) = open(runtime, address, settings).await?;
+        table::check(runtime, &connection, &mut wire, (table, indexed)).await?;
         let answer = wire.call(&connection, "Query", &query, runtime.unix_ms()).await;
         connection.shutdown();
         answer
     };
-    let Ok(Ok(body)) = within(runtime, OPEN_MAX, "answer", ask).await else {
-        return Ok(());
+    let body = match within(runtime, OPEN_MAX, "answer", ask).await {
+        Ok(Ok(body)) => body,
+        Err(error) if [io::ErrorKind::InvalidInput, io::ErrorKind::Other].contains(&error.kind()) => {
+            return Err(error);
+        }
+        _ => return Ok(()),
     };
     match stored_bytes(&body) {
         Some(bytes) if bytes != item_bytes => Err(io::Error::new(

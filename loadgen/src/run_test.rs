@@ -11,6 +11,7 @@ use super::*;
 use crate::load::load;
 use crate::options::{Cli, Command};
 use crate::report::Report;
+use crate::table::definition;
 use crate::workload::Shape;
 
 const NODE: NodeIndex = NodeIndex(0);
@@ -29,6 +30,10 @@ enum Fault {
     Empty,
     /// It accepts connections and says nothing.
     Silent,
+    /// It has no table.
+    NoTable,
+    /// It refuses every tenth put.
+    Throttles,
     /// It closes connections with every answer, for the first 300 ms.
     ClosesEarly,
 }
@@ -36,6 +41,8 @@ enum Fault {
 struct Fake {
     fault: Fault,
     runtime: SimRuntime,
+    /// Its table has indexes.
+    indexed: bool,
     items: RefCell<HashMap<String, Value>>,
     puts: std::cell::Cell<u64>,
     started: Moment,
@@ -52,6 +59,9 @@ impl Fake {
                     return json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"});
                 }
                 self.store(key("Item"), body["Item"].clone());
+                if self.fault == Fault::Throttles && self.puts.get().is_multiple_of(10) {
+                    return json!({"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException"});
+                }
                 json!({})
             }
             "UpdateItem" => {
@@ -109,7 +119,18 @@ impl Fake {
                 Some(item) => json!({ "Item": item }),
                 None => json!({}),
             },
-            _ => json!({"Table": {"TableStatus": "ACTIVE"}}),
+            "DescribeTable" if self.fault == Fault::NoTable => {
+                json!({"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException"})
+            }
+            "DescribeTable" => {
+                let mut table = definition("loadgen", self.indexed);
+                table["TableStatus"] = "ACTIVE".into();
+                json!({ "Table": table })
+            }
+            "CreateTable" => {
+                json!({"__type": "com.amazonaws.dynamodb.v20120810#ResourceInUseException"})
+            }
+            _ => panic!("{operation}"),
         }
     }
 
@@ -168,15 +189,18 @@ fn with_node(
     Simulation::new(3, Config::default()).run(async move |handle| {
         let runtime = handle.runtime(NODE, ShardIndex(0));
         let listener = runtime.listen(handle.socket_address(NODE, 8000)).unwrap();
+        let indexed = |word: &String| ["--workload=index", "--indexes"].contains(&word.as_str());
+        let indexed = words.iter().any(indexed);
         let fake = Rc::new(Fake {
             fault,
+            indexed,
             items: RefCell::default(),
             puts: std::cell::Cell::default(),
             started: runtime.now(),
             runtime: runtime.clone(),
         });
         if fault != Fault::Empty {
-            let shape = Shape::new(100, words.iter().any(|word| word == "--workload=index"));
+            let shape = Shape::new(100, indexed);
             for key in 0..ITEMS {
                 let mut text = Vec::new();
                 shape.write_json(&mut text, key, 0);
@@ -290,6 +314,66 @@ fn items_of_another_size_are_not_damage() {
             "the items of table loadgen have 100 B and --item-size says 200: give `run` what `load` was given"
         );
     });
+}
+
+/// What is said to a run that cannot begin.
+fn refused(fault: Fault, arguments: &'static str, workload: Workload, expected: &'static str) {
+    with_node(fault, "http", arguments, async move |handle, command| {
+        let Command::Run(mut options) = command else {
+            panic!("not a run")
+        };
+        options.workload = workload;
+        let settings = settings(&options.common, false, workload == Workload::Index);
+        let error = run(handle.outside(), &options, settings)
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    });
+}
+
+#[test]
+fn a_run_on_another_table_does_not_begin() {
+    let missing = "there is no table loadgen: make and fill it with `loadgen load`";
+    refused(Fault::NoTable, "run --workload=a", Workload::A, missing);
+    let plain =
+        "table loadgen has no indexes, and what was asked for is about one that was loaded with --indexes";
+    refused(Fault::None, "run --workload=a", Workload::Index, plain);
+    let indexed = "table loadgen has the indexes of `load --indexes`";
+    for workload in [
+        Workload::A,
+        Workload::Query,
+        Workload::Counter,
+        Workload::Transact,
+    ] {
+        refused(Fault::None, "run --workload=index", workload, indexed);
+    }
+}
+
+#[test]
+fn a_load_into_another_table_does_not_begin() {
+    for (arguments, indexes) in [("load", true), ("load --indexes", false)] {
+        with_node(Fault::None, "http", arguments, async move |handle, command| {
+            let Command::Load(options) = command else {
+                panic!("not a load")
+            };
+            let settings = settings(&options.common, false, indexes);
+            let error = load(handle.outside(), settings, indexes).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+        });
+    }
+}
+
+#[test]
+fn many_errors_fail_a_run_unless_they_are_allowed() {
+    let arguments = "run --workload=put --duration=400ms --warmup=100ms";
+    check(Fault::Throttles, arguments, |report, record| {
+        assert!(record.errors["ThrottlingException"] > 0);
+        assert!(!report.passed() && !report.unusable());
+    });
+    let allowed = format!("{arguments} --slo=errors<50%");
+    check(Fault::Throttles, &allowed, |report, _| assert!(report.passed()));
 }
 
 #[test]
