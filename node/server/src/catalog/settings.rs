@@ -35,9 +35,15 @@ pub(crate) const HIDDEN: &str = "hidden";
 /// Tag that tells how many hours the records of a table's streams are kept: [`STREAM_HOURS`] to [`STREAM_HOURS_MAX`].
 pub(crate) const STREAM_HOURS_TAG: &str = "cairn:stream-hours";
 
+/// A number as it is written in one way only: without a sign, and without zeros before it.
+fn canonical(value: &str) -> Option<u64> {
+    let number: u64 = value.parse().ok()?;
+    (number.to_string() == value).then_some(number)
+}
+
 /// Hours that a value of [`STREAM_HOURS_TAG`] means.
 pub(crate) fn stream_hours(value: &str) -> Option<u64> {
-    let hours = value.parse().ok()?;
+    let hours = canonical(value)?;
     (STREAM_HOURS..=STREAM_HOURS_MAX)
         .contains(&hours)
         .then_some(hours)
@@ -50,7 +56,7 @@ pub(crate) const COLLECTION_BYTES_MAX: u64 = 1 << 50;
 
 /// Bytes that a value of [`COLLECTION_BYTES_TAG`] means.
 pub(crate) fn collection_bytes(value: &str) -> Option<u64> {
-    let bytes = value.parse().ok()?;
+    let bytes = canonical(value)?;
     (1..=COLLECTION_BYTES_MAX).contains(&bytes).then_some(bytes)
 }
 

@@ -627,7 +627,7 @@ fn what_has_passed_its_time_is_missed_and_an_idle_reader_misses_nothing() {
         let body = json!({"ResourceArn": table, "Tags": [{"Key": "cairn:stream-hours", "Value": value}]});
         machine.call("TagResource", &body.to_string())
     };
-    for wrong in ["23", "8785", "1d", ""] {
+    for wrong in ["23", "8785", "1d", "", "+24", "024", " 24", "-24", "24.0"] {
         let answer = tag(wrong);
         assert!(
             answer.contains("cairn:stream-hours with a Value from 24 to 8784"),
