@@ -570,7 +570,7 @@ fn dump(file: PathBuf, root_key_file: Option<PathBuf>) -> Result<(), String> {
         let dumped = dump::dump(runtime, &path, &found.keys.root, &mut text).await;
         dumped
             .map(|damage| (text, damage))
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))
+            .map_err(|error| format!("cannot show {}: {error}", path.display()))
     })??;
     say(&text);
     let Some(first) = damage.first() else {

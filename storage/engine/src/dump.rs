@@ -34,15 +34,16 @@ const PIECE_BLOCKS: usize = 256;
 const SUPERBLOCK_STRIDE: usize = 64 << 10;
 /// Number of the copies.
 const SUPERBLOCK_COPIES: usize = 4;
-/// Distance between the copies of an anchor, and their length.
+/// Distance between the copies of an anchor, their length and number.
 const ANCHOR_STRIDE: usize = 16 << 10;
 const ANCHOR_BYTES: usize = 8 << 10;
+const ANCHOR_COPIES: usize = 4;
 
 /// Shows the file at `path`; `root` are root keys that may open it. Gives the places that do not verify, which the text says
 /// too, in their order.
 ///
 /// # Errors
-/// Why it cannot be read.
+/// Why it cannot be read; `InvalidInput` when its name is not that of a file that the engine writes.
 pub async fn dump<R: Runtime>(
     runtime: R,
     path: &Path,
@@ -56,6 +57,12 @@ pub async fn dump<R: Runtime>(
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
+    if !is_written_by_engine(name) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the engine writes no file of this name, only superblock, witness, log-.. and segment-..",
+        ));
+    }
     let key = node_key::<R>(&drive, root).await.map(Arc::new);
     let written = if segment_of_file_name(name).is_some() {
         dump_segment(&runtime, &drive, name, key, out, &mut damage).await
@@ -137,16 +144,30 @@ fn dump_bytes(
         };
         return dump_superblock(kind, bytes, out, damage);
     }
-    let anchor = name
-        .strip_prefix("log-")
-        .and_then(|rest| rest.strip_suffix(".anchor"));
-    if let Some(log) = anchor.and_then(|log| u32::from_str_radix(log, 16).ok()) {
-        return dump_anchor(LogId(log), bytes, out, damage);
+    if let Some(log) = log_of_anchor(name) {
+        return dump_anchor(log, bytes, out, damage);
     }
-    if let Some((log, slot)) = slot_of_name(name) {
-        return dump_log(log, slot, bytes, key, out, damage);
-    }
-    writeln!(out, "{name} is not the name of a file that the engine writes")
+    let (log, slot) = slot_of_name(name).expect("the name was looked at");
+    dump_log(log, slot, bytes, key, out, damage)
+}
+
+/// Whether a file of this name can be one of the engine's.
+fn is_written_by_engine(name: &str) -> bool {
+    ["superblock", "witness"].contains(&name)
+        || log_of_anchor(name).is_some()
+        || slot_of_name(name).is_some()
+        || segment_of_file_name(name).is_some()
+}
+
+/// The log that a file is the anchor of, by its name.
+fn log_of_anchor(name: &str) -> Option<LogId> {
+    let digits = name.strip_prefix("log-")?.strip_suffix(".anchor")?;
+    u32::from_str_radix(digits, 16).ok().map(LogId)
+}
+
+/// The copy at this place, or nothing when the file ends before it.
+fn copy_at(bytes: &[u8], copy: usize, (stride, length): (usize, usize)) -> Option<&[u8]> {
+    bytes.get(copy * stride..copy * stride + length)
 }
 
 fn dump_superblock(
@@ -155,8 +176,11 @@ fn dump_superblock(
     out: &mut dyn Write,
     damage: &mut Vec<String>,
 ) -> fmt::Result {
-    for (copy, region) in bytes.chunks(SUPERBLOCK_STRIDE).enumerate() {
-        let block = &region[..BLOCK_BYTES.min(region.len())];
+    for copy in 0..SUPERBLOCK_COPIES {
+        let Some(block) = copy_at(bytes, copy, (SUPERBLOCK_STRIDE, BLOCK_BYTES)) else {
+            damaged(format!("copy {copy}: the file ends before it"), out, damage)?;
+            continue;
+        };
         match Superblock::decode(kind, copy, block) {
             Ok(superblock) => writeln!(out, "copy {copy}: {superblock:#?}")?,
             Err(_) if is_blank(block) => writeln!(out, "copy {copy}: never written")?,
@@ -167,11 +191,12 @@ fn dump_superblock(
 }
 
 fn dump_anchor(log: LogId, bytes: &[u8], out: &mut dyn Write, damage: &mut Vec<String>) -> fmt::Result {
-    for (copy, region) in bytes.chunks(ANCHOR_STRIDE).enumerate() {
-        let decoded = region
-            .get(..ANCHOR_BYTES)
-            .and_then(|region| Anchor::decode(region, None, log, copy));
-        match decoded {
+    for copy in 0..ANCHOR_COPIES {
+        let Some(region) = copy_at(bytes, copy, (ANCHOR_STRIDE, ANCHOR_BYTES)) else {
+            damaged(format!("copy {copy}: the file ends before it"), out, damage)?;
+            continue;
+        };
+        match Anchor::decode(region, None, log, copy) {
             Some(anchor) => writeln!(out, "copy {copy}: {anchor:#?}")?,
             None if is_blank(region) => writeln!(out, "copy {copy}: never written")?,
             None => damaged(format!("copy {copy}: does not verify"), out, damage)?,

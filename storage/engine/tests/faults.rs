@@ -680,7 +680,6 @@ fn dump_shows_every_file() {
         for name in files(&world.sim.drive(NODE, path), "") {
             let (text, damage) = dumped(&world, path, &name);
             assert!(damage.is_empty(), "{name}: {damage:?}");
-            assert!(!text.contains("is not the name of"), "{name}: {text}");
             assert!(!text.is_empty(), "{name}");
             shown.push_str(&text);
         }

@@ -198,8 +198,8 @@ fn serves_stops_and_serves_again() {
             .unwrap()
             .map(Result::unwrap)
         {
-            // The lock is no file of ours to show.
-            if entry.metadata().unwrap().len() > 0 {
+            // The lock and the key are none of the engine's files.
+            if entry.metadata().unwrap().len() > 0 && entry.file_name() != "root.key" {
                 let text = tool(home.path(), &["dump", entry.path().to_str().unwrap()]);
                 assert!(!text.is_empty());
                 files += 1;
@@ -207,6 +207,29 @@ fn serves_stops_and_serves_again() {
         }
     }
     assert!(files >= 5, "{files} files");
+    // What is not the engine's is said to be so: by its name, by its length.
+    std::fs::write(home.path().join("notes.txt"), "nothing of Cairn's").unwrap();
+    std::fs::create_dir(home.path().join("other")).unwrap();
+    std::fs::write(home.path().join("other/superblock"), "too short").unwrap();
+    for (file, said) in [
+        (
+            "notes.txt",
+            "cannot show notes.txt: the engine writes no file of this name",
+        ),
+        (
+            "other/superblock",
+            "other/superblock: places that do not verify: 4",
+        ),
+    ] {
+        let mut dump = Command::new(CAIRN);
+        let output = dump
+            .args(["dump", file])
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(said), "{file}: {text}");
+    }
     let again = start(anywhere(&mut command(home.path())));
     let item = again.call(
         "GetItem",
