@@ -96,22 +96,27 @@ def test_transfers_through_kills(node):
         except Exception as failure:  # reported by the test's own thread
             failures.append(failure)
 
-    threads = [threading.Thread(target=transfer, args=(number,)) for number in range(4)]
+    # A thread that is left over must not hold the interpreter, whatever it waits for.
+    threads = [threading.Thread(target=transfer, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
-    for shards in (1, 3, 2):
-        before = done[0]
-        deadline = time.monotonic() + 30
-        while done[0] < before + 20 and time.monotonic() < deadline and not failures:
-            time.sleep(0.02)
-        assert done[0] >= before + 20, failures
-        node.kill()
-        node.shards = shards
-        node.start()
-        assert sum(balances(node.client())) == 600
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for shards in (1, 3, 2):
+            before = done[0]
+            deadline = time.monotonic() + 30
+            while done[0] < before + 20 and time.monotonic() < deadline and not failures:
+                time.sleep(0.02)
+            assert done[0] >= before + 20, failures
+            node.kill()
+            node.shards = shards
+            node.start()
+            assert sum(balances(node.client())) == 600
+    finally:
+        # A test that fails must end as well.
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in threads)
     assert not failures
     assert sum(balances(node.client())) == 600
     # Nothing is held any more.
