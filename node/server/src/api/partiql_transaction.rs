@@ -16,7 +16,7 @@ use super::constraints::Constraints;
 use super::decode::{self, Text, Unsupported};
 use super::error::{CONDITION_FALSE, CONDITIONAL_CHECK_FAILED, RESOURCE_NOT_FOUND};
 use super::item::Members;
-use super::partiql::{Prepared, WrittenStatement, duplicate, primary, schema};
+use super::partiql::{Prepared, Target, WrittenStatement, duplicate, primary, schema};
 use super::transact_write::{BYTES_MAX, check_count, check_token, read_units, token_of, write_units};
 use super::{ApiError, Service};
 use crate::catalog::{KEY_MISMATCH, PrimaryKey, Table};
@@ -32,6 +32,9 @@ const UNKEYED: &str =
 /// How the words of a key's value of the wrong type, and of a type that no key has, begin.
 const WRONG_TYPE: &str = "Key attribute's data type should match";
 const NO_KEY_TYPE: &str = "Key value must be of type S, N, or B";
+/// The words for a statement that does not say which item it is about, and Local's for an EXISTS that does not.
+const NO_KEY: &str = "Where clause does not contain a mandatory equality on all key attributes";
+const EXISTS_OF_SEVERAL: &str = "EXISTS() must contain a single item read with additional condition";
 
 /// What is wrong with one statement of several.
 fn in_statement(place: usize, error: &ApiError) -> ApiError {
@@ -257,13 +260,6 @@ async fn read<R: Runtime>(
     Ok(())
 }
 
-/// What a statement that writes asks of its item; an error is a reason.
-fn wanted_of(prepared: &Prepared, table: &Table) -> Result<(PrimaryKey, Write), ApiError> {
-    let target = prepared.target_within(table)?;
-    let (key, write, _) = prepared.wanted(table, target)?;
-    Ok((key, write))
-}
-
 /// Whether this is a DELETE that says more of its item than the key.
 fn is_conditional_delete(write: &Result<(PrimaryKey, Write), ApiError>) -> bool {
     let write = write.as_ref().ok();
@@ -279,6 +275,7 @@ async fn write<R: Runtime>(
 ) -> Result<(), ApiError> {
     let mut missing: Vec<Option<ApiError>> = Vec::with_capacity(statements.len());
     let mut tables = Vec::with_capacity(statements.len());
+    let mut keys = Vec::with_capacity(statements.len());
     let mut writes = Vec::with_capacity(statements.len());
     for (place, prepared) in statements.iter().enumerate() {
         let table = match prepared.table(service) {
@@ -290,19 +287,24 @@ async fn write<R: Runtime>(
             Err(error) => return Err(error),
         };
         missing.push(None);
-        let write = wanted_of(prepared, &table);
-        if let Err(error) = &write
-            && error.message.starts_with(NO_KEY_TYPE)
-        {
-            return Err(in_statement(place, error));
+        let target = prepared.target_within(&table);
+        if let Err(error) = &target {
+            if error.message.starts_with(NO_KEY_TYPE) {
+                return Err(in_statement(place, error));
+            }
+            if prepared.statement.kind() == StatementKind::Exists && error.message == NO_KEY {
+                return Err(in_statement(place, &ApiError::validation(EXISTS_OF_SEVERAL)));
+            }
         }
+        // Two statements about one item are told before what else is wrong with them.
+        keys.push(target.as_ref().ok().map(Target::key));
+        let wanted = target.and_then(|target| prepared.wanted(&table, target));
+        let write = wanted.map(|(key, write, _)| (key, write));
         tables.push(Rc::clone(&table));
         writes.push((table, write));
     }
-    let keyed = writes
-        .iter()
-        .filter_map(|(table, write)| Some((table.as_ref(), &write.as_ref().ok()?.0)));
-    check_several(keyed)?;
+    let keyed = tables.iter().zip(&keys);
+    check_several(keyed.filter_map(|(table, key)| Some((table.as_ref(), key.as_ref()?))))?;
     // What the other statements meet is a reason as well.
     let only_judge = missing.iter().any(Option::is_some);
     let mut wrong: Vec<Option<ApiError>> = writes

@@ -191,6 +191,21 @@ fn what_is_wrong_with_statements_is_said_in_order() {
             ]],
         ),
         (
+            statements(&[
+                "EXISTS(SELECT * FROM things WHERE pk = 'a' AND pk.x = 1)",
+                "DELETE FROM things WHERE pk = 'a'",
+            ]),
+            expect![
+                "400 ValidationException: Transaction request cannot include multiple operations on one item"
+            ],
+        ),
+        (
+            statements(&["EXISTS(SELECT * FROM things WHERE n = 1)"]),
+            expect![
+                "400 ValidationException: Validation failed in TransactStatements[0]: EXISTS() must contain a single item read with additional condition"
+            ],
+        ),
+        (
             statements(&["EXISTS(SELECT n FROM things WHERE pk = 'a')"]),
             expect![
                 "400 ValidationException: Validation failed in TransactStatements[0]: EXISTS takes SELECT * of a table with a WHERE clause"
