@@ -13,6 +13,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Client {
     host: String,
     stream: Option<BufReader<TcpStream>>,
+    /// Requests that were sent a second time, on a new connection; the server may have carried out the first.
+    pub repeated: u64,
 }
 
 /// Status and body of an answer.
@@ -30,6 +32,7 @@ impl Client {
         Ok(Client {
             host: host.to_owned(),
             stream: None,
+            repeated: 0,
         })
     }
 
@@ -38,11 +41,12 @@ impl Client {
     }
 
     fn call_text(&mut self, operation: &str, body: &str) -> Result<Answer, String> {
-        // A connection that was closed meanwhile is opened once more; nothing was sent on it.
+        // A connection that was closed meanwhile is opened once more. Whether the server has read the request is not known.
         let first = self.exchange(operation, body);
         first
             .or_else(|_| {
                 self.stream = None;
+                self.repeated += 1;
                 self.exchange(operation, body)
             })
             .map_err(|error| format!("http://{}: {operation}: {error}", self.host))

@@ -74,6 +74,9 @@ struct Arguments {
     /// Unexplained differences that are shown whole.
     #[arg(long, default_value_t = 20)]
     show: usize,
+    /// Differences on purpose that are shown whole, of each kind.
+    #[arg(long, default_value_t = 0)]
+    examples: u64,
     /// Compare whole tables after every write: what differs is then found where it began. It takes several times as long.
     #[arg(long)]
     thorough: bool,
@@ -89,6 +92,8 @@ struct Report {
     operations: BTreeMap<&'static str, (u64, u64)>,
     known: BTreeMap<&'static str, u64>,
     unexplained: u64,
+    /// Differences of requests that one of the servers may have carried out twice, as its connection was closed.
+    twice: u64,
     /// Unexplained differences by operation, difference and messages.
     groups: BTreeMap<(&'static str, String, String, String), u64>,
     /// By operation and both messages, digits and quoted names left out.
@@ -139,7 +144,9 @@ fn run(arguments: &Arguments) -> Result<u64, String> {
             break;
         }
         let request = requests::draw(&mut random, &mut world);
+        let repeated = pair.repeated();
         let (node, peer) = pair.send(&request)?;
+        let twice = request.writes() && pair.repeated() > repeated;
         let counts = report.operations.entry(request.operation).or_default();
         counts.0 += 1;
         counts.1 += u64::from(node.is_ok() && peer.is_ok());
@@ -156,7 +163,20 @@ fn run(arguments: &Arguments) -> Result<u64, String> {
             .as_ref()
             .and_then(|_| known::explanation(&request, &node, &peer));
         if let Some(name) = known {
-            *report.known.entry(name).or_default() += 1;
+            let met = report.known.entry(name).or_default();
+            *met += 1;
+            if *met <= arguments.examples {
+                println!(
+                    "request {number} of seed {}, on purpose: {name}\n  {} {}\n  node {}\n  peer {}\n",
+                    arguments.seed, request.operation, request.body, node, peer
+                );
+            }
+        } else if twice && difference.is_some() {
+            report.twice += 1;
+            println!(
+                "request {number} of seed {}: the connection was closed, and it was sent again\n  {} {}\n  node {node}\n  peer {peer}\n",
+                arguments.seed, request.operation, request.body
+            );
         } else if let Some(difference) = &difference {
             report.unexplained += 1;
             let group = (
@@ -177,7 +197,14 @@ fn run(arguments: &Arguments) -> Result<u64, String> {
         let in_part = request.operation == "BatchExecuteStatement";
         // Local carries out a part of a batch that it refuses for two statements about one item.
         let refused_in_part = in_part && peer.message().ends_with("item keys contains duplicates");
+        // Local may have taken off a protection together with another change that it refused.
+        let protection = &request.body["DeletionProtectionEnabled"];
+        let protected_in_part =
+            request.operation == "UpdateTable" && protection.is_boolean() && !node.is_ok() && !peer.is_ok();
         let parted = refused_in_part
+            || protected_in_part
+            || twice
+            || known.is_some_and(known::parts)
             || difference.is_some() && (node.is_ok() != peer.is_ok() || known.is_none() || in_part);
         if parted && request.writes() {
             pair.begin_again(&mut world)?;
@@ -186,10 +213,7 @@ fn run(arguments: &Arguments) -> Result<u64, String> {
         world.note(&request, node.is_ok());
         if arguments.thorough && request.writes() {
             for table in &world::TABLES {
-                let scan = Request {
-                    operation: "Scan",
-                    body: serde_json::json!({"TableName": table.name}),
-                };
+                let scan = Request::new("Scan", serde_json::json!({"TableName": table.name}));
                 let (left, right) = pair.send(&scan)?;
                 if compare::difference(&scan, &left, &right).is_some() {
                     report.unexplained += 1;
@@ -215,6 +239,9 @@ fn print(arguments: &Arguments, report: &Report) {
         "{all} requests, seed {}: {} unexplained differences",
         arguments.seed, report.unexplained
     );
+    if report.twice > 0 {
+        println!("  {} differences of requests that were sent twice", report.twice);
+    }
     for (operation, (sent, accepted)) in &report.operations {
         println!("  {operation:28} {sent:7} sent, {accepted:7} accepted");
     }
@@ -280,6 +307,11 @@ impl Pair {
         Ok((node, peer))
     }
 
+    /// Requests that were sent a second time, to either.
+    fn repeated(&self) -> u64 {
+        self.node.repeated + self.peer.repeated
+    }
+
     /// What the streams of a table say that is new.
     fn records(&mut self, request: &Request) -> Result<(Answer, Answer), String> {
         let table = request.body["TableName"].as_str().unwrap_or_default();
@@ -302,17 +334,20 @@ impl Pair {
 
     /// Waits until both are done with a change of a table.
     fn settle(&mut self, table: &str) -> Result<(), String> {
-        world::settle(&mut self.node, table).map_err(|error| format!("Cairn: {error}"))?;
-        world::settle(&mut self.peer, table).map_err(|error| format!("the peer: {error}"))
+        for (name, client) in [("Cairn", &mut self.node), ("the peer", &mut self.peer)] {
+            world::settle(client, table).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
     }
 
     /// Both with empty tables.
     fn begin_again(&mut self, world: &mut World) -> Result<(), String> {
         *world = World::default();
         self.cursors = Default::default();
-        for client in [&mut self.node, &mut self.peer] {
-            world::clear(client)?;
-            world::create(client)?;
+        for (name, client) in [("Cairn", &mut self.node), ("the peer", &mut self.peer)] {
+            world::clear(client)
+                .and_then(|()| world::create(client))
+                .map_err(|error| format!("{name}: {error}"))?;
         }
         Ok(())
     }

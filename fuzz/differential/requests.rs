@@ -12,9 +12,19 @@ use crate::{statements, tables, transactions};
 pub(crate) struct Request {
     pub operation: &'static str,
     pub body: Value,
+    /// Whether it was changed in one place, to be wrong.
+    pub is_spoilt: bool,
 }
 
 impl Request {
+    pub(crate) fn new(operation: &'static str, body: Value) -> Request {
+        Request {
+            operation,
+            body,
+            is_spoilt: false,
+        }
+    }
+
     /// Whether it may change something.
     pub(crate) fn writes(&self) -> bool {
         let reads = [
@@ -85,10 +95,11 @@ pub(crate) fn draw(random: &mut Random, world: &mut World) -> Request {
         84..94 => statements::statement(random, table),
         94..96 => statements::batch(random),
         96..98 => statements::transaction(random, world),
-        _ => return tables::records(random),
+        _ => return tables::records(random, world),
     };
     if random.one_in(25) {
         spoil(random, &mut request.body);
+        request.is_spoilt = true;
     }
     let of_items = ["Item", "Query", "Scan", "Execute"];
     if of_items.iter().any(|name| request.operation.contains(name)) && random.one_in(10) {
@@ -121,7 +132,7 @@ fn put(random: &mut Random, table: &Shape) -> Request {
         body["ReturnValues"] = values::pick(random, &["ALL_OLD", "NONE", "ALL_OLD"]).into();
     }
     let operation = "PutItem";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 fn delete(random: &mut Random, table: &Shape) -> Request {
@@ -134,7 +145,7 @@ fn delete(random: &mut Random, table: &Shape) -> Request {
         body["ReturnValues"] = "ALL_OLD".into();
     }
     let operation = "DeleteItem";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 fn update(random: &mut Random, table: &Shape) -> Request {
@@ -151,7 +162,7 @@ fn update(random: &mut Random, table: &Shape) -> Request {
         body["ReturnValues"] = values::pick(random, &kinds).into();
     }
     let operation = "UpdateItem";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 fn get(random: &mut Random, table: &Shape) -> Request {
@@ -170,7 +181,7 @@ fn get(random: &mut Random, table: &Shape) -> Request {
         body["ConsistentRead"] = true.into();
     }
     let operation = "GetItem";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 /// What Query and Scan have in common.
@@ -211,7 +222,7 @@ fn query(random: &mut Random, table: &Shape) -> Request {
         body["ExclusiveStartKey"] = values::key(random, table);
     }
     let operation = "Query";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 fn scan(random: &mut Random, table: &Shape) -> Request {
@@ -223,7 +234,7 @@ fn scan(random: &mut Random, table: &Shape) -> Request {
     read(random, &mut operands, &mut body);
     operands.give(random, &mut body);
     let operation = "Scan";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 fn batch_get(random: &mut Random) -> Request {
@@ -247,7 +258,7 @@ fn batch_get(random: &mut Random) -> Request {
     }
     let operation = "BatchGetItem";
     let body = json!({"RequestItems": items});
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 fn batch_write(random: &mut Random) -> Request {
@@ -264,7 +275,7 @@ fn batch_write(random: &mut Random) -> Request {
     }
     let operation = "BatchWriteItem";
     let body = json!({"RequestItems": items});
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 /// A condition of the legacy parameters.
@@ -317,7 +328,7 @@ fn legacy(random: &mut Random, table: &Shape) -> Request {
             body["Item"] = values::item(random, table);
             body["Expected"] = comparisons(random);
             let operation = "PutItem";
-            Request { operation, body }
+            Request::new(operation, body)
         }
         1 => {
             body["Key"] = values::key(random, table);
@@ -334,7 +345,7 @@ fn legacy(random: &mut Random, table: &Shape) -> Request {
             }
             body["ReturnValues"] = "ALL_NEW".into();
             let operation = "UpdateItem";
-            Request { operation, body }
+            Request::new(operation, body)
         }
         2 => {
             body["ScanFilter"] = comparisons(random);
@@ -342,7 +353,7 @@ fn legacy(random: &mut Random, table: &Shape) -> Request {
                 body["ConditionalOperator"] = values::pick(random, &["AND", "OR"]).into();
             }
             let operation = "Scan";
-            Request { operation, body }
+            Request::new(operation, body)
         }
         3 => {
             let (name, kind) = table.keys[0];
@@ -353,13 +364,13 @@ fn legacy(random: &mut Random, table: &Shape) -> Request {
                 body["QueryFilter"] = comparisons(random);
             }
             let operation = "Query";
-            Request { operation, body }
+            Request::new(operation, body)
         }
         _ => {
             body["Key"] = values::key(random, table);
             body["AttributesToGet"] = json!([values::pick(random, &values::NAMES), "id"]);
             let operation = "GetItem";
-            Request { operation, body }
+            Request::new(operation, body)
         }
     }
 }

@@ -420,7 +420,7 @@ pub(crate) fn statement(random: &mut Random, table: &Shape) -> Request {
         body["ConsistentRead"] = true.into();
     }
     let operation = "ExecuteStatement";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 pub(crate) fn batch(random: &mut Random) -> Request {
@@ -447,13 +447,13 @@ pub(crate) fn batch(random: &mut Random) -> Request {
         .collect();
     let operation = "BatchExecuteStatement";
     let body = json!({"Statements": statements});
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 pub(crate) fn transaction(random: &mut Random, world: &mut World) -> Request {
     let operation = "ExecuteTransaction";
     if let Some(body) = world.repeated(random, operation) {
-        return Request { operation, body };
+        return Request::new(operation, body);
     }
     let reads = random.one_in(3);
     let count = if random.one_in(100) {
@@ -482,5 +482,5 @@ pub(crate) fn transaction(random: &mut Random, world: &mut World) -> Request {
         .collect();
     let mut body = json!({"TransactStatements": statements});
     world.maybe_token(random, operation, &mut body);
-    Request { operation, body }
+    Request::new(operation, body)
 }

@@ -82,7 +82,7 @@ fn change(random: &mut Random, name: &str) -> Request {
         body["DeletionProtectionEnabled"] = random.one_in(2).into();
     }
     let operation = "UpdateTable";
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 /// A request about the tags of a table; its ARN is filled in for each server.
@@ -104,7 +104,7 @@ fn tags(random: &mut Random, name: &str) -> Request {
         }
         _ => "ListTagsOfResource",
     };
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 /// A request about tables.
@@ -115,10 +115,7 @@ pub(crate) fn draw(random: &mut Random, world: &World) -> Request {
         true => name,
         false => TABLES[random.index(TABLES.len())].name,
     };
-    let plain = |operation| Request {
-        operation,
-        body: json!({"TableName": described}),
-    };
+    let plain = |operation| Request::new(operation, json!({"TableName": described}));
     match random.below(16) {
         0..3 if !world.passing[place] => {
             let indexes = if random.one_in(2) { TABLES[1].indexes } else { &[] };
@@ -130,12 +127,9 @@ pub(crate) fn draw(random: &mut Random, world: &World) -> Request {
                     body["ProvisionedThroughput"] = throughput(random);
                 }
             }
-            Request { operation, body }
+            Request::new(operation, body)
         }
-        0 => Request {
-            operation: "DeleteTable",
-            body: json!({"TableName": name}),
-        },
+        0 => Request::new("DeleteTable", json!({"TableName": name})),
         1..6 => change(random, name),
         6 => {
             let attribute = pick(random, &["expires", "until", ""]);
@@ -144,7 +138,7 @@ pub(crate) fn draw(random: &mut Random, world: &World) -> Request {
                 "TableName": name,
                 "TimeToLiveSpecification": {"Enabled": random.one_in(2), "AttributeName": attribute}
             });
-            Request { operation, body }
+            Request::new(operation, body)
         }
         7..9 => tags(random, name),
         9..11 => plain("DescribeTimeToLive"),
@@ -152,15 +146,21 @@ pub(crate) fn draw(random: &mut Random, world: &World) -> Request {
     }
 }
 
+/// The member of a read of streams that says whether the table that is there now ever had one; it is not sent.
+pub(crate) const HAD_STREAM: &str = "HadStream";
+
 /// What a stream says, all that is new of it.
-pub(crate) fn records(random: &mut Random) -> Request {
-    let name = match random.one_in(4) {
-        true => PASSING[random.index(PASSING.len())].name,
-        false => TABLES[random.index(2)].name,
+pub(crate) fn records(random: &mut Random, world: &World) -> Request {
+    let (name, had) = match random.one_in(4) {
+        true => {
+            let place = random.index(PASSING.len());
+            (PASSING[place].name, world.passing[place] && world.streamed[place])
+        }
+        false => (TABLES[random.index(2)].name, true),
     };
     let operation = "GetRecords";
-    let body = json!({"TableName": name});
-    Request { operation, body }
+    let body = json!({"TableName": name, HAD_STREAM: had});
+    Request::new(operation, body)
 }
 
 /// The items and keys of a table that may not be there.
@@ -177,5 +177,5 @@ pub(crate) fn put(random: &mut Random, world: &World) -> Request {
     let table = passing(random, world);
     let operation = "PutItem";
     let body = json!({"TableName": table.name, "Item": values::item(random, table)});
-    Request { operation, body }
+    Request::new(operation, body)
 }

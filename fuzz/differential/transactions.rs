@@ -44,7 +44,7 @@ fn action(random: &mut Random) -> Value {
 pub(crate) fn write(random: &mut Random, world: &mut World) -> Request {
     let operation = "TransactWriteItems";
     if let Some(body) = world.repeated(random, operation) {
-        return Request { operation, body };
+        return Request::new(operation, body);
     }
     let mut items: Vec<Value> = match random.below(150) {
         0 => Vec::new(),
@@ -63,7 +63,7 @@ pub(crate) fn write(random: &mut Random, world: &mut World) -> Request {
     }
     let mut body = json!({"TransactItems": items});
     world.maybe_token(random, operation, &mut body);
-    Request { operation, body }
+    Request::new(operation, body)
 }
 
 pub(crate) fn get(random: &mut Random) -> Request {
@@ -89,5 +89,5 @@ pub(crate) fn get(random: &mut Random) -> Request {
         .collect();
     let operation = "TransactGetItems";
     let body = json!({"TransactItems": items});
-    Request { operation, body }
+    Request::new(operation, body)
 }

@@ -113,6 +113,10 @@ const fn passing(name: &'static str) -> Shape {
     }
 }
 
+/// Looks at a table that is being changed, and the time between two: a minute at least.
+const SETTLE_WAITS: u32 = 12_000;
+const SETTLE_WAIT: Duration = Duration::from_millis(5);
+
 /// How an ARN of a table begins that is filled in for each server.
 pub(crate) const ARN_OF: &str = "arn of ";
 
@@ -121,6 +125,8 @@ pub(crate) const ARN_OF: &str = "arn of ";
 pub(crate) struct World {
     /// Which of [`PASSING`] exist.
     pub passing: [bool; 3],
+    /// Which of them have ever had a stream since they were made.
+    pub streamed: [bool; 3],
     /// Transactions with tokens, the last of each operation.
     tokens: BTreeMap<&'static str, Value>,
 }
@@ -159,8 +165,14 @@ impl World {
             return;
         };
         match request.operation {
-            "CreateTable" if is_ok => self.passing[place] = true,
+            "CreateTable" if is_ok => {
+                self.passing[place] = true;
+                self.streamed[place] = request.body["StreamSpecification"]["StreamEnabled"] == true;
+            }
             "DeleteTable" if is_ok => self.passing[place] = false,
+            "UpdateTable" if is_ok && request.body["StreamSpecification"]["StreamEnabled"] == true => {
+                self.streamed[place] = true;
+            }
             _ => {}
         }
     }
@@ -225,18 +237,24 @@ pub(crate) fn clear(client: &mut Client) -> Result<(), String> {
     let names = TABLES.iter().chain(&PASSING).map(|table| table.name);
     for name in names {
         let body = json!({"TableName": name});
-        if client.call("DescribeTable", &body)?.is_ok() {
-            let protection = json!({"TableName": name, "DeletionProtectionEnabled": false});
-            client.call("UpdateTable", &protection)?;
-            // What is still being created or changed cannot be deleted yet.
-            for _ in 0..400 {
-                if client.call("DeleteTable", &body)?.error() != "ResourceInUseException" {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(25));
-            }
-            wait(client, name, |answer| !answer.is_ok())?;
+        if !client.call("DescribeTable", &body)?.is_ok() {
+            continue;
         }
+        // What is still being created or changed can neither be changed nor deleted.
+        let described = settle(client, name)?;
+        if described.body["Table"]["DeletionProtectionEnabled"] == true {
+            let protection = json!({"TableName": name, "DeletionProtectionEnabled": false});
+            let answer = client.call("UpdateTable", &protection)?;
+            if !answer.is_ok() {
+                return Err(format!("{name} remains protected: {answer}"));
+            }
+            settle(client, name)?;
+        }
+        let answer = client.call("DeleteTable", &body)?;
+        if !answer.is_ok() {
+            return Err(format!("{name} cannot be deleted: {answer}"));
+        }
+        wait(client, name, |answer| !answer.is_ok())?;
     }
     Ok(())
 }
@@ -254,8 +272,8 @@ pub(crate) fn arn(client: &mut Client, name: &str) -> Result<Value, String> {
     Ok(arn.as_str().unwrap_or_default().replace(known, name).into())
 }
 
-/// Waits until a table and its indexes are what they are to be, if there is one.
-pub(crate) fn settle(client: &mut Client, name: &str) -> Result<(), String> {
+/// Waits until a table and its indexes are what they are to be, if there is one; gives its description.
+pub(crate) fn settle(client: &mut Client, name: &str) -> Result<Answer, String> {
     wait(client, name, |answer| {
         let table = &answer.body["Table"];
         let is_busy = |status: &Value| status.is_string() && status != "ACTIVE";
@@ -268,13 +286,14 @@ pub(crate) fn settle(client: &mut Client, name: &str) -> Result<(), String> {
     })
 }
 
-fn wait(client: &mut Client, name: &str, until: impl Fn(&Answer) -> bool) -> Result<(), String> {
-    for _ in 0..2_000 {
-        let answer = client.call("DescribeTable", &json!({"TableName": name}))?;
+fn wait(client: &mut Client, name: &str, until: impl Fn(&Answer) -> bool) -> Result<Answer, String> {
+    let mut answer = client.call("DescribeTable", &json!({"TableName": name}))?;
+    for _ in 0..SETTLE_WAITS {
         if until(&answer) {
-            return Ok(());
+            return Ok(answer);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(SETTLE_WAIT);
+        answer = client.call("DescribeTable", &json!({"TableName": name}))?;
     }
-    Err(format!("table {name} does not settle within 10 s"))
+    Err(format!("table {name} does not settle: {answer}"))
 }
