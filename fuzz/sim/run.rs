@@ -23,6 +23,11 @@ use super::workload::Context;
 /// Longest a round may take in virtual time; then it makes no progress.
 const ROUND_MAX: Duration = Duration::from_secs(900);
 
+/// Events between two stalls of a drive, at most.
+const STALL_EVERY_MAX: u64 = 20_000;
+/// How long a drive stalls, in milliseconds: longer than the log waits for a mirror, too.
+const STALL_MS_MAX: u64 = 6_000;
+
 const NODE: NodeIndex = NodeIndex(0);
 /// The state directory.
 const STATE: &str = "/state";
@@ -336,6 +341,10 @@ impl Run<'_> {
         let deadline = sim.elapsed() + ROUND_MAX;
         let begun = sim.events();
         let mut vanished = false;
+        let mut stalls = match self.context.scenario.fault {
+            MirrorFault::OneStalls => sim.events() + sim.random().below(STALL_EVERY_MAX),
+            _ => u64::MAX,
+        };
         while !done.get() && sim.events() < until && self.context.failure().is_none() {
             if self.context.wants_space.take() {
                 (0..2).for_each(|at| self.mirror(at).set_capacity(256 << 20));
@@ -343,6 +352,12 @@ impl Run<'_> {
             if !vanished && sim.events() >= vanishes {
                 vanished = true;
                 self.mirror(self.context.scenario.victim).detach();
+            }
+            if sim.events() >= stalls {
+                let mut random = sim.random();
+                let length = Duration::from_millis(random.below(STALL_MS_MAX));
+                self.mirror(self.context.scenario.victim).stall_for(length);
+                stalls = sim.events() + random.below(STALL_EVERY_MAX);
             }
             if !sim.step() {
                 self.context.fail("deadlock: nothing is left to happen");

@@ -33,6 +33,8 @@ pub enum MirrorFault {
     Timing,
     /// As that, and they stall for up to seconds at so many parts per million of their operations.
     Stalls(u32),
+    /// It stalls now and then, for up to six seconds each time: no read waits for it.
+    OneStalls,
     /// It vanishes after this many events of the first round, and comes back stale.
     Vanishes(u64),
     /// Both drives are full for a while.
@@ -84,7 +86,10 @@ impl MirrorFault {
         use FaultKind::{Slow, Stall};
         matches!(
             self,
-            MirrorFault::Timing | MirrorFault::Stalls(_) | MirrorFault::Only(Slow | Stall, _)
+            MirrorFault::Timing
+                | MirrorFault::Stalls(_)
+                | MirrorFault::OneStalls
+                | MirrorFault::Only(Slow | Stall, _)
         )
     }
 
@@ -196,6 +201,11 @@ impl Scenario {
             14..16 => MirrorFault::Timing,
             16..18 => MirrorFault::Vanishes(random.below(20_000)),
             _ => MirrorFault::Full,
+        };
+        // From a stream of its own as well.
+        let fault = match Random::new(seed ^ 0x57a1_1500_0000_0000).below(8) {
+            0 if fault == MirrorFault::None => MirrorFault::OneStalls,
+            _ => fault,
         };
         let largest = [64, 400, 2_000, 6_000][random.index(4)];
         let memtable_bytes = [32 << 10, 64 << 10, 256 << 10][random.index(3)];

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
+use std::time::Duration;
 
 use cairn_engine::ids::{IndexId, PartitionId, TableId};
 use cairn_engine::{Change, Direction, Engine, EngineError, ErrorKind, PartitionDescriptor, Range};
@@ -11,7 +12,7 @@ use cairn_runtime::sim::Random;
 use super::backup::Made;
 use super::model::{Model, Place, item_of};
 use super::operator::Fleet;
-use super::scenario::Scenario;
+use super::scenario::{MirrorFault, Scenario};
 
 /// What outlives the node: the models, and the first thing that was wrong.
 pub struct Context {
@@ -40,6 +41,9 @@ pub struct Context {
     /// Whether every operation is shown.
     pub verbose: bool,
 }
+
+/// How long a read may take while one drive stalls: what one is patient for, in each segment that it looks into.
+const READ_MAX: Duration = Duration::from_millis(250);
 
 fn add(count: &Cell<u64>) {
     count.set(count.get() + 1);
@@ -282,7 +286,7 @@ impl Context {
             let goes_on = match random.below(100) {
                 0..55 => self.write(engine, partition, &key, &mut random).await,
                 55..65 => self.write_unchanged(engine, partition, &key).await,
-                65..89 => self.read(engine, partition, &key).await,
+                65..89 => self.read(engine, runtime, partition, &key).await,
                 89..92 => self.snapshot(engine, runtime, partition, &mut random).await,
                 _ => self.scan(engine, partition, &mut random).await,
             };
@@ -415,9 +419,18 @@ impl Context {
         }
     }
 
-    async fn read<R: Runtime>(&self, engine: &Engine<R>, at: usize, key: &[u8]) -> bool {
+    async fn read<R: Runtime>(&self, engine: &Engine<R>, runtime: &R, at: usize, key: &[u8]) -> bool {
         let floor = self.model(at, |model| model.floor(key));
-        match engine.get(partition_id(at), key).await {
+        let began = runtime.now();
+        let answer = engine.get(partition_id(at), key).await;
+        let took = runtime.now().since(began);
+        let scenario = &self.scenario;
+        let honest = scenario.damage.is_none() && scenario.fails.is_none();
+        let one_is_well = scenario.fault == MirrorFault::OneStalls && honest;
+        if one_is_well && took > READ_MAX {
+            self.fail(format!("a read has waited {took:?} although one drive is well"));
+        }
+        match answer {
             Ok(stored) => {
                 let (item, size) = stored
                     .as_ref()

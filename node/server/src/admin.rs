@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_engine::EngineStats;
+use cairn_engine::latency::Latencies;
 use cairn_engine::volume::{VolumeHandle, VolumeStatus};
 use cairn_runtime::Runtime;
 use cairn_runtime::mailbox::{MailboxReceiver, MailboxSender, ReplySender, mailbox, reply};
@@ -37,7 +38,7 @@ use crate::http::decode::{Head, Malformed, Request};
 use crate::http::encode::{self, After};
 use crate::http::server::{Application, Exchange};
 use crate::index::IndexStats;
-use crate::metrics::{Family, Snapshot};
+use crate::metrics::{DriveLatencies, Family, Snapshot};
 use crate::sigv4::percent_decode;
 use crate::transact::TransactionStats;
 
@@ -558,6 +559,7 @@ pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
         (counter("cairn_log_repairs_total", "Batches of logs that a mirror lacked at the start, written again."), stats.log_repaired),
         (counter("cairn_log_dropped_total", "Torn batches at the end of logs, never acknowledged, dropped at the start."), stats.log_dropped),
         (counter("cairn_repair_failures_total", "Repairs that failed."), stats.segments.repair_failures),
+        (counter("cairn_late_reads_total", "Reads that were asked of another drive as well, because the first was late."), stats.segments.late_reads),
         (counter("cairn_segments_missing_mirrors_total", "Mirrors of segments that could not be opened."), stats.segments.mirrors_missing),
         (counter("cairn_flushed_bytes_total", "Bytes of segments written by flushes, per mirror."), stats.segments.flushed_bytes),
         (counter("cairn_compacted_bytes_total", "Bytes of segments written by compactions, per mirror."), stats.segments.compacted_bytes),
@@ -601,6 +603,33 @@ pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
     snapshot.set(
         gauge("cairn_in_sync_epoch", "Version of the set of drives in sync."),
         status.in_sync.epoch.0,
+    );
+    for drive in &status.drives {
+        let label = format!("{{drive=\"{}\"}}", drive.index.get());
+        let slow = gauge(
+            "cairn_drive_slow",
+            "1 while reads go round a drive because others answer much sooner.",
+        );
+        snapshot.values.insert((slow, label), u64::from(drive.slow));
+        let mut latencies = DriveLatencies {
+            drive: drive.index.get(),
+            reads: Latencies::default(),
+            writes: Latencies::default(),
+        };
+        for (_, report) in &status.logs {
+            let reads = report.drives.iter().filter(|(index, _)| *index == drive.index);
+            reads.for_each(|(_, counts)| latencies.reads.merge(&counts.latencies));
+            let writes = report.writes.iter().filter(|(index, _)| *index == drive.index);
+            writes.for_each(|(_, writes)| latencies.writes.merge(writes));
+        }
+        snapshot.drives.push(latencies);
+    }
+    snapshot.set(
+        gauge(
+            "cairn_copies_guaranteed",
+            "Drives in sync that every file is on at least.",
+        ),
+        status.guarantee as u64,
     );
     for drive in &status.drives {
         let Some(space) = drive.space else { continue };

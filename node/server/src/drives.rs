@@ -81,6 +81,8 @@ pub struct DriveLine {
     pub mismatches: u64,
     /// Places rewritten from another mirror.
     pub repairs: u64,
+    /// What a read of it is expected to take, in microseconds; 0 before the first.
+    pub read_us: u64,
 }
 
 /// The scrub of one log's segments.
@@ -125,6 +127,7 @@ impl Drives {
                     DriveStatus { in_sync: false, .. } => "OUT OF SYNC",
                     DriveStatus { joining: true, .. } => "in sync, being filled",
                     DriveStatus { leaving: true, .. } => "in sync, being emptied",
+                    DriveStatus { slow: true, .. } => "in sync, SLOW",
                     _ => "in sync",
                 }
                 .to_owned(),
@@ -143,6 +146,8 @@ impl Drives {
                 line.read_errors += counts.read_errors;
                 line.mismatches += counts.mismatches;
                 line.repairs += counts.repairs;
+                let expected_us = u64::try_from(counts.expected.as_micros()).unwrap_or(u64::MAX);
+                line.read_us = line.read_us.max(expected_us);
             }
             line
         };
@@ -224,6 +229,9 @@ impl Drives {
             if drive.total_bytes > 0 {
                 let used = drive.total_bytes.saturating_sub(drive.free_bytes);
                 let _ = write!(out, ", {} of {} used", Size(used), Size(drive.total_bytes));
+            }
+            if drive.read_us > 0 {
+                let _ = write!(out, ", a read takes {} us", drive.read_us);
             }
             let _ = writeln!(
                 out,

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use cairn_engine::latency::{self, Latencies};
+
 use crate::http::server::ServerStats;
 
 /// Upper bounds of the latency histogram's buckets in microseconds; the last bucket has none.
@@ -183,6 +185,8 @@ pub struct Snapshot {
     pub http: ServerStats,
     /// The native server's connections.
     pub native: ServerStats,
+    /// How long drives took.
+    pub drives: Vec<DriveLatencies>,
     /// Further values by family, each summed over the shards. The key is the whole name with labels.
     pub values: BTreeMap<(Family, String), u64>,
 }
@@ -195,9 +199,21 @@ impl Default for Snapshot {
             errors: BTreeMap::new(),
             http: ServerStats::default(),
             native: ServerStats::default(),
+            drives: Vec::new(),
             values: BTreeMap::new(),
         }
     }
+}
+
+/// How long operations of one drive took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriveLatencies {
+    /// Place in the node's list.
+    pub drive: usize,
+    /// Reads of segments.
+    pub reads: Latencies,
+    /// Writes of log batches.
+    pub writes: Latencies,
 }
 
 /// A metric that another part of the node counts.
@@ -228,6 +244,7 @@ impl Snapshot {
         }
         self.http.add(&other.http);
         self.native.add(&other.native);
+        self.drives.extend(other.drives.iter().cloned());
         for (key, value) in &other.values {
             *self.values.entry(key.clone()).or_default() += value;
         }
@@ -259,6 +276,7 @@ impl Snapshot {
         head(out, "cairn_shards", "Shards of this node.", "gauge")?;
         writeln!(out, "cairn_shards {}", self.shards)?;
         self.write_latencies(out)?;
+        self.write_drives(out)?;
         let name = "cairn_request_errors_total";
         head(out, name, "Requests that were answered with an error.", "counter")?;
         for ((protocol, operation, error), count) in &self.errors {
@@ -313,6 +331,39 @@ impl Snapshot {
                 writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
                 writeln!(out, "{name}_sum{{{labels}}} {sum}")?;
                 writeln!(out, "{name}_count{{{labels}}} {count}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_drives(&self, out: &mut String) -> fmt::Result {
+        type Of = fn(&DriveLatencies) -> &Latencies;
+        let families: [(&str, &str, Of); 2] = [
+            (
+                "cairn_drive_read_duration_seconds",
+                "Time that a read of a segment took, by drive.",
+                |drive| &drive.reads,
+            ),
+            (
+                "cairn_drive_write_duration_seconds",
+                "Time that a durable write of a log batch took, by drive.",
+                |drive| &drive.writes,
+            ),
+        ];
+        for (name, help, of) in families {
+            head(out, name, help, "histogram")?;
+            for drive in &self.drives {
+                let (label, latencies) = (format!("drive=\"{}\"", drive.drive), of(drive));
+                let mut below = 0;
+                for (count, bound_us) in latencies.buckets.iter().zip(latency::BOUNDS_US) {
+                    below += count;
+                    let seconds = Duration::from_micros(bound_us).as_secs_f64();
+                    writeln!(out, "{name}_bucket{{{label},le=\"{seconds}\"}} {below}")?;
+                }
+                let sum = Duration::from_micros(latencies.sum_us).as_secs_f64();
+                writeln!(out, "{name}_bucket{{{label},le=\"+Inf\"}} {}", latencies.count())?;
+                writeln!(out, "{name}_sum{{{label}}} {sum}")?;
+                writeln!(out, "{name}_count{{{label}}} {}", latencies.count())?;
             }
         }
         Ok(())

@@ -77,6 +77,8 @@ pub(crate) struct Notices {
     failed: Arc<AtomicBool>,
     /// Drives out of sync that were told of.
     out_of_sync: Option<BTreeSet<usize>>,
+    /// Slow drives that were told of.
+    slow: BTreeSet<usize>,
 }
 
 impl Notices {
@@ -88,6 +90,7 @@ impl Notices {
             stopped: BTreeSet::new(),
             failed,
             out_of_sync: None,
+            slow: BTreeSet::new(),
         }
     }
 
@@ -142,6 +145,25 @@ impl Notices {
     /// Tells which drives have left or come back. What was so at the start is told when the node says that it is ready.
     pub(crate) fn look_at_drives(&mut self, status: &VolumeStatus, unix_ms: u64) {
         let drives = || status.drives.iter().enumerate();
+        for (place, drive) in drives() {
+            let was = self.slow.contains(&place);
+            if drive.slow == was {
+                continue;
+            }
+            let (level, message) = if drive.slow {
+                self.slow.insert(place);
+                (
+                    Level::Warn,
+                    "a drive answers much later than the others: reads go round it",
+                )
+            } else {
+                self.slow.remove(&place);
+                (Level::Info, "a drive answers as soon as the others again")
+            };
+            let path = drive.path.as_ref().map(|path| path.display().to_string());
+            let fields: [Field<'_>; 1] = [("drive", &path.unwrap_or_else(|| drive.id.to_string()))];
+            self.logger.log(level, unix_ms, message, &fields);
+        }
         let now: BTreeSet<usize> = drives()
             .filter(|(_, drive)| !drive.in_sync)
             .map(|(place, _)| place)

@@ -1,7 +1,8 @@
 //! The durable engine: a mirrored log, one LSM tree per partition, and their recovery.
 //!
 //! Read in this order:
-//! - [`ids`] and [`checksum`]: the vocabulary and the sums that every persisted structure carries;
+//! - [`ids`] and [`checksum`]: the vocabulary and the sums that every persisted structure carries; [`latency`]: how long
+//!   drives take;
 //! - [`sealing`]: encryption at rest and its keys;
 //! - [`volume`]: the node's drives, their superblocks and the in-sync epoch;
 //! - [`log`]: the mirrored group-commit log;
@@ -26,6 +27,7 @@ pub mod dump;
 pub mod engine;
 pub mod error;
 pub mod group;
+pub mod latency;
 pub mod log;
 pub mod manifest;
 pub mod mutation;

@@ -14,6 +14,7 @@ fn example() -> Drives {
                 total_bytes: 4 << 30,
                 free_bytes: 3 << 30,
                 reads: 10,
+                read_us: 120,
                 ..DriveLine::default()
             },
             DriveLine {
@@ -69,7 +70,7 @@ fn an_operator_sees_states_and_the_age_of_the_oldest_verification() {
     let text = example().to_text(1_700_000_000_000 + 2 * 3_600_000);
     let expected = "\
 node 7, epoch 5, 2 copies of every byte
-  0 /mnt/a: in sync, 1GiB of 4GiB used, 10 reads, 0 failed, 0 did not verify, 0 repaired
+  0 /mnt/a: in sync, 1GiB of 4GiB used, a read takes 120 us, 10 reads, 0 failed, 0 did not verify, 0 repaired
   1 /mnt/\"b\": OUT OF SYNC: writing the log: gone, 0 reads, 0 failed, 0 did not verify, 3 repaired
 scrub: everything older than 20231114T221320Z (2 h ago) has been verified
 scrub: a pass is under way, 1MiB of 2MiB

@@ -19,6 +19,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ use crate::volume::{DriveIndex, DriveSet, Placement, PlacesReport, VolumeError};
 /// First and longest pause between two looks while something is left to do.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How old what the keeper knows of the drives' speeds may be.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// How long to wait for the end of a compaction, or for the next batch.
 const EDIT_WAIT: Duration = Duration::from_millis(1);
 /// Segments whose mirror sets one edit changes at most.
@@ -294,6 +297,7 @@ impl<R: Runtime> Inner<R> {
                 bytes_left: survey.bytes_left,
                 lost: self.known_loss().or(survey.lost),
                 refused: self.remirror.refused.borrow().clone(),
+                slow: self.note_slow(),
             };
             let wanted = placement.mirrors.min(placement.in_sync.set.count());
             let gone = invited.or(placement.leaving);
@@ -306,6 +310,21 @@ impl<R: Runtime> Inner<R> {
             self.tell_keeper().await;
         }
         left
+    }
+
+    /// Drives whose reads or log writes take much longer than others'. New files of either kind go round both.
+    fn note_slow(&self) -> DriveSet {
+        let slow = self.trees.store().slow_drives().or(self.log.slow_drives());
+        self.trees.store().avoid(slow);
+        self.log.avoid(slow);
+        slow
+    }
+
+    /// Tells the keeper how fast the drives are, and what else has been counted.
+    async fn tell_speeds(&self) {
+        let slow = self.note_slow();
+        self.remirror.report.borrow_mut().slow = slow;
+        self.tell_keeper().await;
     }
 
     /// Gives some segments of a partition other mirror sets. Files on drives that were struck are deleted.
@@ -543,7 +562,13 @@ pub(super) async fn remirror<R: Runtime>(inner: Rc<Inner<R>>) {
             }
             Ok((false, false)) => {
                 pause = PAUSE_MIN;
-                attention.await;
+                let mut attention = pin!(attention);
+                while timeout(&inner.runtime, TELL_EVERY, attention.as_mut())
+                    .await
+                    .is_err()
+                {
+                    inner.tell_speeds().await;
+                }
             }
             Ok((false, true)) | Err(_) => {
                 inner.remirror.skipped.borrow_mut().clear();

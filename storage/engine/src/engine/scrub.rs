@@ -103,6 +103,7 @@ impl<R: Runtime> Inner<R> {
             places: self.remirror.report(),
             rekey: self.rekey_report(),
             drives: self.trees.store().drive_counts(),
+            writes: self.log.write_latencies(),
         };
         self.volume.handle().report(self.log.id(), report).await;
     }

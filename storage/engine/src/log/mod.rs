@@ -11,12 +11,14 @@
 //! acknowledged out of sequence; a block is written twice in one use of a file; a batch of an earlier incarnation, or
 //! of an earlier use of a file, is taken for a newer one; an acknowledged batch disappears without being named.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
 use cairn_runtime::{Runtime, sync};
 
 use crate::ids::{IndexId, LogId, LogSequence, PartitionId, RaftIndex, TableId, Term};
+use crate::latency::{Latencies, Speed};
 use crate::volume::{DriveIndex, DriveSet, Placement, Volume};
 
 pub mod anchor;
@@ -233,6 +235,8 @@ impl<R: Runtime> Log<R> {
             state: state.into(),
             room: sync::Notify::new(),
             anchors: recovered.anchors.into(),
+            speeds: RefCell::default(),
+            avoided: Cell::new(DriveSet::EMPTY),
             anchor_lock: sync::Mutex::new(()),
         });
         loop {
@@ -490,11 +494,36 @@ impl<R: Runtime> Log<R> {
     /// Another drive gets the place: what is known of the one before is not of it.
     pub(crate) fn forget(&self, drive: DriveIndex) {
         self.inner.anchors.borrow_mut().remove(&drive);
+        self.inner.speeds.borrow_mut().remove(&drive);
         let mut state = self.inner.state.borrow_mut();
         for slot in state.slots.values_mut() {
             slot.bytes.remove(&drive);
         }
         state.anchor_on = state.anchor_on.without(drive);
+    }
+
+    /// How long writes of batches took, by drive.
+    pub(crate) fn write_latencies(&self) -> Vec<(DriveIndex, Latencies)> {
+        let speeds = self.inner.speeds.borrow();
+        let latencies = |(drive, speed): (&DriveIndex, &Rc<Speed>)| (*drive, speed.latencies());
+        speeds.iter().map(latencies).collect()
+    }
+
+    /// The in-sync drives that batches wait for much longer than for the others.
+    pub(crate) fn slow_drives(&self) -> DriveSet {
+        let now = self.inner.context.runtime.now();
+        let speeds = self.inner.speeds.borrow();
+        let slow = speeds.iter().filter(|(_, speed)| {
+            speed.forget(now);
+            speed.is_slow(now)
+        });
+        let slow: DriveSet = slow.map(|(drive, _)| *drive).collect();
+        slow.and(self.inner.context.volume.in_sync().set)
+    }
+
+    /// New files go to other drives than these, if there are others.
+    pub(crate) fn avoid(&self, drives: DriveSet) {
+        self.inner.avoided.set(drives);
     }
 
     /// Why the log has stopped, if it has.

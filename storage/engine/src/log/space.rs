@@ -208,7 +208,7 @@ impl<R: Runtime> Inner<R> {
     fn plan(&self) -> Result<Plan, LogError> {
         let state = self.state.borrow();
         let config = &self.context.config;
-        let mirrors = self.context.volume.choose(state.next_file, DriveSet::EMPTY);
+        let mirrors = self.context.volume.choose(state.next_file, self.avoided.get());
         let block = BLOCK_BYTES as u64;
         let needed = (config.largest_batch_bytes() as u64 + block).next_multiple_of(block);
         let used = |slot: u32| {

@@ -12,11 +12,12 @@
 //! lags `lag_max` behind another, is reported to the volume by [`Inner::settle`], which acknowledges once the smaller
 //! in-sync set is durable; the file is then sealed and the next batch goes to a file on a whole set of mirrors.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use cairn_runtime::{AlignedBuffer, BLOCK_BYTES, Drive, File, Moment, Queue, Runtime, sync};
 
@@ -27,6 +28,7 @@ use super::recovery::{Context, Slot};
 use super::{LogError, LogStats};
 use crate::canary::{self, Canary};
 use crate::ids::LogSequence;
+use crate::latency::Speed;
 use crate::sealing::FileCipher;
 use crate::volume::{DriveIndex, DriveSet};
 
@@ -119,6 +121,10 @@ pub(super) struct Inner<R: Runtime> {
     /// Something changed that `append` may have refused for.
     pub(super) room: sync::Notify,
     pub(super) anchors: RefCell<AnchorFiles<R>>,
+    /// How long writes of batches take.
+    pub(super) speeds: RefCell<BTreeMap<DriveIndex, Rc<Speed>>>,
+    /// Drives that new files had better not go to.
+    pub(super) avoided: Cell<DriveSet>,
     /// Held while the anchor, and with it the table of files, changes.
     pub(super) anchor_lock: sync::Mutex<()>,
 }
@@ -265,9 +271,18 @@ impl<R: Runtime> Inner<R> {
             let (inner, drive) = (self.clone(), *drive);
             let write = file.write_at(state.offset, buffer.clone());
             let writing = self.context.volume.writing(drive);
+            let speed = Rc::clone(self.speeds.borrow_mut().entry(drive).or_default());
+            let (mirrors, began) = (current.entry.mirrors, self.context.runtime.now());
+            speed.began(began);
             self.context.runtime.spawn(Queue::Foreground, async move {
                 let result = write.await;
                 drop(writing);
+                let now = inner.context.runtime.now();
+                speed.answered(now);
+                speed.left();
+                if result.is_ok() {
+                    inner.took(drive, &speed, mirrors, now.since(began));
+                }
                 inner.written(seal.sequence, drive, result);
             });
         }
@@ -288,6 +303,22 @@ impl<R: Runtime> Inner<R> {
         state.marker_wanted = false;
         self.watch(state);
         self.room.notify_all();
+    }
+
+    /// A mirror of a batch has written it. It is compared with those that had the same batches to write.
+    fn took(&self, drive: DriveIndex, speed: &Speed, mirrors: DriveSet, took: Duration) {
+        speed.count(took);
+        let others = {
+            let speeds = self.speeds.borrow();
+            let others = mirrors.without(drive).and(self.context.volume.in_sync().set);
+            let estimates = others
+                .iter()
+                .filter_map(|other| Some(speeds.get(&other)?.estimate()));
+            estimates.filter(|estimate| !estimate.is_zero()).min()
+        };
+        if speed.took(took, others) {
+            self.context.volume.handle().tell_engines();
+        }
     }
 
     /// Goes on to the prepared file. False when there is none that will do: it is then being prepared.

@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use cairn_runtime::sync::{OneshotReceiver, spawn};
 use cairn_runtime::{Drive, Open, Queue, Runtime, is_exhaustion};
@@ -21,6 +22,7 @@ use super::codec::Codecs;
 use super::open_files::OpenFiles;
 use super::segment::{Segment, segment_file_name};
 use crate::ids::{NodeId, PartitionId, SegmentId};
+use crate::latency::{ESTIMATED_BYTES_MAX, Latencies, Speed};
 use crate::manifest::SegmentReference;
 use crate::sealing::TableKeys;
 use crate::volume::{DriveIndex, DriveSet, Volume, VolumeError};
@@ -50,13 +52,21 @@ pub trait DriveWatch {
     /// The drives that may be read and written.
     fn live(&self) -> DriveSet;
 
-    /// The drives that a new file goes to, at most `mirrors`; its number spreads files over the drives.
-    fn choose(&self, mirrors: usize, number: u64) -> DriveSet {
-        let live: Vec<DriveIndex> = self.live().iter().collect();
-        let start = usize::try_from(number % live.len().max(1) as u64).expect("few drives");
-        let turn = live.iter().cycle().skip(start);
-        turn.take(mirrors.min(live.len())).copied().collect()
+    /// The drives that a new file goes to, at most `mirrors`; its number spreads files over the drives. Those in `slow` had
+    /// better be left out.
+    fn choose(&self, mirrors: usize, number: u64, slow: DriveSet) -> DriveSet {
+        let by_turns = |drives: DriveSet| {
+            let drives: Vec<DriveIndex> = drives.iter().collect();
+            let start = usize::try_from(number % drives.len().max(1) as u64).expect("few drives");
+            (0..drives.len()).map(move |at| drives[(start + at) % drives.len()])
+        };
+        let live = self.live();
+        let turn = by_turns(live.minus(slow)).chain(by_turns(live.and(slow)));
+        turn.take(mirrors).collect()
     }
+
+    /// A drive has become slow, or has ceased to be.
+    fn speed_changed(&self) {}
 
     /// Takes a drive out of the in-sync set; resolves when that is durable.
     fn report_failed(&self, drive: DriveIndex, why: String) -> Reported;
@@ -91,6 +101,8 @@ pub struct StoreStats {
     pub repairs: u64,
     /// Rewrites that failed.
     pub repair_failures: u64,
+    /// Reads that were asked of another drive as well, because the first was late.
+    pub late_reads: u64,
     /// Mirrors of segments that could not be opened.
     pub mirrors_missing: u64,
     /// Bytes of segments written by flushes, per mirror.
@@ -120,6 +132,10 @@ pub struct DriveCounts {
     pub mismatches: u64,
     /// Places of it rewritten from another mirror.
     pub repairs: u64,
+    /// How long reads took.
+    pub latencies: Latencies,
+    /// What the next read of a block is expected to take; zero before the first.
+    pub expected: Duration,
 }
 
 /// Why the tree could not do something.
@@ -215,8 +231,8 @@ impl TreeError {
 pub(crate) struct DriveSlot<D> {
     pub(crate) index: DriveIndex,
     pub(crate) drive: D,
-    /// Reads in flight, by which the less busy mirror is chosen.
-    pub(crate) in_flight: Cell<u32>,
+    /// How busy it is, and how fast: by which a mirror is chosen for a read.
+    pub(crate) speed: Speed,
     /// Writes in flight: another drive gets the place only when there are none.
     pub(crate) writing: Cell<u32>,
     counts: Cell<DriveCounts>,
@@ -227,7 +243,7 @@ impl<D> DriveSlot<D> {
         DriveSlot {
             index,
             drive,
-            in_flight: Cell::new(0),
+            speed: Speed::default(),
             writing: Cell::new(0),
             counts: Cell::default(),
         }
@@ -273,6 +289,8 @@ pub struct SegmentStore<R: Runtime> {
     pub(crate) repairing: RefCell<BTreeSet<(SegmentId, DriveIndex, u32)>>,
     /// Segments that are being written, or that the manifest does not name yet, and their drives.
     begun: RefCell<BTreeMap<SegmentId, DriveSet>>,
+    /// Drives that are slow for another reason than their reads.
+    avoided: Cell<DriveSet>,
 }
 
 impl<R: Runtime> SegmentStore<R> {
@@ -310,6 +328,7 @@ impl<R: Runtime> SegmentStore<R> {
             obsolete: RefCell::default(),
             repairing: RefCell::default(),
             begun: RefCell::default(),
+            avoided: Cell::new(DriveSet::EMPTY),
         })
     }
 
@@ -378,10 +397,52 @@ impl<R: Runtime> SegmentStore<R> {
     #[must_use]
     pub fn drive_counts(&self) -> Vec<(DriveIndex, DriveCounts)> {
         let drives = self.drives.borrow();
-        drives
-            .iter()
-            .map(|slot| (slot.index, slot.counts.get()))
+        let counts = |slot: &Rc<DriveSlot<R::Drive>>| DriveCounts {
+            latencies: slot.speed.latencies(),
+            expected: slot.speed.estimate(),
+            ..slot.counts.get()
+        };
+        drives.iter().map(|slot| (slot.index, counts(slot))).collect()
+    }
+
+    /// The live drives that reads go round.
+    pub(crate) fn slow_drives(&self) -> DriveSet {
+        let now = self.runtime.now();
+        let drives = self.drives.borrow();
+        let slow = drives.iter().filter(|slot| slot.speed.is_slow(now));
+        slow.map(|slot| slot.index)
+            .filter(|index| self.is_live(*index))
             .collect()
+    }
+
+    /// New segments go to other drives than these, if there are others.
+    pub(crate) fn avoid(&self, drives: DriveSet) {
+        self.avoided.set(drives);
+    }
+
+    /// A read of so many bytes of a drive has taken so long.
+    pub(crate) fn took(&self, slot: &DriveSlot<R::Drive>, took: Duration, bytes: usize) {
+        slot.speed.count(took);
+        if bytes > ESTIMATED_BYTES_MAX {
+            return;
+        }
+        let others = {
+            let drives = self.drives.borrow();
+            let others = drives.iter().filter(|other| {
+                other.index != slot.index && self.is_live(other.index) && !other.speed.estimate().is_zero()
+            });
+            others.map(|other| other.speed.estimate()).min()
+        };
+        if slot.speed.took(took, others) {
+            self.watch.speed_changed();
+        }
+    }
+
+    /// A drive lets reads wait that another one answers.
+    pub(crate) fn stalls(&self, slot: &DriveSlot<R::Drive>) {
+        if slot.speed.stalls() {
+            self.watch.speed_changed();
+        }
     }
 
     /// The live drives that hold a segment whose recorded mirror set is `named`.
@@ -391,7 +452,8 @@ impl<R: Runtime> SegmentStore<R> {
 
     /// The drives for a new segment: live ones, by turns when there are more than mirrors.
     pub(crate) fn drives_for(&self, segment: SegmentId) -> Vec<Rc<DriveSlot<R::Drive>>> {
-        let chosen = self.watch.choose(self.config.mirrors, segment.counter());
+        let slow = self.slow_drives().or(self.avoided.get());
+        let chosen = self.watch.choose(self.config.mirrors, segment.counter(), slow);
         self.begun.borrow_mut().insert(segment, chosen);
         chosen.iter().filter_map(|index| self.drive(index)).collect()
     }
@@ -461,8 +523,7 @@ impl<R: Runtime> SegmentStore<R> {
     pub(crate) async fn file(
         &self,
         segment: SegmentId,
-        name: &str,
-        slot: &DriveSlot<R::Drive>,
+        slot: &Rc<DriveSlot<R::Drive>>,
     ) -> io::Result<<R::Drive as Drive>::File> {
         if let Some(file) = self.files.get(segment, slot.index) {
             return Ok(file);
@@ -471,8 +532,14 @@ impl<R: Runtime> SegmentStore<R> {
             read_only: true,
             ..Open::default()
         };
-        let file = slot.drive.open(name, how).await?;
-        self.files.insert(segment, slot.index, file.clone());
+        let file = slot.drive.open(&segment_file_name(segment), how).await?;
+        // Another drive may have got the place meanwhile.
+        if self
+            .drive(slot.index)
+            .is_some_and(|current| Rc::ptr_eq(&current, slot))
+        {
+            self.files.insert(segment, slot.index, file.clone());
+        }
         Ok(file)
     }
 
@@ -571,8 +638,12 @@ impl<R: Runtime> DriveWatch for VolumeWatch<R> {
         self.0.in_sync().set
     }
 
-    fn choose(&self, _: usize, number: u64) -> DriveSet {
-        self.0.choose(number, DriveSet::EMPTY)
+    fn choose(&self, _: usize, number: u64, slow: DriveSet) -> DriveSet {
+        self.0.choose(number, slow)
+    }
+
+    fn speed_changed(&self) {
+        self.0.handle().tell_engines();
     }
 
     fn report_failed(&self, drive: DriveIndex, why: String) -> Reported {

@@ -577,6 +577,11 @@ impl<R: Runtime> Task<R> {
                         .and_then(|drive| drive.space().ok()),
                     joining: self.content.joining.contains(index),
                     leaving: placement.leaving.contains(index),
+                    slow: self.content.in_sync.contains(index)
+                        && self
+                            .reports
+                            .values()
+                            .any(|report| report.places.slow.contains(index)),
                     removed: self.content.removed.contains(index),
                 })
                 .collect(),

@@ -110,6 +110,8 @@ pub struct DriveStatus {
     pub joining: bool,
     /// In sync, and being emptied.
     pub leaving: bool,
+    /// In sync, but others answer so much sooner that reads go to them.
+    pub slow: bool,
     /// Out of sync, and without a vote: it was removed, or could not be written when the others went on without it.
     pub removed: bool,
 }
@@ -281,6 +283,11 @@ impl VolumeHandle {
     #[must_use]
     pub fn rekey_requested(&self) -> u64 {
         self.shared.rekeys.load(Ordering::SeqCst)
+    }
+
+    /// Has every engine look at the drives again.
+    pub(crate) fn tell_engines(&self) {
+        self.shared.tell();
     }
 
     /// Tells the keeper about a log's files.

@@ -3,6 +3,7 @@
 
 use super::{DriveIndex, DriveSet, InSync};
 use crate::ids::{Epoch, LogId};
+use crate::latency::Latencies;
 use crate::tree::DriveCounts;
 
 /// What the engine of one log says of its files.
@@ -16,6 +17,8 @@ pub struct LogReport {
     pub drives: Vec<(DriveIndex, DriveCounts)>,
     /// Where its files are.
     pub places: PlacesReport,
+    /// How long writes of the log took, by drive.
+    pub writes: Vec<(DriveIndex, Latencies)>,
 }
 
 /// How far one log's segments are being sealed with other keys.
@@ -67,6 +70,8 @@ pub struct PlacesReport {
     pub lost: Option<String>,
     /// Why a place cannot be opened.
     pub refused: Option<String>,
+    /// Drives that reads go round because others answer much sooner.
+    pub slow: DriveSet,
 }
 
 impl PlacesReport {

@@ -1,15 +1,19 @@
 //! The mirrors of one segment file: whatever one of them has come to, the bytes are had.
 //!
 //! A verified read:
-//! 1. choose the mirror with fewer reads in flight, by turns when they tie;
-//! 2. read, and verify against what refers to the place;
+//! 1. choose the mirror with fewer reads in flight, by turns when they tie; one that is slow ([`crate::latency`]) last;
+//! 2. read, and verify against what refers to the place. When that takes longer than one is patient, ask the next mirror
+//!    as well, unless it lets its own reads wait: the first good answer wins, and the late one is still counted;
 //! 3. if the drive fails or the bytes do not verify, try the next mirror;
 //! 4. good bytes go to the caller at once and, in a task of their own, to the mirrors that were bad;
 //! 5. when no mirror has good bytes: [`TreeError::Unreadable`], with what each of them said.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 use cairn_runtime::{AlignedBuffer, Drive, File, Open, Runtime, is_exhaustion};
 
@@ -17,6 +21,7 @@ use super::UNIT_BYTES;
 use super::scrub::Damage;
 use crate::canary::{self, Canary};
 use crate::ids::{PartitionId, SegmentId};
+use crate::latency::ESTIMATED_BYTES_MAX;
 use crate::tree::store::{DriveSlot, SegmentStore, TreeError};
 
 /// Why a mirror does not give the bytes.
@@ -39,21 +44,45 @@ pub(super) struct Files<'a, R: Runtime> {
     pub(super) reference: (SegmentId, PartitionId),
 }
 
-/// Counts a read in flight, also when its future is dropped.
-struct InFlight<'a, D>(&'a DriveSlot<D>);
+/// A read in flight, also when its future is dropped.
+struct InFlight<D>(Rc<DriveSlot<D>>);
 
-impl<'a, D> InFlight<'a, D> {
-    fn new(slot: &'a DriveSlot<D>) -> InFlight<'a, D> {
-        slot.in_flight.set(slot.in_flight.get() + 1);
-        InFlight(slot)
-    }
-}
-
-impl<D> Drop for InFlight<'_, D> {
+impl<D> Drop for InFlight<D> {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.speed.left();
     }
 }
+
+/// Reads a place of a segment from one drive.
+async fn read_slot<R: Runtime>(
+    store: Rc<SegmentStore<R>>,
+    slot: Rc<DriveSlot<R::Drive>>,
+    segment: SegmentId,
+    unit: u32,
+    units: u32,
+) -> io::Result<AlignedBuffer> {
+    slot.speed.began(store.runtime.now());
+    let in_flight = InFlight(Rc::clone(&slot));
+    let file = store.file(segment, &slot).await?;
+    let bytes = units as usize * UNIT_BYTES;
+    store.count(|stats| {
+        stats.device_reads += 1;
+        stats.device_read_bytes += bytes as u64;
+    });
+    slot.count(|counts| counts.reads += 1);
+    let began = store.runtime.now();
+    let content = file.read_at(u64::from(unit) * UNIT_BYTES as u64, bytes).await;
+    let now = store.runtime.now();
+    // An error is an answer too, but says nothing of how long a read takes.
+    slot.speed.answered(now);
+    drop(in_flight);
+    let content = content?;
+    store.took(&slot, now.since(began), bytes);
+    Ok(content)
+}
+
+/// A read that has been begun on the mirror at this place.
+type Reading = (usize, Pin<Box<dyn Future<Output = io::Result<AlignedBuffer>>>>);
 
 impl<R: Runtime> Files<'_, R> {
     /// The live mirrors, the one to ask first first.
@@ -63,37 +92,113 @@ impl<R: Runtime> Files<'_, R> {
         self.turn.set((turn + 1) % count);
         let mut order: Vec<usize> = (0..count).map(|at| (turn + at) % count).collect();
         order.retain(|at| self.store.is_live(self.mirrors[*at].index));
-        order.sort_by_key(|at| self.mirrors[*at].in_flight.get());
+        let now = self.store.runtime.now();
+        let slow = |at: &usize| self.mirrors[*at].speed.is_slow(now);
+        order.sort_by_key(|at| (slow(at), self.mirrors[*at].speed.in_flight()));
+        if order.first().is_some_and(|first| !slow(first)) {
+            let stalled = order.iter().filter(|at| self.mirrors[**at].speed.is_stalled(now));
+            stalled.for_each(|at| self.store.stalls(&self.mirrors[*at]));
+        }
         order
     }
 
-    pub(super) async fn read_mirror(
-        &self,
-        at: usize,
-        unit: u32,
-        units: u32,
-    ) -> std::io::Result<AlignedBuffer> {
-        let slot = &self.mirrors[at];
-        let file = self.store.file(self.reference.0, self.name, slot).await?;
-        let bytes = units as usize * UNIT_BYTES;
-        self.store.count(|stats| {
-            stats.device_reads += 1;
-            stats.device_read_bytes += bytes as u64;
-        });
-        slot.count(|counts| counts.reads += 1);
-        let _in_flight = InFlight::new(slot);
-        file.read_at(u64::from(unit) * UNIT_BYTES as u64, bytes).await
+    /// Begins to read on one mirror.
+    fn begin(&self, at: usize, unit: u32, units: u32) -> Reading {
+        let (store, slot) = (Rc::clone(self.store), Rc::clone(&self.mirrors[at]));
+        (
+            at,
+            Box::pin(read_slot(store, slot, self.reference.0, unit, units)),
+        )
     }
 
-    /// Reads from one mirror and checks; what was wrong, in words.
-    async fn try_mirror<T>(
+    /// The first of `reading` that ends. When all take too long and `next` answers its reads, that one is asked as well.
+    async fn first_of(
         &self,
-        at: usize,
+        reading: &mut Vec<Reading>,
+        next: &mut std::vec::IntoIter<usize>,
         unit: u32,
         units: u32,
+    ) -> (usize, io::Result<AlignedBuffer>) {
+        let runtime = &self.store.runtime;
+        loop {
+            let patience = next.as_slice().first().and(reading.last()).map(|(at, _)| {
+                let bytes = units as usize * UNIT_BYTES;
+                runtime.sleep(self.mirrors[*at].speed.patience(bytes))
+            });
+            let mut patience = pin!(patience);
+            let ended = poll_fn(|context| {
+                for place in 0..reading.len() {
+                    if let Poll::Ready(content) = reading[place].1.as_mut().poll(context) {
+                        let (at, _) = reading.swap_remove(place);
+                        return Poll::Ready(Some((at, content)));
+                    }
+                }
+                match patience.as_mut().as_pin_mut() {
+                    Some(patience) => patience.poll(context).map(|()| None),
+                    None => Poll::Pending,
+                }
+            });
+            if let Some(ended) = ended.await {
+                return ended;
+            }
+            let waits = |at: &usize| self.mirrors[*at].speed.is_stalled(runtime.now());
+            if let Some(at) = next.as_slice().first().copied().filter(|at| !waits(at)) {
+                next.next();
+                self.store.count(|stats| stats.late_reads += 1);
+                reading.push(self.begin(at, unit, units));
+            }
+        }
+    }
+
+    /// Nobody waits for these any more; how long they take is counted all the same.
+    fn let_go(&self, reading: Vec<Reading>) {
+        for (_, read) in reading {
+            drop(self.store.task(read));
+        }
+    }
+
+    /// Reads from one mirror, unverified; from another when that one is late.
+    pub(super) async fn read_any(&self, unit: u32, units: u32) -> Option<AlignedBuffer> {
+        let mut next = self.order().into_iter();
+        let mut reading = vec![self.begin(next.next()?, unit, units)];
+        let (at, content) = self.first_of(&mut reading, &mut next, unit, units).await;
+        self.let_go(reading);
+        if content.is_err() {
+            self.count_error(at);
+        }
+        content.ok()
+    }
+
+    fn count_error(&self, at: usize) {
+        self.store.count(|stats| stats.read_errors += 1);
+        self.mirrors[at].count(|counts| counts.read_errors += 1);
+    }
+
+    /// Repeats a read on the mirrors that are slow, now and then: to see whether they still are.
+    fn probe(&self, unit: u32, units: u32) {
+        if units as usize * UNIT_BYTES > ESTIMATED_BYTES_MAX {
+            return;
+        }
+        let now = self.store.runtime.now();
+        for slot in self.mirrors.iter() {
+            if !self.store.is_live(slot.index) || !slot.speed.wants_probe(now) {
+                continue;
+            }
+            let (store, slot) = (Rc::clone(self.store), Rc::clone(slot));
+            let read = read_slot(store, slot, self.reference.0, unit, units);
+            // Detached. Who needs the bytes of a drive meets its errors.
+            drop(self.store.task(read));
+        }
+    }
+
+    /// What a mirror has answered, checked; what was wrong, in words.
+    fn checked<T>(
+        &self,
+        at: usize,
+        content: io::Result<AlignedBuffer>,
         check: &impl Fn(&[u8]) -> Result<T, &'static str>,
     ) -> Result<(T, AlignedBuffer), Refused> {
-        match self.read_mirror(at, unit, units).await {
+        match content {
             Ok(buffer) => match check(&buffer) {
                 Ok(content) => Ok((content, buffer)),
                 Err(why) => {
@@ -106,8 +211,7 @@ impl<R: Runtime> Files<'_, R> {
                 }
             },
             Err(error) => {
-                self.store.count(|stats| stats.read_errors += 1);
-                self.mirrors[at].count(|counts| counts.read_errors += 1);
+                self.count_error(at);
                 Err(Refused {
                     why: error.to_string(),
                     exhausted: is_exhaustion(&error),
@@ -126,10 +230,19 @@ impl<R: Runtime> Files<'_, R> {
         let mut bad = Vec::new();
         let mut whys = Vec::new();
         let mut out_of = None;
-        for at in self.order() {
-            match self.try_mirror(at, unit, units, &check).await {
+        let mut next = self.order().into_iter();
+        let mut reading: Vec<Reading> = Vec::with_capacity(1);
+        loop {
+            if reading.is_empty() {
+                let Some(at) = next.next() else { break };
+                reading.push(self.begin(at, unit, units));
+            }
+            let (at, content) = self.first_of(&mut reading, &mut next, unit, units).await;
+            match self.checked(at, content, &check) {
                 Ok((content, buffer)) => {
+                    self.let_go(reading);
                     self.repair(&bad, unit, buffer);
+                    self.probe(unit, units);
                     return Ok(content);
                 }
                 Err(Refused { why, exhausted }) => {
@@ -170,7 +283,8 @@ impl<R: Runtime> Files<'_, R> {
         let mut damages = Vec::new();
         let mut good = None;
         for at in self.order() {
-            match self.try_mirror(at, unit, units, &check).await {
+            let (_, read) = self.begin(at, unit, units);
+            match self.checked(at, read.await, &check) {
                 Ok((_, buffer)) => good = Some(buffer),
                 Err(Refused { why, .. }) => {
                     let drive = self.mirrors[at].index;

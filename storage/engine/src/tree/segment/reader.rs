@@ -59,7 +59,7 @@ impl<R: Runtime> Segment<R> {
         let mut mirrors = Vec::new();
         for index in store.holders(reference.mirrors).iter() {
             let Some(slot) = store.drive(index) else { continue };
-            match store.file(reference.id, &name, &slot).await {
+            match store.file(reference.id, &slot).await {
                 Ok(_) => mirrors.push(slot),
                 Err(error) if is_exhaustion(&error) => return Err(TreeError::exhausted(&name, &error)),
                 Err(_) if canary::is_in(Canary::GiveUpOnMetadataError) => {
@@ -283,13 +283,7 @@ impl<R: Runtime> Segment<R> {
     /// Reads `units` from one mirror, unverified: for many blocks at once, each to be checked by
     /// [`Segment::check`] and read again by [`Segment::read_block`] if it fails.
     pub(crate) async fn read_units(&self, unit: u32, units: u32) -> Option<AlignedBuffer> {
-        let files = self.files();
-        let at = *files.order().first()?;
-        let read = files.read_mirror(at, unit, units).await;
-        if read.is_err() {
-            self.store.count(|stats| stats.read_errors += 1);
-        }
-        read.ok()
+        self.files().read_any(unit, units).await
     }
 
     /// Verifies a block and copies it, opened and unpacked, out of its buffer.
