@@ -316,7 +316,7 @@ impl<R: Runtime> Inner<R> {
                 .filter_map(|other| Some(speeds.get(&other)?.estimate()));
             estimates.filter(|estimate| !estimate.is_zero()).min()
         };
-        if speed.took(took, others) {
+        if speed.took(self.context.runtime.now(), took, others) {
             self.context.volume.handle().tell_engines();
         }
     }

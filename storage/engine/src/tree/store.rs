@@ -433,14 +433,14 @@ impl<R: Runtime> SegmentStore<R> {
             });
             others.map(|other| other.speed.estimate()).min()
         };
-        if slot.speed.took(took, others) {
+        if slot.speed.took(self.runtime.now(), took, others) {
             self.watch.speed_changed();
         }
     }
 
     /// A drive lets reads wait that another one answers.
     pub(crate) fn stalls(&self, slot: &DriveSlot<R::Drive>) {
-        if slot.speed.stalls() {
+        if slot.speed.stalls(self.runtime.now()) {
             self.watch.speed_changed();
         }
     }

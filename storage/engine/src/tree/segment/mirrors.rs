@@ -93,9 +93,12 @@ impl<R: Runtime> Files<'_, R> {
         let mut order: Vec<usize> = (0..count).map(|at| (turn + at) % count).collect();
         order.retain(|at| self.store.is_live(self.mirrors[*at].index));
         let now = self.store.runtime.now();
-        let slow = |at: &usize| self.mirrors[*at].speed.is_slow(now);
-        order.sort_by_key(|at| (slow(at), self.mirrors[*at].speed.in_flight()));
-        if order.first().is_some_and(|first| !slow(first)) {
+        order.sort_by_key(|at| {
+            let speed = &self.mirrors[*at].speed;
+            (speed.rank(now), speed.in_flight())
+        });
+        let prompt = |first: &usize| self.mirrors[*first].speed.is_prompt(now);
+        if order.first().is_some_and(prompt) {
             let stalled = order.iter().filter(|at| self.mirrors[**at].speed.is_stalled(now));
             stalled.for_each(|at| self.store.stalls(&self.mirrors[*at]));
         }
