@@ -364,6 +364,7 @@ async fn dump_segment<R: Runtime>(
         Ok(segment) => segment,
         Err(error) => return damaged(format!("does not verify: {error}"), out, damage),
     };
+    writeln!(out, "packed with {:?}", segment.header().codec)?;
     for place in segment.verify().await {
         damaged(format!("damaged at {}: {}", place.offset, place.why), out, damage)?;
     }

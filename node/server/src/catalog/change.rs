@@ -3,11 +3,13 @@
 //! A change travels to the store on shard 0 as data and is applied there between two other changes, so it is a
 //! compare-and-set: what it refuses, it refuses because of the entry that it would have replaced.
 
+use cairn_engine::Compression;
+
 use super::definition::{Billing, TableDefinition};
 use super::index_change::{self, IndexUpdate};
 use super::settings::{
-    COLLECTION_BYTES_MAX, COLLECTION_BYTES_TAG, Ceilings, EXPIRED_ITEMS, HIDDEN, STREAM_HOURS_TAG,
-    TableClass, collection_bytes, stream_hours,
+    COLLECTION_BYTES_MAX, COLLECTION_BYTES_TAG, COMPRESSION, Ceilings, EXPIRED_ITEMS, HIDDEN,
+    STREAM_HOURS_TAG, TableClass, collection_bytes, stream_hours,
 };
 use super::stream::{STREAM_HOURS, STREAM_HOURS_MAX, STREAMS_MAX, StreamView, with_enabled};
 use super::warm::{Warm, WarmRequest};
@@ -137,6 +139,7 @@ pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
         EXPIRED_ITEMS => value == HIDDEN,
         STREAM_HOURS_TAG => stream_hours(value).is_some(),
         COLLECTION_BYTES_TAG => collection_bytes(value).is_some(),
+        COMPRESSION => value.parse::<Compression>().is_ok(),
         _ => !key.starts_with("cairn:"),
     };
     if known {
@@ -144,8 +147,9 @@ pub(crate) fn check_own_tag(key: &str, value: &str) -> Result<(), ApiError> {
     }
     Err(ApiError::validation(format!(
         "Tag Keys prefixed with cairn: are settings of the table, and there are only {EXPIRED_ITEMS} with the \
-         Value {HIDDEN}, {STREAM_HOURS_TAG} with a Value from {STREAM_HOURS} to {STREAM_HOURS_MAX} and \
-         {COLLECTION_BYTES_TAG} with a Value from 1 to {COLLECTION_BYTES_MAX}: Key: {key}, Value: {value}"
+         Value {HIDDEN}, {STREAM_HOURS_TAG} with a Value from {STREAM_HOURS} to {STREAM_HOURS_MAX}, \
+         {COLLECTION_BYTES_TAG} with a Value from 1 to {COLLECTION_BYTES_MAX} and {COMPRESSION} with the Value none, \
+         lz4 or zstd: Key: {key}, Value: {value}"
     )))
 }
 

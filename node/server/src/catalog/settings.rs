@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 
+use cairn_engine::Compression;
 use cairn_item::{Attribute, ItemView, MapView, Value, ValueView};
 
 use super::definition::{as_text, as_u64, attribute, number, text};
@@ -59,6 +60,10 @@ pub(crate) fn collection_bytes(value: &str) -> Option<u64> {
     let bytes = canonical(value)?;
     (1..=COLLECTION_BYTES_MAX).contains(&bytes).then_some(bytes)
 }
+
+/// Tag that tells what a table's data is packed with when it is written: [`Compression::name`]. Without it as the node is
+/// configured.
+pub(crate) const COMPRESSION: &str = "cairn:compression";
 
 /// DynamoDB's price class of a table. Recorded and described; nothing depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,6 +254,12 @@ impl TableSettings {
     pub fn collection_bytes_max(&self) -> Option<u64> {
         let bytes = self.tags.get(COLLECTION_BYTES_TAG)?;
         collection_bytes(bytes)
+    }
+
+    /// What its data and that of its indexes is packed with, if not with what the node's is.
+    #[must_use]
+    pub fn compression(&self) -> Option<Compression> {
+        self.tags.get(COMPRESSION)?.parse().ok()
     }
 
     /// The stream that is enabled.

@@ -18,6 +18,7 @@ mod index_updates;
 mod indexes;
 mod items;
 mod legacy;
+mod packing;
 mod pages;
 mod partiql;
 mod partiql_transactions;

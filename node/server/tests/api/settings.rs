@@ -441,13 +441,19 @@ fn tags_are_kept() {
     tag(
         r#"{"Key":"cairn:colour","Value":"blue"}"#,
         expect![
-            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden, cairn:stream-hours with a Value from 24 to 8784 and cairn:item-collection-bytes-max with a Value from 1 to 1125899906842624: Key: cairn:colour, Value: blue"
+            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden, cairn:stream-hours with a Value from 24 to 8784, cairn:item-collection-bytes-max with a Value from 1 to 1125899906842624 and cairn:compression with the Value none, lz4 or zstd: Key: cairn:colour, Value: blue"
         ],
     );
     tag(
         r#"{"Key":"cairn:expired-items","Value":"shown"}"#,
         expect![
-            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden, cairn:stream-hours with a Value from 24 to 8784 and cairn:item-collection-bytes-max with a Value from 1 to 1125899906842624: Key: cairn:expired-items, Value: shown"
+            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden, cairn:stream-hours with a Value from 24 to 8784, cairn:item-collection-bytes-max with a Value from 1 to 1125899906842624 and cairn:compression with the Value none, lz4 or zstd: Key: cairn:expired-items, Value: shown"
+        ],
+    );
+    tag(
+        r#"{"Key":"cairn:compression","Value":"ZSTD"}"#,
+        expect![
+            "400 ValidationException: Tag Keys prefixed with cairn: are settings of the table, and there are only cairn:expired-items with the Value hidden, cairn:stream-hours with a Value from 24 to 8784, cairn:item-collection-bytes-max with a Value from 1 to 1125899906842624 and cairn:compression with the Value none, lz4 or zstd: Key: cairn:compression, Value: ZSTD"
         ],
     );
     untag(

@@ -56,7 +56,7 @@ use crate::ids::{CommitTimestamp, LogId, LogSequence, PartitionId, SegmentId, Te
 use crate::log::{Log, LogError, Recovery};
 use crate::manifest::{Edit, ManifestState};
 use crate::stats::{Counts, EngineStats};
-use crate::tree::{NEWEST, Tree, TreeContext, TreeError, TreeSpace, Version};
+use crate::tree::{Compression, NEWEST, Tree, TreeContext, TreeError, TreeSpace, Version};
 use crate::volume::Volume;
 
 pub use scan::Scan;
@@ -287,6 +287,20 @@ impl<R: Runtime> Engine<R> {
         let inner = &self.inner;
         inner.serving(partition)?.tree.trim(lower, upper);
         inner.compactable.notify_one();
+        Ok(())
+    }
+
+    /// Has what is flushed and compacted of the partition from now on be packed so; without it as [`EngineConfig::compression`]
+    /// says. What is stored stays readable, and as it is until it is rewritten. It is forgotten when the engine is closed.
+    ///
+    /// # Errors
+    /// `NoSuchPartition`, `Fenced`.
+    pub fn pack_with(
+        &self,
+        partition: PartitionId,
+        compression: Option<Compression>,
+    ) -> Result<(), EngineError> {
+        self.inner.serving(partition)?.tree.pack_with(compression);
         Ok(())
     }
 

@@ -323,12 +323,13 @@ impl<R: Runtime> Tree<R> {
     pub(super) fn facts(&self, level: usize) -> SegmentFacts {
         assert!(level < LEVELS_MAX, "the last level has no next");
         let level = u8::try_from(level).expect("few levels");
+        let compression = self.compression.get().unwrap_or(self.context.config.compression);
         SegmentFacts {
             table: self.descriptor.table,
             partition: self.descriptor.id,
             index: self.descriptor.index,
             level,
-            codec: self.context.config.compression.at(level),
+            codec: compression.at(level),
         }
     }
 }

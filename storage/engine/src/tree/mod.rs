@@ -209,6 +209,8 @@ pub struct Tree<R: Runtime> {
     flush_bytes: Cell<u64>,
     /// Keys that nobody reads any more.
     trimmed: RefCell<Option<Trimmed>>,
+    /// What its new segments are packed with, if not with what the engine's are.
+    compression: Cell<Option<Compression>>,
 }
 
 impl<R: Runtime> Tree<R> {
@@ -225,6 +227,7 @@ impl<R: Runtime> Tree<R> {
             complete: Cell::new(true),
             flush_bytes: Cell::new(0),
             trimmed: RefCell::default(),
+            compression: Cell::new(None),
         }
     }
 
@@ -273,6 +276,12 @@ impl<R: Runtime> Tree<R> {
     /// are open; a segment that holds no others goes as a whole. It replaces the range before it, and is forgotten with the tree.
     pub fn trim(&self, lower: Vec<u8>, upper: Vec<u8>) {
         *self.trimmed.borrow_mut() = Some(Trimmed { lower, upper });
+    }
+
+    /// Has flushes and compactions pack what they write so; without it as the engine is configured. What is stored stays as it
+    /// is until it is rewritten. It is forgotten with the tree.
+    pub fn pack_with(&self, compression: Option<Compression>) {
+        self.compression.set(compression);
     }
 
     /// Bytes in the active memtable.

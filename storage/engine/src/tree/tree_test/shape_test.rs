@@ -119,6 +119,54 @@ fn what_does_not_pack_costs_nothing_on_the_drive() {
 }
 
 #[test]
+fn a_tree_may_be_packed_otherwise_and_all_kinds_are_read_side_by_side() {
+    simulate(24, 1 << 20, SMALL, async |mut bench, _, _| {
+        let codecs = |bench: &Bench| -> Vec<Codec> {
+            let view = bench.tree.view.borrow();
+            let placed = view.levels.iter().flatten();
+            placed.map(|placed| placed.segment.header().codec).collect()
+        };
+        let expected = |count: u64| -> Vec<(Vec<u8>, Vec<u8>)> {
+            let items = (0..count).map(|number| (key(number), text(number, 1_000)));
+            items
+                .collect::<std::collections::BTreeMap<_, _>>()
+                .into_iter()
+                .collect()
+        };
+        let write = |bench: &Bench, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                bench.put(&key(number), &text(number, 1_000));
+            }
+        };
+        write(&bench, 0..50);
+        bench.flush().await.unwrap();
+        bench.tree.pack_with(Some(Compression::None));
+        write(&bench, 40..80);
+        bench.flush().await.unwrap();
+        let side_by_side = codecs(&bench);
+        assert!(side_by_side.contains(&Codec::Lz4) && side_by_side.contains(&Codec::None));
+        bench.reopen().await.unwrap();
+        for direction in [Direction::Forward, Direction::Backward] {
+            assert!(bench.everything(direction).await == expected(80));
+        }
+        // With zstd it is lz4 at first, and zstd in the last level.
+        bench.tree.pack_with(Some(Compression::Zstd));
+        write(&bench, 70..200);
+        bench.flush().await.unwrap();
+        write(&bench, 150..200);
+        bench.flush().await.unwrap();
+        bench.compact_all().await;
+        bench.settle().await;
+        let codecs = codecs(&bench);
+        assert!(
+            codecs.contains(&Codec::Zstd) && !codecs.contains(&Codec::None),
+            "{codecs:?}"
+        );
+        assert!(bench.everything(Direction::Forward).await == expected(200));
+    });
+}
+
+#[test]
 fn cached_items_are_served_in_place() {
     simulate(2, 1 << 20, SMALL, async |mut bench, _, _| {
         bench.put(&key(1), b"one");
