@@ -78,6 +78,18 @@ fn lint() -> Outcome {
 
 fn test() -> Outcome {
     run(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))?;
+    // Each micro-bench once, so that none rots.
+    let benches = [
+        "-p",
+        "cairn-item",
+        "--bench",
+        "codec",
+        "-p",
+        "cairn-engine",
+        "--bench",
+        "tree",
+    ];
+    run(cargo().args(["test", "--locked"]).args(benches))?;
     // The end-to-end tests drive the binaries that people run, so these are built here by name.
     run(cargo().args(["build", "--locked", "-p", "cairn", "-p", "cairn-loadgen"]))?;
     match python::environment(&root().join("target"))? {

@@ -16,6 +16,8 @@
 //! - a tree that lacks one of its segments is not compacted, and its flushes keep every tombstone: the one missing
 //!   may hold what they hide.
 
+#[doc(hidden)]
+pub mod bench;
 mod block;
 mod cache;
 mod codec;
