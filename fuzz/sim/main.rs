@@ -42,6 +42,9 @@ struct Arguments {
     /// A crash at every moment of a flush, a compaction, a change of the manifest and so on: as many seeds of each.
     #[arg(long, conflicts_with_all = ["safety", "fleet", "tables", "replay"])]
     sweep: bool,
+    /// With --sweep: only this piece of work, by the name that its results have.
+    #[arg(long, requires = "sweep", value_parser = phase_of)]
+    phase: Option<Phase>,
     /// Which seed finds each of the bugs that can be put in, tried on as many seeds.
     #[arg(long, conflicts_with_all = ["safety", "fleet", "tables", "replay", "sweep"])]
     canaries: bool,
@@ -51,6 +54,12 @@ struct Arguments {
     /// Sizes of the replayed run, as shrinking has told them: clients=1,operations=20.
     #[arg(long, requires = "replay", value_delimiter = ',')]
     set: Vec<Setting>,
+}
+
+fn phase_of(name: &str) -> Result<Phase, String> {
+    let mut phases = Phase::ALL.into_iter();
+    let found = phases.find(|phase| format!("{phase:?}") == name);
+    found.ok_or_else(|| format!("the pieces of work are {:?}", Phase::ALL))
 }
 
 thread_local! {
@@ -145,7 +154,8 @@ fn sweep_all(arguments: &Arguments) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut total = Summary::default();
-    for phase in Phase::ALL {
+    let phases = Phase::ALL.into_iter();
+    for phase in phases.filter(|phase| arguments.phase.is_none_or(|only| only == *phase)) {
         let mut moments = 0;
         for seed in arguments.start..arguments.start + arguments.seeds.unwrap_or(10) {
             SEED.set(seed);

@@ -171,7 +171,10 @@ impl Fleet {
                 _ => {
                     let in_sync: Vec<&DriveStatus> =
                         status.drives.iter().filter(|drive| drive.in_sync).collect();
-                    let whole = status.guarantee == self.plan.mirrors && in_sync.len() > self.plan.mirrors;
+                    // What a crash has cut off while a drive was taken in goes on.
+                    let joining = status.drives.iter().any(|drive| drive.joining);
+                    let enough = status.guarantee == self.plan.mirrors && in_sync.len() > self.plan.mirrors;
+                    let whole = enough && !joining;
                     if whole && all_there(&status, drives) {
                         let drive = in_sync[random.index(in_sync.len())];
                         let path = drive.path.clone().expect("it is in sync");

@@ -58,7 +58,11 @@ pub fn sweep(scenario: &Scenario, phase: Phase, moments_max: usize) -> Result<Su
     for (round, events) in points.into_iter().step_by(step) {
         let mut cut = scenario.clone();
         cut.rounds[round] = End::Crash(events);
-        total.add(&run(cut, false)?);
+        let survived = run(cut, false).map_err(|failure| Failure {
+            why: format!("cut off after {events} events of round {round}: {}", failure.why),
+            ..failure
+        });
+        total.add(&survived?);
     }
     Ok(total)
 }
