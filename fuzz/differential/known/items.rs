@@ -109,16 +109,15 @@ pub(super) static RULES: &[Known] = &[
         source: "dynalite: the request is checked first; Local evaluates its condition first",
         is: |request, node, peer| {
             let words = [
-                "One or more parameter values were invalid: DELETE action ",
-                "One or more parameter values were invalid: ADD action ",
-                "One or more parameter values were invalid: Action ",
-                "One or more parameter values were invalid: Only DELETE action ",
-                // What is wrong with a value.
+                // Of an action, or a set.
+                "One or more parameter values were invalid: ",
+                // Of a number, or a set.
                 "1 validation error detected: Number ",
                 "1 validation error detected: One or more parameter values were invalid: ",
                 "1 validation error detected: Supplied AttributeValue ",
                 "Supplied AttributeValue ",
                 "The parameter cannot be converted to a numeric value",
+                "Input collection ",
             ];
             request.body["AttributeUpdates"].is_object()
                 && errors(
