@@ -294,7 +294,7 @@ impl Pair {
             let peer = answers.remove(1);
             return Ok((answers.remove(0), peer));
         }
-        let peer = follow(&mut self.peer, request)?;
+        let peer = follow(&mut self.peer, &in_one_page(request))?;
         // Global indexes are behind their table by moments, and a table that is being changed by milliseconds.
         let mut node = follow(&mut self.node, request)?;
         for _ in 0..LAG_WAITS {
@@ -352,6 +352,26 @@ impl Pair {
         }
         Ok(())
     }
+}
+
+/// The request as Local can be asked: its pages of a SELECT of several partition keys begin with the first key again, and those
+/// in falling order with the greatest (docs/compatibility.md), so that the items have to come at once.
+fn in_one_page(request: &Request) -> Request {
+    let mut request = request.clone();
+    let statement = request.body["Statement"].as_str().unwrap_or_default();
+    let is_wrong = [" IN ", " OR ", " DESC"]
+        .iter()
+        .any(|word| statement.contains(word));
+    // A limit that is none is to be refused.
+    let is_limit = request.body["Limit"].as_u64().is_some_and(|limit| limit > 0);
+    if request.operation == "ExecuteStatement"
+        && is_wrong
+        && is_limit
+        && let Some(body) = request.body.as_object_mut()
+    {
+        body.remove("Limit");
+    }
+    request
 }
 
 /// A request and, of a read of pages, all that follow.

@@ -9,6 +9,7 @@ use crate::world::{Shape, TABLES, World};
 use crate::{statements, tables, transactions};
 
 /// One request.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub operation: &'static str,
     pub body: Value,

@@ -6,7 +6,9 @@
 //! 3. Entries of indexes that a transaction writes cost twice as much there; by the capture in nubo-db/dynoxide
 //!    (`index_capacity`) a transaction doubles what the table's item costs and leaves the rest. Items here are below 1 KB, so that
 //!    each costs the table two units. An action that changes nothing costs one unit there, or none.
-//! 4. Which kind of units a transaction consumed is not said there, and nothing at all of statements.
+//! 4. A write that takes one of an index's two keys away and adds the other costs one there, though the index has held no entry
+//!    and holds none.
+//! 5. Which kind of units a transaction consumed is not said there, and nothing at all of statements.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +100,44 @@ fn of_table(request: &Request, answer: &Answer, table: &str, node: f64, peer: f6
             .count(),
         _ => 0,
     };
-    peer - node <= deletes as f64
+    peer - node <= (deletes + crossed(request, answer, table)) as f64
+}
+
+/// How many items of a table may have lost one key of an index of two global keys, and got the other.
+fn crossed(request: &Request, answer: &Answer, table: &str) -> usize {
+    let standing = TABLES.iter().find(|standing| standing.name == table);
+    let pairs = standing
+        .into_iter()
+        .flat_map(|standing| standing.indexes)
+        .filter_map(|index| match index.keys {
+            [(left, _), (right, _)] if index.global => Some([*left, *right]),
+            _ => None,
+        });
+    let body = &request.body;
+    pairs
+        .map(|keys| {
+            let has_one = |item: &Value| keys.iter().filter(|key| !item[**key].is_null()).count() == 1;
+            let old = &answer.body["Attributes"];
+            match request.operation {
+                // The old item is known only when it was asked for.
+                "PutItem" => {
+                    let apart = keys
+                        .iter()
+                        .all(|key| old[*key].is_null() || body["Item"][*key].is_null());
+                    usize::from(has_one(&body["Item"]) && (old.is_null() || has_one(old) && apart))
+                }
+                "UpdateItem" => {
+                    let text = body.to_string();
+                    usize::from(keys.iter().all(|key| text.contains(key)))
+                }
+                "BatchWriteItem" => list(&body["RequestItems"][table])
+                    .iter()
+                    .filter(|write| has_one(&write["PutRequest"]["Item"]))
+                    .count(),
+                _ => 0,
+            }
+        })
+        .sum()
 }
 
 /// How many reads of a table have found nothing.

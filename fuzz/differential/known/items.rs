@@ -216,6 +216,30 @@ pub(super) static RULES: &[Known] = &[
         },
     },
     Known {
+        name: "one key twice, with its number in two ways",
+        source: "documentation: numbers are compared as numbers; Local compares how they are written",
+        is: |request, node, peer| {
+            let tables = request.body["RequestItems"].as_object();
+            let keys: Vec<&Value> = tables
+                .into_iter()
+                .flat_map(|tables| tables.values())
+                .flat_map(|table| list(&table["Keys"]))
+                .collect();
+            let number = |key: &Value| text(&key["n"]["N"]).parse::<f64>().ok();
+            let same = |left: &Value, right: &Value| {
+                left["id"] == right["id"] && left["n"] != right["n"] && number(left) == number(right)
+            };
+            let has_same = keys
+                .iter()
+                .enumerate()
+                .any(|(at, left)| keys[..at].iter().any(|right| same(left, right)));
+            request.operation == "BatchGetItem"
+                && node.message() == "Provided list of item keys contains duplicates"
+                && peer.is_ok()
+                && has_same
+        },
+    },
+    Known {
         name: "an empty ExclusiveStartKey",
         source: "dynalite: no key of the table; Local takes it for absent",
         is: |request, node, peer| {

@@ -83,38 +83,6 @@ pub(super) static RULES: &[Known] = &[
         },
     },
     Known {
-        name: "pages of a SELECT of several partition keys",
-        source: "documentation: a page goes on where the last one ended; Local begins again with the first key",
-        is: |request, node, peer| {
-            let Some((left, right)) = items(node, peer) else {
-                return false;
-            };
-            let text = text(&request.body["Statement"]);
-            // Items may look the same, for what is read of them.
-            let count = |items: &[String], item: &String| items.iter().filter(|other| *other == item).count();
-            request.body["Limit"].is_number()
-                && (text.contains(" IN ") || text.contains(" OR "))
-                && right.len() > left.len()
-                && right.iter().all(|item| left.contains(item))
-                && left.iter().all(|item| count(&right, item) >= count(&left, item))
-        },
-    },
-    Known {
-        name: "pages of a SELECT in falling order",
-        source: "documentation: DESC is the order of all that is read; Local begins pages anew with it",
-        is: |request, node, peer| {
-            let Some((mut left, mut right)) = items(node, peer) else {
-                return false;
-            };
-            left.sort();
-            right.sort();
-            request.body["Limit"].is_number()
-                && text(&request.body["Statement"]).ends_with(" DESC")
-                && left == right
-                && falls(list(&node.body["Items"]), order(request))
-        },
-    },
-    Known {
         name: "a statement with a keyword of PartiQL as a name",
         source: "nubo-db/dynoxide takes it; Local refuses `list` and `size` as names without quotation marks",
         is: |request, node, peer| {
@@ -127,6 +95,17 @@ pub(super) static RULES: &[Known] = &[
                 && parts(request)
                     .iter()
                     .any(|part| is_keyword(part, &peer.body) || is_keyword_of(part, peer))
+        },
+    },
+    Known {
+        name: "ReturnValuesOnConditionCheckFailure of a statement that reads",
+        source: "service model: one of its words all the same; Local does not look at it",
+        is: |request, node, peer| {
+            let no_word = "eturnValuesOnConditionCheckFailure' failed to satisfy constraint: Member must satisfy enum value set";
+            ["ExecuteStatement", "BatchExecuteStatement"].contains(&request.operation)
+                && node.error() == "ValidationException"
+                && node.message().contains(no_word)
+                && peer.is_ok()
         },
     },
     Known {
@@ -181,23 +160,6 @@ fn items(node: &Answer, peer: &Answer) -> Option<(Vec<String>, Vec<String>)> {
 fn order(request: &Request) -> &str {
     let text = text(&request.body["Statement"]);
     text.split(" ORDER BY ").nth(1).unwrap_or_default()
-}
-
-/// Whether the last attribute of an order falls from item to item; only one partition key is read.
-fn falls(items: &[Value], order: &str) -> bool {
-    let last = order.rsplit(", ").next().unwrap_or_default();
-    let name = last.split_whitespace().next().unwrap_or_default();
-    let name = name.trim_matches('"');
-    let rises = |pair: &[Value]| {
-        let (left, right) = (&pair[0][name], &pair[1][name]);
-        let number = |value: &Value| text(&value["N"]).parse::<f64>().ok();
-        match (number(left), number(right)) {
-            (Some(left), Some(right)) => left < right,
-            _ => text(&left["S"]) < text(&right["S"]),
-        }
-    };
-    // What is not shown cannot be judged.
-    items.iter().any(|item| item[name].is_null()) || !items.windows(2).any(rises)
 }
 
 /// Whether a statement of a batch ended with a ValidationError of such words.

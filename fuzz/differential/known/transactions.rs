@@ -22,6 +22,7 @@ const INDEX_TYPE: &str =
 const NAMES: &str = "names of what a statement reads, in a batch or a transaction";
 const TABLE_NAME: &str = "the table's name beside a ValidationError of a batch";
 const BATCH_ITEM: &str = "the item of a condition that is false, in a batch of statements";
+const MODIFIED: &str = "RETURNING MODIFIED of a path, in a batch of statements";
 const KEYWORD: &str = "a statement of a batch with a keyword of PartiQL as a name";
 
 /// The words for two parts of a transaction that are about one item.
@@ -79,6 +80,11 @@ pub(super) static RULES: &[Known] = &[
         is: |request, node, peer| is_caused(request, node, peer, BATCH_ITEM),
     },
     Known {
+        name: MODIFIED,
+        source: "documentation: what was updated; Local answers with the whole attribute",
+        is: |request, node, peer| is_caused(request, node, peer, MODIFIED),
+    },
+    Known {
         name: KEYWORD,
         source: "nubo-db/dynoxide takes it; Local refuses `list` and `size` as names without quotation marks",
         is: |request, node, peer| is_caused(request, node, peer, KEYWORD),
@@ -94,6 +100,20 @@ pub(super) static RULES: &[Known] = &[
                 && errors(node, peer, [cancelled, cancelled])
                 && peer.body["CancellationReasons"].is_null()
                 && only_reasons(node, |reason| same_words(text(&reason["Message"]), words))
+        },
+    },
+    Known {
+        name: "a key of another type in a statement of a transaction",
+        source: "newer capture for actions: a reason; Local: a WHERE clause that lacks a key, and no reasons",
+        is: |request, node, peer| {
+            let cancelled = "TransactionCanceledException";
+            request.operation == "ExecuteTransaction"
+                && errors(node, peer, [cancelled, cancelled])
+                && peer.message()
+                    == "ValidationError Where clause does not contain a mandatory equality on all key attributes"
+                && only_reasons(node, |reason| {
+                    reason["Message"] == "The provided key element does not match the schema"
+                })
         },
     },
     Known {
@@ -425,9 +445,16 @@ fn of_response(part: &Value, node: &Value, peer: &Value) -> Option<Option<&'stat
             BATCH_ITEM
         }
         ["", ""] if same_table && is_renamed(part, &left, &right) => NAMES,
+        ["", ""] if same_table && is_of_path(part) && (left.is_null() || is_part(&left, &right)) => MODIFIED,
         _ => return None,
     };
     Some(Some(cause))
+}
+
+/// Whether it is an update that answers with what it has changed, within a document perhaps.
+fn is_of_path(part: &Value) -> bool {
+    let text = statement(part);
+    text.starts_with("UPDATE ") && text.contains(" RETURNING MODIFIED ") && text.contains(['.', '['])
 }
 
 /// Whether both have read the same under other names.
