@@ -118,9 +118,11 @@ fn fix() -> Outcome {
 fn simulate(arguments: &[String]) -> Outcome {
     // As the tests are built, with every assertion and with what only a debug build counts, but fast.
     run(cargo()
-        .args(["run", "-p", "cairn-fuzz", "--bin", "sim", "--"])
-        .args(arguments)
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2"))
+        .args(["run", "--config", "profile.dev.opt-level=2"])
+        // The workspace's own level for this crate, in which the engines are compiled, would win over the profile's.
+        .args(["--config", "profile.dev.package.cairn-fuzz.opt-level=2"])
+        .args(["-p", "cairn-fuzz", "--bin", "sim", "--"])
+        .args(arguments))
 }
 
 fn left_out(what: &str, why: &str) -> Outcome {
