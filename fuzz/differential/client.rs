@@ -9,12 +9,16 @@ use serde_json::Value;
 
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// See [`Client::settle_waits`]: with the time between two, a minute at least.
+const SETTLE_WAITS: u32 = 12_000;
 
 pub(crate) struct Client {
     host: String,
     stream: Option<BufReader<TcpStream>>,
     /// Requests that were sent a second time, on a new connection; the server may have carried out the first.
     pub repeated: u64,
+    /// Looks at a table that is being changed before it is said not to become ready.
+    pub settle_waits: u32,
 }
 
 /// Status and body of an answer.
@@ -33,6 +37,7 @@ impl Client {
             host: host.to_owned(),
             stream: None,
             repeated: 0,
+            settle_waits: SETTLE_WAITS,
         })
     }
 

@@ -5,6 +5,8 @@
 
 mod capacity;
 mod items;
+#[cfg(test)]
+mod near_misses;
 mod shape;
 mod statements;
 mod tables;

@@ -113,8 +113,7 @@ const fn passing(name: &'static str) -> Shape {
     }
 }
 
-/// Looks at a table that is being changed, and the time between two: a minute at least.
-const SETTLE_WAITS: u32 = 12_000;
+/// Time between two looks at a table that is being changed.
 const SETTLE_WAIT: Duration = Duration::from_millis(5);
 
 /// How an ARN of a table begins that is filled in for each server.
@@ -288,7 +287,7 @@ pub(crate) fn settle(client: &mut Client, name: &str) -> Result<Answer, String> 
 
 fn wait(client: &mut Client, name: &str, until: impl Fn(&Answer) -> bool) -> Result<Answer, String> {
     let mut answer = client.call("DescribeTable", &json!({"TableName": name}))?;
-    for _ in 0..SETTLE_WAITS {
+    for _ in 0..client.settle_waits {
         if until(&answer) {
             return Ok(answer);
         }

@@ -34,8 +34,12 @@ pub(super) fn is_explained(request: &Request, node: &Answer, peer: &Answer) -> b
     node.is_ok()
         && peer.is_ok()
         && tables.all(|table| {
-            silent && parts(request).iter().any(|part| is_about(part, table))
-                || of_table(request, node, table, units(&left, table), units(&right, table))
+            let about: Vec<&Value> = parts(request)
+                .iter()
+                .filter(|part| is_about(part, table))
+                .collect();
+            let units = [units(&left, table), units(&right, table)];
+            silent && !about.is_empty() || of_table(request, &about, node, table, units)
         })
         && same()
 }
@@ -62,14 +66,12 @@ fn units(request: &Request, answer: &Answer) -> Option<BTreeMap<String, f64>> {
     Some(units)
 }
 
-fn of_table(request: &Request, answer: &Answer, table: &str, node: f64, peer: f64) -> bool {
+/// Whether these units, of the node and the peer, are explained; `about` are the parts of the request that are about the table.
+fn of_table(request: &Request, about: &[&Value], answer: &Answer, table: &str, units: [f64; 2]) -> bool {
+    let [node, peer] = units;
     if node == peer {
         return true;
     }
-    let about: Vec<&Value> = parts(request)
-        .iter()
-        .filter(|part| is_about(part, table))
-        .collect();
     let is_transaction = request.operation.contains("Transact");
     if is_transaction {
         let indexed = TABLES

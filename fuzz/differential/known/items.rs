@@ -325,7 +325,6 @@ fn is_absent_not_contained(conditions: &Value) -> bool {
 
 /// An answer without anything that was updated.
 fn is_empty_items(items: &Value) -> bool {
-    list(items)
-        .iter()
-        .all(|item| item.as_object().is_some_and(serde_json::Map::is_empty))
+    let is_empty = |item: &Value| item.as_object().is_some_and(serde_json::Map::is_empty);
+    items.as_array().is_some_and(|items| items.iter().all(is_empty))
 }

@@ -361,44 +361,51 @@ fn is_caused(request: &Request, node: &Answer, peer: &Answer, cause: &str) -> bo
     causes(request, node, peer).is_some_and(|causes| causes.first() == Some(&cause))
 }
 
+/// Why a pair of outcomes differs: `Some(None)` when it does not, `None` when there is no cause for it.
+type Cause = Option<Option<&'static str>>;
+
 /// What each pair of outcomes that differs differs for; nothing when one differs for none of the causes.
 fn causes(request: &Request, node: &Answer, peer: &Answer) -> Option<Vec<&'static str>> {
     let parts = parts(request);
+    let of_each = |left: &[Value], right: &[Value], cause: &dyn Fn(&Value, &Value, &Value) -> Cause| {
+        let outcomes = parts.iter().zip(left).zip(right);
+        let causes: Option<Vec<_>> = outcomes
+            .map(|((part, node), peer)| cause(part, node, peer))
+            .collect();
+        causes.filter(|_| [left.len(), right.len()] == [parts.len(); 2])
+    };
     let cancelled = |answer: &Answer| answer.error() == "TransactionCanceledException";
     let several = ["BatchExecuteStatement", "ExecuteTransaction"];
-    let mut found = Vec::new();
-    if cancelled(node) && (cancelled(peer) || peer.is_ok()) {
+    let found = if cancelled(node) && (cancelled(peer) || peer.is_ok()) {
         let none = vec![serde_json::json!({"Code": "None"}); parts.len()];
         let left = list(&node.body["CancellationReasons"]);
         let right = match peer.is_ok() {
             true => &none[..],
             false => list(&peer.body["CancellationReasons"]),
         };
-        if [left.len(), right.len()] != [parts.len(); 2] {
-            return None;
-        }
         let wrong = |reason: &Value| reason["Code"] == "ValidationError";
         let has_stopped = left
             .iter()
             .zip(right)
             .any(|(node, peer)| wrong(node) && wrong(peer));
-        for ((part, node), peer) in parts.iter().zip(left).zip(right) {
-            found.extend(of_reason(part, node, peer, has_stopped)?);
-        }
+        of_each(left, right, &|part, node, peer| {
+            of_reason(part, node, peer, has_stopped)
+        })
     } else if several.contains(&request.operation) && node.is_ok() && peer.is_ok() {
-        let (left, right) = (list(&node.body["Responses"]), list(&peer.body["Responses"]));
-        if [left.len(), right.len()] != [parts.len(); 2] {
-            return None;
-        }
-        for ((part, node), peer) in parts.iter().zip(left).zip(right) {
-            found.extend(of_response(part, node, peer)?);
-        }
-    }
+        of_each(
+            list(&node.body["Responses"]),
+            list(&peer.body["Responses"]),
+            &of_response,
+        )
+    } else {
+        None
+    };
+    let found: Vec<_> = found?.into_iter().flatten().collect();
     (!found.is_empty()).then_some(found)
 }
 
-/// Why a reason differs: `Some(None)` when it does not, `None` when there is no cause for it.
-fn of_reason(part: &Value, node: &Value, peer: &Value, has_stopped: bool) -> Option<Option<&'static str>> {
+/// Why a reason differs.
+fn of_reason(part: &Value, node: &Value, peer: &Value, has_stopped: bool) -> Cause {
     let (text_of, said) = (statement(part), text(&node["Message"]));
     let same_item = ordered(&node["Item"]) == ordered(&peer["Item"]);
     let codes = [&node["Code"], &peer["Code"]].map(text);
@@ -425,7 +432,7 @@ fn of_reason(part: &Value, node: &Value, peer: &Value, has_stopped: bool) -> Opt
 }
 
 /// The same of what a statement was answered with.
-fn of_response(part: &Value, node: &Value, peer: &Value) -> Option<Option<&'static str>> {
+fn of_response(part: &Value, node: &Value, peer: &Value) -> Cause {
     let error = |response: &Value| text(&response["Error"]["Code"]).to_owned();
     let said = text(&node["Error"]["Message"]);
     let (left, right) = (ordered(&node["Item"]), ordered(&peer["Item"]));
