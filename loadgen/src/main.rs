@@ -2,7 +2,7 @@
 //!
 //! One core drives any number of connections on the same shard ring that the node runs on, so that one client core
 //! can saturate one node core. Read in this order: [`options`], [`workload`], [`ledger`], [`schedule`], [`wire`],
-//! [`table`], [`connection`], [`run`], [`report`].
+//! [`table`], [`look`], [`connection`], [`run`], [`report`].
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -14,6 +14,7 @@ mod options;
 mod connection;
 mod ledger;
 mod load;
+mod look;
 mod record;
 mod report;
 mod run;

@@ -26,7 +26,7 @@ the read began may have overwritten it (8 bytes of memory per key; nobody else m
 A transaction that reads must see all of another one or nothing of it.
 
 Exit codes: 0 done, and the SLO met when one was set; 2 wrong usage, such as a table that is not there, \
-has no indexes for --workload index, or has items of another --item-size; 3 the \
+has no indexes for --workload index, or has fewer --items or ones of another --item-size; 3 the \
 target cannot be reached or used, or nothing was answered well; 99 the SLO was missed, more than 1 % of the operations failed \
 and the SLO does not speak of errors, an item that was read was missing, wrong or stale, or a transaction torn.";
 
@@ -100,11 +100,11 @@ pub(crate) struct Run {
     /// Operations per second to start, however slow the answers come; `max` starts one whenever another has ended.
     #[arg(long, default_value = "max")]
     pub(crate) rate: Rate,
-    /// Time to measure, such as 30s or 10m.
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    /// Time to measure, such as 30s or 10m: above 0.
+    #[arg(long, default_value = "30s", value_parser = measured_length)]
     pub(crate) duration: Duration,
-    /// Time to run before measuring.
-    #[arg(long, default_value = "5s", value_parser = duration)]
+    /// Time to run before measuring; 0s is none.
+    #[arg(long, default_value = "5s", value_parser = run_length)]
     pub(crate) warmup: Duration,
     /// How keys are chosen. Default: uniform for get, put, updates, counter, index and transact, zipfian for the
     /// others.
@@ -207,6 +207,11 @@ impl Workload {
         }
     }
 
+    /// Whether it stores what it finds missing, and reads nothing: the table need not be loaded.
+    pub(crate) fn makes_items(self) -> bool {
+        matches!(self, Workload::Put | Workload::Counter)
+    }
+
     pub(crate) fn reading(self) -> Reading {
         match self {
             Workload::Query => Reading::Query,
@@ -292,6 +297,29 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
+/// Longest run, and longest warm-up: 416 days.
+const RUN_HOURS_MAX: u64 = 10_000;
+
+/// A time that a run may take.
+fn run_length(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length > Duration::from_secs(RUN_HOURS_MAX * 3600) {
+        return Err(format!("`{text}` is longer than {RUN_HOURS_MAX}h"));
+    }
+    Ok(length)
+}
+
+/// The same of one that is measured.
+fn measured_length(text: &str) -> Result<Duration, String> {
+    let length = run_length(text)?;
+    if length.is_zero() {
+        return Err(format!(
+            "`{text}` measures nothing: give a time above 0 and up to {RUN_HOURS_MAX}h, such as 30s"
+        ));
+    }
+    Ok(length)
+}
+
 /// Objectives that a run must meet, all of them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slo(pub(crate) Vec<Objective>);
@@ -366,6 +394,16 @@ mod tests {
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         for wrong in ["", "5", "s", "5 s", "-1s", "5d", "1e400s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        for nothing in ["0s", "0.0m", "0.0000000001s"] {
+            let error = measured_length(nothing).unwrap_err();
+            assert!(error.contains("give a time above 0 and up to 10000h"), "{error}");
+            assert_eq!(run_length(nothing), Ok(Duration::ZERO));
+        }
+        assert_eq!(measured_length("1ms"), Ok(Duration::from_millis(1)));
+        assert!(run_length("10000h").is_ok());
+        for wrong in ["10001h", "1000000000000000h"] {
+            assert_eq!(run_length(wrong), Err(format!("`{wrong}` is longer than 10000h")));
         }
         let target: Target = "cairn://127.0.0.1:7600".parse().unwrap();
         assert_eq!(

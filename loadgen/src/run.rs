@@ -8,20 +8,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_runtime::sync::{Notify, timeout};
-use cairn_runtime::{Connection, Moment, Queue, Runtime};
+use cairn_runtime::{Moment, Queue, Runtime};
 use hdrhistogram::Histogram;
 
 use crate::connection::{Line, Pending, Started, work};
 use crate::ledger::{End, Ledger, View};
-use crate::options::{Rate, Run, Workload};
+use crate::look::look;
+use crate::options::{Rate, Run};
 use crate::record::Record;
 use crate::schedule::{Due, Schedule};
-use crate::table;
 use crate::wire::{Answer, Outcome, Settings, Wire};
-use crate::workload::{Operation, Operations, Reading, generations_begin, key_text};
+use crate::workload::{Operation, Operations, Reading, generations_begin};
 
 /// Longest time to wait for a connection and its handshake.
-const OPEN_MAX: Duration = Duration::from_secs(5);
+pub(crate) const OPEN_MAX: Duration = Duration::from_secs(5);
 /// Errors behind which a put has certainly not been carried out.
 const REFUSALS: [&str; 7] = [
     "ProvisionedThroughputExceededException",
@@ -275,7 +275,7 @@ pub(crate) async fn within<R: Runtime, T>(
 ///
 /// # Errors
 /// When a connection cannot be opened at the start; `InvalidInput` when there is no table, it is another than the workload is
-/// for, or its items are of another size than the run's.
+/// for, or its items are fewer or of another size than the run's.
 pub(crate) async fn run<R: Runtime>(
     runtime: R,
     options: &Run,
@@ -283,7 +283,7 @@ pub(crate) async fn run<R: Runtime>(
 ) -> io::Result<Measured> {
     let address = resolve(&settings)?;
     settings.before = generations_begin(runtime.random_u64());
-    look(&runtime, address, &settings, options.workload == Workload::Index).await?;
+    look(&runtime, address, &settings, options.workload).await?;
     let connections = settings.common.connections;
     let mut opened = Vec::new();
     for _ in 0..connections {
@@ -375,56 +375,6 @@ pub(crate) async fn run<R: Runtime>(
         client_cpu,
         intervals,
     })
-}
-
-/// Refuses a run on a table that is not there or of another kind, or whose items are of another size: each of them would
-/// seem damaged.
-///
-/// One item is looked at. Whether the items are there is for the run to say; a node that says nothing, too.
-async fn look<R: Runtime>(
-    runtime: &R,
-    address: SocketAddr,
-    settings: &Settings,
-    indexed: bool,
-) -> io::Result<()> {
-    let (table, item_bytes) = (&settings.common.table, settings.common.item_size as usize);
-    let query = format!(
-        r#"{{"TableName":"{table}","KeyConditionExpression":"p = :p","ExpressionAttributeValues":{{":p":{{"S":"{}"}}}},"Limit":1}}"#,
-        key_text(0)
-    );
-    let ask = async {
-        let (connection, mut wire) = open(runtime, address, settings).await?;
-        table::check(runtime, &connection, &mut wire, (table, indexed)).await?;
-        let answer = wire.call(&connection, "Query", &query, runtime.unix_ms()).await;
-        connection.shutdown();
-        answer
-    };
-    let body = match within(runtime, OPEN_MAX, "answer", ask).await {
-        Ok(Ok(body)) => body,
-        Err(error) if [io::ErrorKind::InvalidInput, io::ErrorKind::Other].contains(&error.kind()) => {
-            return Err(error);
-        }
-        _ => return Ok(()),
-    };
-    match stored_bytes(&body) {
-        Some(bytes) if bytes != item_bytes => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "the items of table {table} have {bytes} B and --item-size says {item_bytes}: give `run` what `load` was given"
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// DynamoDB's size of the item in a Query's answer, without what the workload `counter` adds to it.
-fn stored_bytes(body: &[u8]) -> Option<usize> {
-    let mut answer: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let item = answer["Items"].get_mut(0)?;
-    item.as_object_mut()?.remove("n");
-    let item = item.to_string();
-    let item = cairn_item::json::Reader::new(item.as_bytes()).ok()?.item().ok()?;
-    Some(item.size())
 }
 
 /// Prints progress until the end; gives the interval histograms and the share of a core that the client used.

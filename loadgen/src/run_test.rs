@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::load::load;
-use crate::options::{Cli, Command};
+use crate::options::{Cli, Command, Workload};
 use crate::report::Report;
 use crate::table::definition;
 use crate::workload::Shape;
@@ -28,6 +28,10 @@ enum Fault {
     TearsTransactions,
     /// It has no items.
     Empty,
+    /// It has the first twenty items.
+    LoadedInPart,
+    /// It has the first and the last item, and has lost those between them.
+    Hollow,
     /// It accepts connections and says nothing.
     Silent,
     /// It has no table.
@@ -199,15 +203,19 @@ fn with_node(
             started: runtime.now(),
             runtime: runtime.clone(),
         });
-        if fault != Fault::Empty {
-            let shape = Shape::new(100, indexed);
-            for key in 0..ITEMS {
-                let mut text = Vec::new();
-                shape.write_json(&mut text, key, 0);
-                let item: Value = serde_json::from_slice(&text).unwrap();
-                let key = item["p"]["S"].as_str().unwrap().to_owned();
-                fake.items.borrow_mut().insert(key, item);
-            }
+        let shape = Shape::new(100, indexed);
+        let is_there = |key: &u64| match fault {
+            Fault::Empty => false,
+            Fault::LoadedInPart => *key < 20,
+            Fault::Hollow => [0, ITEMS - 1].contains(key),
+            _ => true,
+        };
+        for key in (0..ITEMS).filter(is_there) {
+            let mut text = Vec::new();
+            shape.write_json(&mut text, key, 0);
+            let item: Value = serde_json::from_slice(&text).unwrap();
+            let key = item["p"]["S"].as_str().unwrap().to_owned();
+            fake.items.borrow_mut().insert(key, item);
         }
         let spawner = runtime.clone();
         runtime.spawn(Queue::Foreground, async move {
@@ -352,6 +360,38 @@ fn a_run_on_another_table_does_not_begin() {
 }
 
 #[test]
+fn items_that_were_never_loaded_are_not_damage() {
+    for (fault, expected) in [
+        (
+            Fault::LoadedInPart,
+            "table loadgen has the first 20 items and --items says 50: give `run` what `load` was given",
+        ),
+        (
+            Fault::Empty,
+            "table loadgen has neither the first nor the last of --items 50: fill it with `loadgen load`",
+        ),
+    ] {
+        for workload in [
+            Workload::A,
+            Workload::Query,
+            Workload::Conditional,
+            Workload::Transact,
+            Workload::Updates,
+        ] {
+            refused(fault, "run --workload=a", workload, expected);
+        }
+        refused(fault, "run --workload=index", Workload::Index, expected);
+        // What these find missing they store.
+        for workload in ["put", "counter"] {
+            let arguments = format!("run --workload={workload} --duration=100ms --warmup=0s");
+            check(fault, &arguments, |report, record| {
+                assert!(report.passed(), "{:?}", record.errors);
+            });
+        }
+    }
+}
+
+#[test]
 fn a_load_into_another_table_does_not_begin() {
     for (arguments, indexes) in [("load", true), ("load --indexes", false)] {
         with_node(Fault::None, "http", arguments, async move |handle, command| {
@@ -379,7 +419,7 @@ fn many_errors_fail_a_run_unless_they_are_allowed() {
 #[test]
 fn a_missing_item_is_damage() {
     check(
-        Fault::Empty,
+        Fault::Hollow,
         "run --workload=c --duration=100ms --warmup=100ms",
         |report, record| {
             assert!(!report.passed() && !report.unusable());
@@ -388,13 +428,13 @@ fn a_missing_item_is_damage() {
     );
     for workload in ["query", "conditional", "index", "transact"] {
         let arguments = format!("run --workload={workload} --duration=100ms --warmup=100ms");
-        check(Fault::Empty, &arguments, |report, record| {
+        check(Fault::Hollow, &arguments, |report, record| {
             assert!(!report.passed() && record.errors["item missing"] > 0);
         });
     }
     // Also one that only the warm-up sees.
     check(
-        Fault::Empty,
+        Fault::Hollow,
         "run --workload=a --duration=200ms --warmup=200ms",
         |report, record| {
             assert!(record.damaged && !report.passed());
