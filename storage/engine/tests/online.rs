@@ -289,3 +289,30 @@ fn a_blank_drive_replaces_the_lost_one_and_not_the_removed() {
     assert_eq!(items(&world, &running), held);
     world.crash(running);
 }
+
+/// Has the node notice that mirror 1 hangs: it leaves the set while a write to its superblock is in flight, for `stall`. Then
+/// the drive is taken out and put in again, and a rebuild asked for at once.
+fn rebuild_behind_a_stalled_write(stall: Duration) -> Result<String, String> {
+    let (world, running) = filled(42, 2, 2);
+    world.mirror(1).stall_for(stall);
+    write_some(&world, &running);
+    assert!(!drive(&status(&world, &running), 1).in_sync);
+    world.mirror(1).detach();
+    world.mirror(1).attach();
+    let said = operate(&world, &running, Operation::Rebuild("/mirror-1".into()));
+    world.crash(running);
+    said
+}
+
+/// It was refused, and worked when it was asked for again.
+#[test]
+fn a_write_to_the_superblock_that_is_still_under_way_is_waited_for() {
+    let said = rebuild_behind_a_stalled_write(Duration::from_secs(8));
+    assert!(said.is_ok_and(|said| said.contains("/mirror-1 is in sync")));
+}
+
+#[test]
+fn a_write_to_the_superblock_that_never_ends_is_told_of() {
+    let said = rebuild_behind_a_stalled_write(Duration::from_secs(600));
+    assert!(said.is_err_and(|why| why.contains("/mirror-1 is not taken in") && why.contains("under way for 10 s")));
+}

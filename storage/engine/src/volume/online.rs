@@ -46,6 +46,9 @@ use crate::tree::segment_of_file_name;
 
 /// How often an operation looks how far the engines are.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a place may still be busy with a write to the superblock of the drive that had it: one that was begun before that
+/// failed ends soon, unless the device hangs.
+const SEAT_WAIT: Duration = Duration::from_secs(10);
 
 /// What an operator may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +153,8 @@ pub(super) struct Handed<R: Runtime> {
 pub(super) enum Turn {
     /// Is the directory on this device locked by the keeper?
     Holds { path: PathBuf, device: u64 },
-    /// A place for the drive handed over; one with this id is known. A new one may replace a drive that is not there.
+    /// A place for the drive handed over; one with this id is known. A new one may replace a drive that is not there. `No` while
+    /// a write of the drive that had the place is in flight; what was handed over then waits for the next turn.
     Seat {
         path: PathBuf,
         known: Option<DriveId>,
@@ -444,21 +448,34 @@ impl<R: Runtime> Work<R> {
             locked,
             member,
         });
-        let path = path.to_owned();
-        let seated = self
-            .turn(Turn::Seat {
-                path: path.clone(),
+        let begun = self.runtime.now();
+        let (index, written) = loop {
+            let seat = Turn::Seat {
+                path: path.to_owned(),
                 known,
                 replaces,
-            })
-            .await?;
-        let Seated::At(index, written) = seated else {
-            return Err(words(VolumeError::Stopped));
+            };
+            match self.turn(seat).await? {
+                Seated::At(index, written) => break (index, written),
+                Seated::No if self.runtime.now().since(begun) < SEAT_WAIT => {
+                    self.runtime.sleep(LOOK_AGAIN).await;
+                }
+                Seated::No => {
+                    self.handed.borrow_mut().take();
+                    return Err(format!(
+                        "{} is not taken in: a write to the superblock of the drive that had its place has been under way \
+                         for {} s; try again when the device answers, or restart the node",
+                        path.display(),
+                        SEAT_WAIT.as_secs()
+                    ));
+                }
+                Seated::Yes => unreachable!("a seat is a place, or none yet"),
+            }
         };
         if let Some(superblock) = written {
             // When that fails, the place has no vote, and the next attempt has it again.
             let member = Member::create(&self.runtime, &drive, &superblock).await;
-            let member = member.map_err(|error| words(open::unusable(&path, &error)))?;
+            let member = member.map_err(|error| words(open::unusable(path, &error)))?;
             *self.handed.borrow_mut() = Some(Handed {
                 drive,
                 locked,

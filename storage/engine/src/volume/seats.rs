@@ -135,8 +135,8 @@ impl<R: Runtime> Task<R> {
         let at = |copy: &Copy<R>| copy.drive.is_some_and(|(other, _)| other == index);
         let ending = self.endings.iter().any(|ending| ending.0 == index);
         if ending || self.copies.iter().any(|copy| at(copy) && copy.is_writing()) {
-            let why = "a write to its superblock has been under way since it failed".to_owned();
-            return Err(VolumeError::Unusable { path, why });
+            *self.handed.borrow_mut() = Some(handed);
+            return Ok(Seated::No);
         }
         let id = known.unwrap_or_else(|| DriveId(open::random_id(&self.runtime)));
         if known.is_none() {
