@@ -19,10 +19,11 @@ use crate::log::Record;
 use crate::log::anchor::Anchor;
 use crate::log::batch::{Batch, BatchHeader};
 use crate::log::file::{FileEntry, slot_of_name};
-use crate::manifest::decode_edits;
+use crate::manifest::{SegmentReference, decode_edits};
 use crate::mutation::Mutation;
 use crate::record::RecordKind;
 use crate::sealing::{NodeKey, RootKey, TableKeys};
+use crate::tree::segment::{SegmentFooter, SegmentHeader};
 use crate::tree::{DriveWatch, Reported, SegmentStore, StoreConfig, reference_of_file, segment_of_file_name};
 use crate::volume::superblock::{MemberKind, Superblock};
 use crate::volume::{DriveIndex, DriveSet, VolumeError};
@@ -351,7 +352,6 @@ async fn dump_segment<R: Runtime>(
         Ok(reference) => reference,
         Err(why) => return damaged(format!("does not verify: {why}"), out, damage),
     };
-    writeln!(out, "{reference:#?}")?;
     let config = StoreConfig {
         node: NodeId(0),
         mirrors: 1,
@@ -364,7 +364,7 @@ async fn dump_segment<R: Runtime>(
         Ok(segment) => segment,
         Err(error) => return damaged(format!("does not verify: {error}"), out, damage),
     };
-    writeln!(out, "packed with {:?}", segment.header().codec)?;
+    describe_segment(&reference, segment.header(), segment.footer(), out)?;
     for place in segment.verify().await {
         damaged(format!("damaged at {}: {}", place.offset, place.why), out, damage)?;
     }
@@ -378,6 +378,51 @@ async fn dump_segment<R: Runtime>(
     let shown = shown.await;
     written?;
     shown.or_else(|error| damaged(format!("does not verify: {error}"), out, damage))
+}
+
+/// What the file says of itself. Its level, and what of it a partition may see, only the manifest knows: a segment moves to
+/// another level, and is shared by a split, without being written again.
+fn describe_segment(
+    reference: &SegmentReference,
+    header: &SegmentHeader,
+    footer: &SegmentFooter,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let SegmentHeader {
+        id,
+        table,
+        partition,
+        index,
+        node,
+        ..
+    } = header;
+    writeln!(
+        out,
+        "segment {id} of table {table}, partition {partition}, index {index}"
+    )?;
+    writeln!(out, "written by node {node} to drives {}", header.mirrors)?;
+    let (bytes, sum) = (reference.bytes, reference.footer_checksum);
+    writeln!(out, "{bytes} bytes, checksum of the footer {sum:#018x}")?;
+    let SegmentFooter {
+        entries,
+        tombstones,
+        keys,
+        blocks,
+        item_bytes,
+        ..
+    } = footer;
+    writeln!(
+        out,
+        "{entries} versions of {keys} keys in {blocks} data blocks, {tombstones} of them tombstones, {item_bytes} bytes of items"
+    )?;
+    writeln!(out, "versions {} to {}", footer.commit_min, footer.commit_max)?;
+    let (first, last) = (footer.first_key.escape_ascii(), footer.last_key.escape_ascii());
+    writeln!(out, "keys {first} to {last}")?;
+    match header.key_id {
+        0 => writeln!(out, "not sealed")?,
+        key => writeln!(out, "sealed with key {key} of the table")?,
+    }
+    writeln!(out, "packed with {:?}", header.codec)
 }
 
 /// The one drive that a file is on.

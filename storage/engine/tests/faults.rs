@@ -681,6 +681,14 @@ fn dump_shows_every_file() {
             let (text, damage) = dumped(&world, path, &name);
             assert!(damage.is_empty(), "{name}: {damage:?}");
             assert!(!text.is_empty(), "{name}");
+            if let Some(id) = name.strip_prefix("segment-") {
+                let says = |part: &str| assert!(text.contains(part), "{name}: {part} is not in {text}");
+                says(&format!("segment {id} of table 1, partition "));
+                says("to drives {0, 1}");
+                says("packed with Lz4");
+                // The level is in the manifest alone: a segment moves without being written again.
+                assert!(!text.contains("level"), "{name}: {text}");
+            }
             shown.push_str(&text);
         }
     }

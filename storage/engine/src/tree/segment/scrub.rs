@@ -132,8 +132,9 @@ impl<R: Runtime> Segment<R> {
     }
 }
 
-/// A reference to the segment file `name`, made from the file itself, to look into it without a manifest. It has
-/// level 0, no clip, and names only the mirror `index`, where `drive` stands in the store that opens it.
+/// A reference to the segment file `name`, made from the file itself, to look into it without a manifest. What only the
+/// manifest knows is made up: it has level 0, no clip, and names only the mirror `index`, where `drive` stands in the store
+/// that opens it.
 ///
 /// # Errors
 /// What is wrong with the file, in words.
