@@ -452,7 +452,7 @@ async fn load<R: Runtime>(
             )));
         }
         router.watch_expiry(&definition);
-        router.pack(&definition);
+        router.pack(&definition).await;
         let table = catalog
             .set(definition, &router.deal)
             .map_err(|error| NodeError(error.message))?;
@@ -522,7 +522,7 @@ impl<R: Runtime> ControlLoop<R> {
                     .borrow_mut()
                     .set(Arc::clone(&definition), &self.router.deal)?;
                 self.router.watch_expiry(&definition);
-                self.router.pack(&definition);
+                self.router.pack(&definition).await;
                 if definition.status == TableStatus::Deleting {
                     self.router.forget(&table);
                     self.router.drop_partitions(&definition).await?;

@@ -19,7 +19,7 @@ use std::fmt;
 use crate::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId};
 use crate::mutation::KEY_BYTES_MAX;
 use crate::volume::DriveSet;
-use crate::{IndexUsage, PartitionDescriptor};
+use crate::{Compression, IndexUsage, PartitionDescriptor};
 
 pub use codec::{decode_edits, encode_edits};
 
@@ -159,6 +159,13 @@ pub enum Edit {
         /// What is lost, in words.
         why: String,
     },
+    /// What a partition's new segments are packed with. It is here because a start flushes before anybody can have told it.
+    Packing {
+        /// The partition.
+        partition: PartitionId,
+        /// None is what the engine packs with.
+        compression: Option<Compression>,
+    },
     /// Counter of the next segment id of this log. Never goes back.
     NextSegment(u64),
     /// How far the scrub is. Lost with its batch it costs nothing but reading again.
@@ -203,6 +210,8 @@ pub struct PartitionState {
     pub flushed_index: RaftIndex,
     /// What is lost, when acknowledged data is.
     pub fenced: Option<String>,
+    /// What its new segments are packed with, if not with what the engine's are.
+    pub compression: Option<Compression>,
 }
 
 /// What all edits amount to.
@@ -343,6 +352,10 @@ impl ManifestState {
                 state.floor = state.floor.max(*commit);
             }
             Edit::Fenced { partition, why } => self.partition(*partition)?.fenced = Some(why.clone()),
+            Edit::Packing {
+                partition,
+                compression,
+            } => self.partition(*partition)?.compression = *compression,
             Edit::NextSegment(counter) => self.next_segment = self.next_segment.max(*counter),
             Edit::Scrub(scrub) => self.scrub = *scrub,
         }
@@ -393,6 +406,7 @@ impl PartitionState {
             flushed_commit: CommitTimestamp(0),
             flushed_index: RaftIndex(0),
             fenced: None,
+            compression: None,
         }
     }
 
@@ -429,6 +443,12 @@ impl PartitionState {
             edits.push(Edit::Fenced {
                 partition,
                 why: why.clone(),
+            });
+        }
+        if self.compression.is_some() {
+            edits.push(Edit::Packing {
+                partition,
+                compression: self.compression,
             });
         }
     }

@@ -464,12 +464,15 @@ impl<R: Runtime> Router<R> {
     }
 
     /// Has what is written of this shard's partitions of a table, and of its indexes, be packed as the table says.
-    pub(crate) fn pack(&self, definition: &TableDefinition) {
+    pub(crate) async fn pack(&self, definition: &TableDefinition) {
         let compression = definition.settings.compression();
         for (_, places) in definition.all_places() {
             for (place, engine) in self.engines_of(places) {
-                // One that is fenced or gone has nothing to pack, and one to come is told when it is there.
-                let _ = self.engines[engine].pack_with(places[place].id, compression);
+                // One that is fenced or gone has nothing to pack, one to come is told when it is there, and whatever else has
+                // failed the next start makes up for.
+                let _ = self.engines[engine]
+                    .pack_with(places[place].id, compression)
+                    .await;
             }
         }
     }

@@ -68,12 +68,12 @@ fn a_table_is_packed_as_its_tag_says_and_read_whatever_it_says() {
     assert!(all_are(&own, Codec::None), "{own:?}");
     assert!(all_are(&usual, Codec::Lz4), "{usual:?}");
 
-    // The tag is in the catalog, so it counts after a restart, from when the catalog has been read on.
+    // Also for what a start flushes before it has read the catalog.
     machine.stop();
     machine.start(1);
     fill(&machine);
     let [own, usual] = codecs(&machine);
-    assert_eq!(own.last(), Some(&Codec::None), "{own:?}");
+    assert!(all_are(&own, Codec::None), "{own:?}");
     assert!(all_are(&usual, Codec::Lz4), "{usual:?}");
 
     let arn = "arn:aws:dynamodb:us-east-1:000000000000:table/own";

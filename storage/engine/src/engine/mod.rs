@@ -290,18 +290,34 @@ impl<R: Runtime> Engine<R> {
         Ok(())
     }
 
-    /// Has what is flushed and compacted of the partition from now on be packed so; without it as [`EngineConfig::compression`]
-    /// says. What is stored stays readable, and as it is until it is rewritten. It is forgotten when the engine is closed.
+    /// Has what is flushed and compacted of the partition from now on be packed so, also when the engine is opened again; without
+    /// it as [`EngineConfig::compression`] says. What is stored stays readable, and as it is until it is rewritten. Resolves when
+    /// that is durable; what the partition is packed with already costs nothing.
     ///
     /// # Errors
-    /// `NoSuchPartition`, `Fenced`.
-    pub fn pack_with(
+    /// `NoSuchPartition`, `Fenced`, the log's errors.
+    pub async fn pack_with(
         &self,
-        partition: PartitionId,
+        id: PartitionId,
         compression: Option<Compression>,
     ) -> Result<(), EngineError> {
-        self.inner.serving(partition)?.tree.pack_with(compression);
-        Ok(())
+        let inner = &self.inner;
+        let partition = inner.serving(id)?;
+        let known = {
+            let manifest = inner.manifest.borrow();
+            manifest.partitions.get(&id).map(|state| state.compression)
+        };
+        if known == Some(compression) {
+            return Ok(());
+        }
+        let edit = Edit::Packing {
+            partition: id,
+            compression,
+        };
+        let durable = inner.edit(id, &[edit]).await?;
+        // In the same step as the edit, so that of two calls the same one wins in both.
+        partition.tree.pack_with(compression);
+        inner.durable(durable).await
     }
 
     /// Resolves when everything proposed so far is durable and applied.

@@ -178,6 +178,7 @@ async fn open_partition<R: Runtime>(
         ..
     } = recovered;
     let tree = Tree::new(&inner.trees, &state.descriptor);
+    tree.pack_with(state.compression);
     let mut broken = None;
     if let Err(error) = tree.open_segments(state.segments.values()).await {
         match error {

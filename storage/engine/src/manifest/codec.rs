@@ -20,6 +20,7 @@
 //! 10 fenced             partition u64 | reason bytes, UTF-8
 //! 11 index counters     partition u64 | index u16 | 0, 6 bytes | entries u64 | entry bytes u64
 //! 128 scrub             next segment u64 | end segment u64 | started ms u64 | verified ms u64
+//! 129 packing           partition u64 | with u8: 0 what the engine packs with, 1 none, 2 lz4, 3 zstd | 0, 7 bytes
 //! ```
 //!
 //! Mirrors are a set of the node's drives, one bit per place in its ordered list. A body may end with bytes that an older version does not know and skips. A kind of 128 or more may be
@@ -29,7 +30,7 @@ use super::{Edit, ManifestError, ScrubState, SegmentReference};
 use crate::ids::{CommitTimestamp, IndexId, LogSequence, PartitionId, RaftIndex, SegmentId, TableId};
 use crate::mutation::KEY_BYTES_MAX;
 use crate::volume::DriveSet;
-use crate::{IndexUsage, PartitionDescriptor};
+use crate::{Compression, IndexUsage, PartitionDescriptor};
 
 /// Version of the layout. History: 1, the first.
 const VERSION: u8 = 1;
@@ -102,6 +103,7 @@ fn kind(edit: &Edit) -> u8 {
         Edit::Fenced { .. } => 10,
         Edit::IndexCounters { .. } => 11,
         Edit::Scrub(_) => 128,
+        Edit::Packing { .. } => 129,
     }
 }
 
@@ -166,6 +168,13 @@ fn encode_body(edit: &Edit, into: &mut Vec<u8>) {
             put_u64(into, scrub.started_ms);
             put_u64(into, scrub.verified_ms);
         }
+        Edit::Packing {
+            partition,
+            compression,
+        } => {
+            put_u64(into, partition.0);
+            into.extend_from_slice(&[packing_byte(*compression), 0, 0, 0, 0, 0, 0, 0]);
+        }
     }
 }
 
@@ -226,8 +235,36 @@ fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Edit, ManifestError> {
             started_ms: body.u64()?,
             verified_ms: body.u64()?,
         }),
+        129 => {
+            let partition = body.partition()?;
+            let [byte, ..] = body.array::<8>()?;
+            Edit::Packing {
+                partition,
+                compression: packing_of(byte)?,
+            }
+        }
         _ => return Err(ManifestError::Kind(kind)),
     })
+}
+
+/// The byte that stands for what a partition is packed with.
+fn packing_byte(compression: Option<Compression>) -> u8 {
+    match compression {
+        None => 0,
+        Some(Compression::None) => 1,
+        Some(Compression::Lz4) => 2,
+        Some(Compression::Zstd) => 3,
+    }
+}
+
+fn packing_of(byte: u8) -> Result<Option<Compression>, ManifestError> {
+    match byte {
+        0 => Ok(None),
+        1 => Ok(Some(Compression::None)),
+        2 => Ok(Some(Compression::Lz4)),
+        3 => Ok(Some(Compression::Zstd)),
+        _ => Err(ManifestError::Invalid("packing")),
+    }
 }
 
 fn put_u64(into: &mut Vec<u8>, value: u64) {

@@ -83,6 +83,22 @@ fn every_kind() -> Vec<Edit> {
             started_ms: 1_700_000_000_000,
             verified_ms: 1_600_000_000_000,
         }),
+        Edit::IndexCounters {
+            partition,
+            usage: IndexUsage {
+                index: IndexId(3),
+                item_count: 10,
+                item_bytes: 11,
+            },
+        },
+        Edit::Packing {
+            partition,
+            compression: None,
+        },
+        Edit::Packing {
+            partition,
+            compression: Some(Compression::Zstd),
+        },
     ]
 }
 
@@ -116,10 +132,28 @@ fn the_layout_is_frozen() {
         1, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0,
     ];
     assert_eq!(bytes, expected);
+    for (with, compression) in [
+        (0, None),
+        (1, Some(Compression::None)),
+        (2, Some(Compression::Lz4)),
+        (3, Some(Compression::Zstd)),
+    ] {
+        let mut bytes = encoded(&[Edit::Packing {
+            partition: PartitionId(7),
+            compression,
+        }]);
+        let expected = [
+            1, 0, 0, 0, 1, 0, 0, 0, 129, 0, 0, 0, 16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, with, 0, 0, 0, 0, 0,
+            0, 0,
+        ];
+        assert_eq!(bytes, expected);
+        bytes[24] = 4;
+        assert_eq!(decode_edits(&bytes), Err(ManifestError::Invalid("packing")));
+    }
     // The whole vocabulary, so that no kind changes by accident.
     assert_eq!(
         crate::checksum::checksum(0, &encoded(&every_kind())),
-        0x1ccb6b8bed7e841a
+        0xdcc03e08975c1f16
     );
 }
 
