@@ -22,7 +22,7 @@ mod start;
 mod task;
 mod timers;
 
-pub use drive::{RealDrive, RealFile};
+pub use drive::{RealDrive, RealFile, resolve};
 pub use network::{RealConnection, RealListener};
 pub use ring::RingStats;
 pub use shard::RealRuntime;

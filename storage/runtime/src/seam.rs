@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -109,6 +109,10 @@ pub trait Runtime: Clone + 'static {
     /// otherwise a missing directory is `NotFound`.
     fn drive(&self, path: &Path, create: bool) -> impl Future<Output = io::Result<Self::Drive>> + 'static;
 
+    /// Where `path` leads: absolute, without `.`, `..` and links. What is not there, or cannot be looked at, is taken as it is
+    /// spelled. Two paths of one directory lead to the same.
+    fn resolve(&self, path: &Path) -> PathBuf;
+
     /// Listens on `address` with `SO_REUSEPORT`, so that every shard can accept on the same port.
     /// Port 0 picks a free port.
     ///
@@ -175,17 +179,25 @@ pub trait Drive: Clone + 'static {
     /// Identifies the device: two drives that answer alike share one.
     fn device(&self) -> u64;
 
-    /// Takes the directory's exclusive lock until this process ends or `unlock`; `WouldBlock` when another holds it.
+    /// Takes the directory's exclusive lock until this process ends or [`Drive::abandon`]; `WouldBlock` when another holds it.
     ///
     /// # Errors
     /// `WouldBlock`, or the file system's error.
     fn lock(&self) -> io::Result<()>;
+
+    /// Gives back the lock that this handle took, and removes what opening and locking it have made: the file of the lock, and
+    /// directories, as far as nothing is in them. Nothing may be asked of the handle any more.
+    fn abandon(&self);
 
     /// Opens a file.
     fn open(&self, name: &str, how: Open) -> impl Future<Output = io::Result<Self::File>> + 'static;
 
     /// All files, sorted by name. The lock file is not listed.
     fn list(&self) -> impl Future<Output = io::Result<Vec<Entry>>> + 'static;
+
+    /// What there is in the directory beside files, sorted: directories, links, what has a name that is no text. It is in no
+    /// [`Drive::list`].
+    fn strangers(&self) -> impl Future<Output = io::Result<Vec<String>>> + 'static;
 
     /// Renames a file, replacing `to` atomically. Durable after [`Drive::sync`].
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static;

@@ -277,3 +277,47 @@ fn impossible_configurations_are_refused() {
         assert!(!error.to_string().is_empty());
     }
 }
+
+#[test]
+fn links_are_followed_where_they_lead() {
+    on_one_shard(shards(1), |runtime, path| async move {
+        let root = path.canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("real/deep")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        std::os::unix::fs::symlink(root.join("nowhere"), root.join("broken")).unwrap();
+        for (spelled, whole) in [
+            ("link", "real"),
+            ("link/deep", "real/deep"),
+            ("link/deep/..", "real"),
+            ("link/../link/new/er", "real/new/er"),
+            ("new/../link", "link"),
+            ("broken", "broken"),
+            ("broken/new", "broken/new"),
+        ] {
+            assert_eq!(
+                runtime.resolve(&root.join(spelled)),
+                root.join(whole),
+                "{spelled}"
+            );
+        }
+        // A link is no file of a drive, and not what a drive is emptied of.
+        let drive = runtime.drive(&root, false).await.unwrap();
+        assert_eq!(drive.strangers().await.unwrap(), ["broken", "link", "real"]);
+    });
+}
+
+#[test]
+fn a_lock_is_on_the_file_that_has_its_name() {
+    on_one_shard(shards(1), |runtime, path| async move {
+        let first = runtime.drive(&path, false).await.unwrap();
+        first.lock().unwrap();
+        std::fs::remove_file(path.join("cairn.lock")).unwrap();
+        let second = runtime.drive(&path, false).await.unwrap();
+        second.lock().expect("nobody holds the file that is there now");
+        assert!(path.join("cairn.lock").exists());
+        first.abandon();
+        assert!(path.join("cairn.lock").exists(), "it is the other's");
+        second.abandon();
+        assert!(!path.join("cairn.lock").exists());
+    });
+}

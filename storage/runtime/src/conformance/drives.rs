@@ -336,6 +336,77 @@ pub(super) async fn a_lock_excludes_others<R: Runtime>(runtime: R, directory: Pa
     );
 }
 
+pub(super) async fn an_abandoned_directory_is_as_it_was<R: Runtime>(runtime: R, directory: PathBuf) {
+    let made = runtime.drive(&directory, true).await.unwrap();
+    made.lock().unwrap();
+    made.abandon();
+    let error = runtime
+        .drive(&directory, false)
+        .await
+        .err()
+        .expect("it was made for the lock");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+
+    let owner = runtime.drive(&directory, true).await.unwrap();
+    let file = owner.open("kept", NEW).await.unwrap();
+    drop(file);
+    let guest = runtime.drive(&directory, true).await.unwrap();
+    guest.lock().unwrap();
+    guest.abandon();
+    assert_eq!(names(&owner).await, ["kept"]);
+    owner.lock().expect("the lock was given back");
+    // What another handle holds is not given back.
+    let guest = runtime.drive(&directory, true).await.unwrap();
+    assert_eq!(guest.lock().unwrap_err().kind(), ErrorKind::WouldBlock);
+    guest.abandon();
+    let guest = runtime.drive(&directory, true).await.unwrap();
+    assert_eq!(guest.lock().unwrap_err().kind(), ErrorKind::WouldBlock);
+    // A directory with something in it stays.
+    owner.abandon();
+    let again = runtime.drive(&directory, false).await.unwrap();
+    assert_eq!(names(&again).await, ["kept"]);
+}
+
+pub(super) async fn what_is_no_file_is_told_apart<R: Runtime>(runtime: R, directory: PathBuf) {
+    let drive = runtime.drive(&directory, true).await.unwrap();
+    drop(drive.open("file", NEW).await.unwrap());
+    drive.lock().unwrap();
+    assert_eq!(drive.strangers().await.unwrap(), [""; 0]);
+    for inside in ["two/deep", "one"] {
+        runtime.drive(&directory.join(inside), true).await.unwrap();
+    }
+    assert_eq!(drive.strangers().await.unwrap(), ["one", "two"]);
+    assert_eq!(names(&drive).await, ["file"]);
+}
+
+pub(super) async fn paths_of_one_directory_lead_to_the_same<R: Runtime>(runtime: R, directory: PathBuf) {
+    for there in [false, true] {
+        let whole = runtime.resolve(&directory.join("drive"));
+        assert!(whole.is_absolute() && whole.ends_with("drive"));
+        for spelled in [
+            "./drive",
+            "other/../drive",
+            "drive/.",
+            "drive/",
+            "drive/a/b/../..",
+        ] {
+            let spelled = directory.join(spelled);
+            assert_eq!(
+                runtime.resolve(&spelled),
+                whole,
+                "{}, there: {there}",
+                spelled.display()
+            );
+        }
+        for other in ["drive/a", "drive-2", "drive/..", ""] {
+            assert_ne!(runtime.resolve(&directory.join(other)), whole, "{other:?}");
+        }
+        for inside in ["drive/a/b", "other"] {
+            runtime.drive(&directory.join(inside), true).await.unwrap();
+        }
+    }
+}
+
 pub(super) async fn space_and_device_are_told<R: Runtime>(runtime: R, directory: PathBuf) {
     let drive = runtime.drive(&directory, true).await.unwrap();
     let same = runtime.drive(&directory, false).await.unwrap();

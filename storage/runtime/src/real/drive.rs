@@ -9,7 +9,7 @@
 //! - Opening a drive, listing it and asking for lengths are plain system calls: rare, short, and on metadata that
 //!   is in memory.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::fmt;
 use std::fs::{DirBuilder, Metadata};
@@ -17,10 +17,11 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::real::ring::{Operation, Outcome, Resource, Ring, descriptor as owned_descriptor};
 use crate::seam::kind_of;
@@ -28,6 +29,8 @@ use crate::{AlignedBuffer, BLOCK_BYTES, Drive, Entry, File, Open, Space};
 
 /// Holds the directory's lock; not listed as a file of the drive.
 const LOCK_NAME: &str = "cairn.lock";
+/// How often the lock's file may go between being opened and being locked: only a process that abandons the directory removes it.
+const LOCK_TRIES_MAX: u32 = 16;
 
 /// Written at once when a file system cannot allocate.
 const ZEROS_BYTES: usize = 1 << 20;
@@ -47,12 +50,49 @@ struct Directory {
     descriptor: Rc<OwnedFd>,
     device: u64,
     direct: Cell<bool>,
-    lock: OnceCell<OwnedFd>,
+    /// Directories that opening it has made, the deepest first.
+    made: Vec<PathBuf>,
+    lock: RefCell<Option<Lock>>,
+}
+
+/// A lock that is held.
+struct Lock {
+    file: OwnedFd,
+    /// Whether its file was not there before.
+    made: bool,
+}
+
+/// As [`crate::Runtime::resolve`].
+#[must_use]
+pub fn resolve(path: &Path) -> PathBuf {
+    let Ok(whole) = std::path::absolute(path) else {
+        return path.to_owned();
+    };
+    let mut missing = Vec::new();
+    for there in whole.ancestors() {
+        if let Ok(mut resolved) = there.canonicalize() {
+            for part in missing.into_iter().rev() {
+                match part {
+                    Component::Normal(name) => resolved.push(name),
+                    Component::ParentDir => drop(resolved.pop()),
+                    _ => {}
+                }
+            }
+            return resolved;
+        }
+        missing.extend(there.components().next_back());
+    }
+    whole
 }
 
 pub(super) fn open(ring: Rc<Ring>, path: PathBuf, create: bool) -> io::Result<RealDrive> {
     let named = |error: io::Error| described(error, "open directory", &path);
+    let mut made = Vec::new();
     if create {
+        let missing = path
+            .ancestors()
+            .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists());
+        made.extend(missing.map(Path::to_owned));
         DirBuilder::new()
             .recursive(true)
             .mode(DIRECTORY_MODE)
@@ -71,7 +111,8 @@ pub(super) fn open(ring: Rc<Ring>, path: PathBuf, create: bool) -> io::Result<Re
             descriptor: Rc::new(descriptor),
             device,
             direct: Cell::new(true),
-            lock: OnceCell::new(),
+            made,
+            lock: RefCell::default(),
         }),
     })
 }
@@ -85,6 +126,16 @@ impl RealDrive {
 }
 
 impl Directory {
+    /// Whether `file` is the one that has the lock's name.
+    fn is_lock(&self, file: &OwnedFd) -> io::Result<bool> {
+        let locked = rustix::fs::fstat(file)?;
+        match rustix::fs::statat(&self.descriptor, LOCK_NAME, AtFlags::empty()) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -114,22 +165,58 @@ impl Drive for RealDrive {
 
     fn lock(&self) -> io::Result<()> {
         let directory = &self.directory;
-        if directory.lock.get().is_some() {
+        if directory.lock.borrow().is_some() {
             return Ok(());
         }
         let path = directory.file(LOCK_NAME);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(
-            &directory.descriptor,
-            LOCK_NAME,
-            flags,
-            Mode::from_raw_mode(FILE_MODE),
-        )
-        .map_err(|error| described(error.into(), "open", &path))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| described(error.into(), "lock", &path))?;
-        directory.lock.set(file).expect("looked at above, on one thread");
-        Ok(())
+        let open = |flags: OFlags| {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC | flags;
+            rustix::fs::openat(
+                &directory.descriptor,
+                LOCK_NAME,
+                flags,
+                Mode::from_raw_mode(FILE_MODE),
+            )
+        };
+        for _ in 0..LOCK_TRIES_MAX {
+            let (opened, made) = match open(OFlags::empty()) {
+                Err(Errno::NOENT) => (open(OFlags::CREATE | OFlags::EXCL), true),
+                opened => (opened, false),
+            };
+            let file = match opened {
+                Err(Errno::EXIST) => continue,
+                opened => opened.map_err(|error| described(error.into(), "open", &path))?,
+            };
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+                .map_err(|error| described(error.into(), "lock", &path))?;
+            // A lock on a file without a name excludes nobody.
+            if directory
+                .is_lock(&file)
+                .map_err(|error| described(error, "lock", &path))?
+            {
+                *directory.lock.borrow_mut() = Some(Lock { file, made });
+                return Ok(());
+            }
+        }
+        Err(described(io::ErrorKind::WouldBlock.into(), "lock", &path))
+    }
+
+    fn abandon(&self) {
+        let directory = &self.directory;
+        let lock = directory.lock.borrow_mut().take();
+        if lock
+            .as_ref()
+            .is_some_and(|lock| lock.made && directory.is_lock(&lock.file).unwrap_or(false))
+        {
+            // While it is locked: nobody else can have taken it.
+            let _ = rustix::fs::unlinkat(&directory.descriptor, LOCK_NAME, AtFlags::empty());
+        }
+        drop(lock);
+        for made in &directory.made {
+            if std::fs::remove_dir(made).is_err() {
+                break;
+            }
+        }
     }
 
     fn open(&self, name: &str, how: Open) -> impl Future<Output = io::Result<RealFile>> + 'static {
@@ -183,6 +270,14 @@ impl Drive for RealDrive {
     fn list(&self) -> impl Future<Output = io::Result<Vec<Entry>>> + 'static {
         let directory = Rc::clone(&self.directory);
         async move { list(&directory.path).map_err(|error| described(error, "list", &directory.path)) }
+    }
+
+    fn strangers(&self) -> impl Future<Output = io::Result<Vec<String>>> + 'static {
+        let directory = Rc::clone(&self.directory);
+        async move {
+            let found = strangers(&directory.path);
+            found.map_err(|error| described(error, "list", &directory.path))
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> + 'static {
@@ -264,6 +359,19 @@ fn list(path: &Path) -> io::Result<Vec<Entry>> {
     }
     entries.sort();
     Ok(entries)
+}
+
+fn strangers(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_none() || !entry.file_type()?.is_file() {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// An open file on a real device.

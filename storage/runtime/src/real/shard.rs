@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -162,6 +162,10 @@ impl Runtime for RealRuntime {
     fn drive(&self, path: &Path, create: bool) -> impl Future<Output = io::Result<RealDrive>> + 'static {
         let (ring, path) = (Rc::clone(self.shard.scheduler.ring()), path.to_path_buf());
         async move { drive::open(ring, path, create) }
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        drive::resolve(path)
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<RealListener> {

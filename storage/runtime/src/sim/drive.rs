@@ -1,5 +1,7 @@
 //! The seam's drive and file over [`super::storage`], and the checks that their caller keeps the seam's rules.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -22,6 +24,10 @@ struct DriveHandle {
     world: Rc<World>,
     origin: Origin,
     path: PathBuf,
+    /// Whether opening it has made the directory.
+    made: bool,
+    /// Whether it was this handle that took the lock.
+    locked: Cell<bool>,
 }
 
 fn expect_done(response: Response) {
@@ -36,9 +42,15 @@ async fn done(completed: Completed) -> io::Result<()> {
 }
 
 impl SimDrive {
-    pub(super) fn new(world: Rc<World>, origin: Origin, path: PathBuf) -> SimDrive {
+    pub(super) fn new(world: Rc<World>, origin: Origin, path: PathBuf, made: bool) -> SimDrive {
         SimDrive {
-            handle: Rc::new(DriveHandle { world, origin, path }),
+            handle: Rc::new(DriveHandle {
+                world,
+                origin,
+                path,
+                made,
+                locked: Cell::new(false),
+            }),
         }
     }
 
@@ -100,7 +112,24 @@ impl Drive for SimDrive {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         disk.lock = Some((node, incarnation));
+        self.handle.locked.set(true);
         Ok(())
+    }
+
+    fn abandon(&self) {
+        let Origin {
+            node,
+            incarnation,
+            disk,
+            generation,
+        } = self.handle.origin;
+        let disk = &mut self.handle.world.storage.borrow_mut().disks[disk];
+        if self.handle.locked.replace(false) && disk.lock == Some((node, incarnation)) {
+            disk.lock = None;
+        }
+        if self.handle.made && disk.generation == generation && disk.names.is_empty() {
+            disk.exists = false;
+        }
     }
 
     fn open(&self, name: &str, how: Open) -> impl Future<Output = io::Result<SimFile>> + 'static {
@@ -124,6 +153,27 @@ impl Drive for SimDrive {
                 Response::Entries(entries) => Ok(entries),
                 _ => unreachable!("a list is answered with entries"),
             }
+        }
+    }
+
+    /// The drives whose directories are in this one.
+    fn strangers(&self) -> impl Future<Output = io::Result<Vec<String>>> + 'static {
+        let handle = Rc::clone(&self.handle);
+        async move {
+            let storage = handle.world.storage.borrow();
+            let disk = &storage.disks[handle.origin.disk];
+            if !disk.attached || disk.generation != handle.origin.generation {
+                return Err(no_device());
+            }
+            let mounted = storage.mounts.iter();
+            let inside = mounted
+                .filter(|((node, _), place)| *node == handle.origin.node && storage.disks[**place].exists);
+            let names = inside.filter_map(|((_, path), _)| {
+                let part = path.strip_prefix(&handle.path).ok()?.components().next()?;
+                Some(part.as_os_str().to_string_lossy().into_owned())
+            });
+            let names: BTreeSet<String> = names.collect();
+            Ok(names.into_iter().collect())
         }
     }
 

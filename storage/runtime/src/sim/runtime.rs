@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -106,7 +106,7 @@ impl Runtime for SimRuntime {
                 storage.random.within(&world.config.drive.metadata_us)
             };
             runtime.sleep(Duration::from_micros(delay)).await;
-            let generation = {
+            let (generation, made) = {
                 let disk = &mut world.storage.borrow_mut().disks[disk];
                 if !disk.attached {
                     return Err(no_device());
@@ -114,8 +114,8 @@ impl Runtime for SimRuntime {
                 if !disk.exists && !create {
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                disk.exists = true;
-                disk.generation
+                let made = !std::mem::replace(&mut disk.exists, true);
+                (disk.generation, made)
             };
             let origin = Origin {
                 node,
@@ -123,8 +123,21 @@ impl Runtime for SimRuntime {
                 disk,
                 generation,
             };
-            Ok(SimDrive::new(Rc::clone(world), origin, path))
+            Ok(SimDrive::new(Rc::clone(world), origin, path, made))
         }
+    }
+
+    /// There are no links.
+    fn resolve(&self, path: &Path) -> PathBuf {
+        let mut resolved = PathBuf::from("/");
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => resolved.push(name),
+                Component::ParentDir => drop(resolved.pop()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        resolved
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
