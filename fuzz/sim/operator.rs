@@ -37,6 +37,8 @@ pub struct Fleet {
     configured: RefCell<Vec<PathBuf>>,
     /// The one that is being taken in.
     changing: RefCell<Option<PathBuf>>,
+    /// An empty directory that replaces no lost drive: the node says that it is to be added.
+    to_add: RefCell<Option<PathBuf>>,
     /// Drives of which one more may be lost, as the node said after the last loss.
     spare: RefCell<Vec<PathBuf>>,
     /// Drives lost.
@@ -158,8 +160,14 @@ impl Fleet {
                         self.perform(runtime, volume, drives, Operation::Rebuild(path), random)
                             .await?;
                     }
+                    let told = self.to_add.take();
+                    if let Some(path) = told {
+                        self.perform(runtime, volume, drives, Operation::Add(path), random)
+                            .await?;
+                    }
                 }
                 7..9 => {
+                    self.empty_removed(&status, drives);
                     if let Some(path) = self.unused(drives) {
                         *self.changing.borrow_mut() = Some(path.clone());
                         self.perform(runtime, volume, drives, Operation::Add(path), random)
@@ -187,6 +195,18 @@ impl Fleet {
         self.becomes_whole(runtime, volume, drives).await
     }
 
+    /// Empties the directories of removed drives, so that they can be added again.
+    fn empty_removed(&self, status: &VolumeStatus, drives: &[DriveControl]) {
+        let removed = status.drives.iter().filter(|drive| drive.retired);
+        for path in removed.filter_map(|drive| drive.path.as_ref()) {
+            let drive = control(path, drives);
+            if drive.is_attached() && drive.image().names().next().is_some() {
+                self.note(|| format!("{} is emptied", path.display()));
+                drive.restore(&DriveImage::default());
+            }
+        }
+    }
+
     /// A directory that never held a drive, or nothing any more.
     fn unused(&self, drives: &[DriveControl]) -> Option<PathBuf> {
         let configured = self.configured.borrow();
@@ -212,7 +232,7 @@ impl Fleet {
                 .iter()
                 .find(|drive| drive.path.as_ref() == Some(&path));
             let is_out = match known {
-                Some(drive) => !drive.in_sync,
+                Some(drive) => !drive.in_sync && !drive.retired,
                 None => self.configured.borrow().contains(&path),
             };
             if is_out {
@@ -275,6 +295,11 @@ impl Fleet {
                         (why.contains("empty the directory"), &operation)
                     {
                         control(path, drives).restore(&DriveImage::default());
+                        return Ok(());
+                    }
+                    if let (true, Operation::Rebuild(path)) = (why.contains("`cairn drives add"), &operation)
+                    {
+                        *self.to_add.borrow_mut() = Some(path.clone());
                         return Ok(());
                     }
                     return match self.lost.get() == lost {
@@ -352,7 +377,7 @@ fn is_true(operation: &Operation, status: &VolumeStatus) -> Result<(), String> {
         Operation::Add(path) | Operation::Rebuild(path) => {
             at(path).is_some_and(|drive| drive.in_sync && !drive.joining)
         }
-        Operation::Remove(path) => at(path).is_some_and(|drive| drive.removed && !drive.in_sync),
+        Operation::Remove(path) => at(path).is_some_and(|drive| drive.retired && !drive.in_sync),
     };
     if holds {
         Ok(())

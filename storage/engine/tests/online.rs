@@ -10,8 +10,8 @@ use std::time::Duration;
 use cairn_engine::Direction;
 use cairn_engine::ids::LogSequence;
 use cairn_engine::volume::{DriveStatus, Operation, OperationState, VolumeConfig, VolumeStatus};
-use cairn_runtime::Runtime;
 use cairn_runtime::sim::DriveImage;
+use cairn_runtime::{Drive, Open, Runtime};
 use common::*;
 
 type Items = Vec<Vec<(Vec<u8>, Vec<u8>)>>;
@@ -315,4 +315,200 @@ fn a_write_to_the_superblock_that_is_still_under_way_is_waited_for() {
 fn a_write_to_the_superblock_that_never_ends_is_told_of() {
     let said = rebuild_behind_a_stalled_write(Duration::from_secs(600));
     assert!(said.is_err_and(|why| why.contains("/mirror-1 is not taken in") && why.contains("under way for 10 s")));
+}
+
+fn refused(world: &World, running: &Running, operation: Operation, needles: &[&str]) {
+    let why = operate(world, running, operation.clone()).expect_err("it is refused");
+    for needle in needles {
+        assert!(why.contains(needle), "{operation}: {why}");
+    }
+}
+
+/// Makes a directory, with a file in it if that has a name.
+fn make(world: &World, directory: &str, file: &str) {
+    let (directory, file) = (PathBuf::from(directory), file.to_owned());
+    world.run(async move |runtime| {
+        let drive = runtime.drive(&directory, true).await.expect("it can be made");
+        let how = Open {
+            create_new: true,
+            ..Open::default()
+        };
+        if !file.is_empty() {
+            drop(drive.open(&file, how).await.expect("it can be made"));
+        }
+        drive.sync().await.expect("a healthy drive");
+    });
+}
+
+/// Whether a directory is there that nobody holds.
+fn is_free(world: &World, directory: &str) -> Option<bool> {
+    let directory = PathBuf::from(directory);
+    world.run(async move |runtime| {
+        let drive = runtime.drive(&directory, false).await.ok()?;
+        let free = drive.lock().is_ok();
+        drive.abandon();
+        Some(free)
+    })
+}
+
+#[test]
+fn a_directory_that_cannot_be_a_drive_beside_the_others_is_refused_and_left_alone() {
+    let (world, running) = filled(50, 2, 2);
+    let before = status(&world, &running);
+    make(&world, "/pictures", "");
+    make(&world, "/pictures/2024", "");
+    make(&world, "/mixed", "holiday.jpg");
+    for (directory, needles) in [
+        (
+            "/mirror-0/deeper",
+            &["/mirror-0/deeper is inside the drive /mirror-0"][..],
+        ),
+        ("/x/../mirror-0/./deeper", &["is inside the drive /mirror-0"]),
+        ("/", &["is inside the drive /:"]),
+        ("/state", &["the state directory /state is on the drive /state"]),
+        (
+            "/x/../state",
+            &["the state directory /state is on the drive /x/../state"],
+        ),
+        ("/pictures", &["/pictures holds \"2024\""]),
+        ("/mixed", &["/mixed holds \"holiday.jpg\""]),
+    ] {
+        for operation in [
+            Operation::Add(directory.into()),
+            Operation::Rebuild(directory.into()),
+        ] {
+            refused(&world, &running, operation, needles);
+        }
+    }
+    for there in ["/pictures", "/mixed", "/pictures/2024"] {
+        assert_eq!(is_free(&world, there), Some(true), "{there}");
+    }
+    assert_eq!(is_free(&world, "/mirror-0/deeper"), None, "nothing was made");
+    let after = status(&world, &running);
+    assert_eq!((after.drives.len(), after.in_sync), (2, before.in_sync));
+    // A drive of the node is known however its directory is spelled.
+    let said = operate(&world, &running, Operation::Add("/x/../mirror-1".into()));
+    assert_eq!(said.as_deref(), Ok("/mirror-1 is in sync already"));
+    world.crash(running);
+    drop(open(&world, config(2, 2)));
+}
+
+#[test]
+fn an_empty_directory_is_rebuilt_only_in_the_place_of_a_lost_drive() {
+    let (world, running) = filled(51, 2, 2);
+    let before = status(&world, &running).in_sync;
+    let rebuild = || Operation::Rebuild("/mirror-2".into());
+    refused(
+        &world,
+        &running,
+        rebuild(),
+        &[
+            "/mirror-2",
+            "no drive of this node is lost",
+            "`cairn drives add /mirror-2`",
+        ],
+    );
+    assert_eq!(is_free(&world, "/mirror-2"), None, "what was made for it is gone");
+    assert_eq!(status(&world, &running).in_sync, before);
+    // One that has failed since the start is lost, whether its directory is there or not.
+    world.mirror(1).detach();
+    write_some(&world, &running);
+    operate(&world, &running, rebuild()).expect("a drive is lost");
+    let after = status(&world, &running);
+    assert_eq!(after.drives.len(), 2, "it has its place");
+    assert_eq!(drive(&after, 1).path, Some(PathBuf::from("/mirror-2")));
+    let held = items(&world, &running);
+    world.crash(running);
+    let left = VolumeConfig {
+        drives: vec!["/mirror-0".into(), "/mirror-2".into()],
+        ..config(2, 2)
+    };
+    survives_any_one(&world, &left, &held);
+}
+
+#[test]
+fn a_removed_drive_stays_removed_until_it_is_added_empty() {
+    let (world, running) = filled(52, 3, 2);
+    operate(&world, &running, Operation::Remove("/x/../mirror-2".into())).expect("two are left");
+    let again = || {
+        [
+            Operation::Rebuild("/mirror-2".into()),
+            Operation::Add("/mirror-2".into()),
+        ]
+    };
+    let needles = [
+        "/mirror-2 was removed from this node",
+        "empty the directory, then `cairn drives add /mirror-2`",
+    ];
+    for operation in again() {
+        refused(&world, &running, operation, &needles);
+    }
+    let said = operate(&world, &running, Operation::Remove("/mirror-2".into()));
+    assert!(said.is_ok_and(|said| said.contains("removed already")));
+    // After a start that names it still, one that does not, and one that names nothing but an empty directory.
+    world.close(running);
+    let running = open(&world, config(3, 2));
+    let named = status(&world, &running);
+    assert!(drive(&named, 2).retired && drive(&named, 2).why == "it was removed");
+    let warned = |status: &VolumeStatus, what: &str| {
+        let mut warnings = status.warnings.iter();
+        assert!(
+            warnings.any(|warning| warning.contains(what)),
+            "{:?}",
+            status.warnings
+        );
+    };
+    warned(
+        &named,
+        "/mirror-2 is not used: it was removed; take it out of the configuration",
+    );
+    for operation in again() {
+        refused(&world, &running, operation, &needles);
+    }
+    world.close(running);
+    let running = open(&world, config(2, 2));
+    let unnamed = status(&world, &running);
+    assert!(drive(&unnamed, 2).retired && drive(&unnamed, 2).why == "it was removed");
+    assert!(unnamed.warnings.is_empty(), "{:?}", unnamed.warnings);
+    world.close(running);
+    world.mirror(2).restore(&DriveImage::default());
+    let running = open(&world, config(3, 2));
+    warned(&status(&world, &running), "no drive of this node is missing");
+    refused(
+        &world,
+        &running,
+        Operation::Rebuild("/mirror-2".into()),
+        &["`cairn drives add /mirror-2`"],
+    );
+    operate(&world, &running, Operation::Add("/mirror-2".into())).expect("it is empty");
+    let added = status(&world, &running);
+    assert_eq!(
+        added
+            .drives
+            .iter()
+            .filter(|drive| drive.in_sync && !drive.retired)
+            .count(),
+        3
+    );
+    world.close(running);
+    let running = open(&world, config(3, 2));
+    assert_eq!(status(&world, &running).in_sync.set.count(), 3);
+    world.crash(running);
+}
+
+/// It had lost its vote, which was taken for having been removed.
+#[test]
+fn a_lost_drive_without_a_vote_can_be_taken_off_the_list() {
+    let (world, running) = filled(53, 3, 2);
+    world.mirror(2).detach();
+    write_some(&world, &running);
+    until_whole(&world, &running);
+    let lost = status(&world, &running);
+    assert!(drive(&lost, 2).removed && !drive(&lost, 2).retired);
+    operate(&world, &running, Operation::Remove("/mirror-2".into())).expect("two are left");
+    assert!(drive(&status(&world, &running), 2).retired);
+    world.crash(running);
+    let running = open(&world, config(2, 2));
+    assert!(drive(&status(&world, &running), 2).retired);
+    world.crash(running);
 }

@@ -77,8 +77,10 @@ impl<R: Runtime> CopyTarget<R> {
         directory: &Path,
     ) -> Result<CopyTarget<R>, VolumeError> {
         let places = (0..super::DRIVES_MAX).filter_map(DriveIndex::new);
+        let whole = runtime.resolve(directory);
         for path in places.filter_map(|index| origin.shared.path(index)) {
-            if directory.starts_with(&path) || path.starts_with(directory.join(COPY_DRIVE)) {
+            let drive = runtime.resolve(&path);
+            if whole.starts_with(&drive) || drive.starts_with(whole.join(COPY_DRIVE)) {
                 return Err(VolumeError::Config(format!(
                     "{} is on the node's drive {}: a backup needs a directory of its own",
                     directory.display(),
@@ -107,6 +109,7 @@ impl<R: Runtime> CopyTarget<R> {
             epoch,
             in_sync: DriveSet::EMPTY.with(first),
             removed: DriveSet::EMPTY,
+            retired: DriveSet::EMPTY,
             mirrors: 1,
             guarantee: 1,
             joining: DriveSet::EMPTY,

@@ -28,7 +28,10 @@ use super::member::Member;
 use super::online::{self, Handed, Operation, OperationState, OperationStatus, Seated, Turn};
 use super::shared::Shared;
 use super::superblock::{MemberKind, Superblock};
-use super::{DriveIndex, DriveSet, DriveStatus, InSync, LogReport, VolumeError, VolumeHandle, VolumeStatus};
+use super::{
+    DriveIndex, DriveSet, DriveStatus, InSync, LogReport, VolumeConfig, VolumeError, VolumeHandle,
+    VolumeStatus,
+};
 use crate::canary::{self, Canary};
 use crate::ids::{DriveId, Epoch, LogId};
 use crate::phase::{self, Phase};
@@ -186,6 +189,10 @@ pub(super) struct Task<R: Runtime> {
     pub(super) drives: Vec<Option<R::Drive>>,
     /// Configured directories without a drive in them, held for their locks.
     pub(super) blanks: Vec<(PathBuf, R::Drive)>,
+    /// Directories that the configuration names, whatever is there.
+    pub(super) configured: Vec<PathBuf>,
+    /// The witness's directory, as the configuration names it.
+    pub(super) state_path: PathBuf,
     /// The witness's directory, held for its lock.
     pub(super) state: Option<R::Drive>,
     tally: Rc<RefCell<Tally>>,
@@ -210,6 +217,7 @@ impl<R: Runtime> Task<R> {
         shared: std::sync::Arc<Shared>,
         copies: Vec<Copy<R>>,
         content: Superblock,
+        config: &VolumeConfig,
     ) -> Task<R> {
         let places = content.drives.len();
         Task {
@@ -223,6 +231,8 @@ impl<R: Runtime> Task<R> {
             created: false,
             drives: vec![None; places],
             blanks: Vec::new(),
+            configured: config.drives.clone(),
+            state_path: config.state.clone(),
             state: None,
             tally: Rc::default(),
             answered: sync::Notify::new(),
@@ -583,6 +593,7 @@ impl<R: Runtime> Task<R> {
                             .values()
                             .any(|report| report.places.slow.contains(index)),
                     removed: self.content.removed.contains(index),
+                    retired: self.content.retired.contains(index),
                 })
                 .collect(),
             mirrors: self.shared.mirrors,

@@ -21,7 +21,9 @@
 //! first. Exception: `accept_epoch` lets an operator who knows that the missing copies are lost name the epoch
 //! to continue from; drives missing then no longer count.
 
+mod census;
 mod copy;
+mod directories;
 mod error;
 mod keeper;
 mod member;
@@ -57,6 +59,7 @@ use crate::sealing::{Keys, NodeKey, RootKeyId};
 const SLOW_PART: u64 = 4;
 
 pub use copy::{COPY_DRIVE, COPY_STATE, CopyTarget};
+pub use directories::check_directories;
 pub use error::VolumeError;
 pub use online::{Operation, OperationState, OperationStatus, Step};
 pub use place::Placement;
@@ -114,6 +117,8 @@ pub struct DriveStatus {
     pub slow: bool,
     /// Out of sync, and without a vote: it was removed, or could not be written when the others went on without it.
     pub removed: bool,
+    /// An operator has taken it off the list: it is no drive of the node any more.
+    pub retired: bool,
 }
 
 /// The volume as an operator sees it.

@@ -1,7 +1,9 @@
 //! Drives come and go while the node serves; a stopped node is opened for it ([`crate::rebuild`]). One operation at a time.
 //!
 //! **A drive is taken in** ([`Operation::Add`], [`Operation::Rebuild`]):
-//! 1. *Look*: what is in the directory? Files that are not ours are refused, and drives of other nodes.
+//! 1. *Look*: what is in the directory? Anything that is not ours is refused, and drives of other nodes, those that an operator
+//!    has removed, a directory that is in another drive's or has one in it, and an empty one that is to replace a drive when
+//!    none is lost. What is refused is left as it was found.
 //! 2. *Verify*, if the drive holds anything: every block of every segment is read on the in-sync drives. What none of them
 //!    has ends the operation before anything is deleted: the stale drive may be the last to have it.
 //! 3. *Open*: a blank drive gets a place, under a new drive id that is made durable by an epoch change **before** the
@@ -151,6 +153,8 @@ pub(super) struct Handed<R: Runtime> {
 /// What an operation asks of the keeper.
 #[derive(Debug)]
 pub(super) enum Turn {
+    /// The directory by the name that the node has for it; it may be a `new` drive's.
+    Name { path: PathBuf, new: bool },
     /// Is the directory on this device locked by the keeper?
     Holds { path: PathBuf, device: u64 },
     /// A place for the drive handed over; one with this id is known. A new one may replace a drive that is not there. `No` while
@@ -183,6 +187,8 @@ pub(super) enum Turn {
 pub(super) enum Seated {
     /// The place, and what a new superblock there says.
     At(DriveIndex, Option<Box<Superblock>>),
+    /// The directory.
+    Named(PathBuf),
     /// Done.
     Yes,
     /// Not yet.
@@ -261,7 +267,16 @@ impl<R: Runtime> Work<R> {
         self.handle.tell(state).await;
     }
 
-    async fn restore(&self, path: &Path, only_blank: bool) -> Result<String, String> {
+    async fn named(&self, path: &Path, new: bool) -> Result<PathBuf, String> {
+        let path = path.to_owned();
+        match self.turn(Turn::Name { path, new }).await? {
+            Seated::Named(path) => Ok(path),
+            other => unreachable!("a name is answered with a name: {other:?}"),
+        }
+    }
+
+    async fn restore(&self, asked: &Path, only_blank: bool) -> Result<String, String> {
+        let path = &*self.named(asked, true).await?;
         let shown = path.display();
         let status = self.status().await?;
         let at_path = |status: &VolumeStatus| {
@@ -301,8 +316,23 @@ impl<R: Runtime> Work<R> {
         status: &VolumeStatus,
         only_blank: bool,
     ) -> Result<Directory<R>, String> {
+        let drive = self.runtime.drive(path, true).await;
+        let drive = drive.map_err(|error| words(open::unusable(path, &error)))?;
+        let looked = self.look_into(drive.clone(), path, status, only_blank).await;
+        if looked.is_err() {
+            drive.abandon();
+        }
+        looked
+    }
+
+    async fn look_into(
+        &self,
+        drive: R::Drive,
+        path: &Path,
+        status: &VolumeStatus,
+        only_blank: bool,
+    ) -> Result<Directory<R>, String> {
         let unusable = |error: io::Error| words(open::unusable(path, &error));
-        let drive = self.runtime.drive(path, true).await.map_err(unusable)?;
         let locked = match drive.lock() {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -318,16 +348,12 @@ impl<R: Runtime> Work<R> {
             }
             Err(error) => return Err(unusable(error)),
         };
-        let entries = drive.list().await.map_err(unusable)?;
-        let foreign = entries
-            .iter()
-            .find(|entry| !is_ours(&entry.name) && entry.name != "lost+found");
-        if let Some(entry) = foreign {
+        let names = open::names_in(&drive).await.map_err(unusable)?;
+        if let Some(foreign) = names.iter().find(|name| !is_ours(name)) {
             return Err(format!(
-                "{} holds \"{}\", which is no file of this node: the directory will be emptied, so move it elsewhere \
+                "{} holds \"{foreign}\", which is no file of this node: the directory will be emptied, so move it elsewhere \
                  first",
-                path.display(),
-                entry.name
+                path.display()
             ));
         }
         let opened = Member::open(&self.runtime, &drive, MemberKind::Drive).await;
@@ -356,21 +382,25 @@ impl<R: Runtime> Work<R> {
             Err(error) => return Err(unusable(error)),
         };
         if let Some((id, _)) = &member {
+            let shown = path.display();
             let place = status.drives.iter().find(|drive| drive.id == *id);
             match place {
                 None => {
                     return Err(format!(
-                        "{} holds a drive whose place another one has taken: empty the directory to have it taken as a \
-                         new drive",
-                        path.display()
+                        "{shown} holds a drive whose place another one has taken: empty the directory to have it taken as a \
+                         new drive"
+                    ));
+                }
+                Some(place) if place.retired => {
+                    return Err(format!(
+                        "{shown} was removed from this node: to have it taken in again, empty the directory, then `cairn \
+                         drives add {shown}`"
                     ));
                 }
                 Some(_) if only_blank => {
                     return Err(format!(
-                        "{} is a drive of this node that is out of sync: `cairn drives rebuild {}` makes it a mirror \
-                         again",
-                        path.display(),
-                        path.display()
+                        "{shown} is a drive of this node that is out of sync: `cairn drives rebuild {shown}` makes it a \
+                         mirror again"
                     ));
                 }
                 Some(_) => {}
@@ -378,23 +408,19 @@ impl<R: Runtime> Work<R> {
         }
         let new = format!("{SUPERBLOCK_NAME}{NEW_SUFFIX}");
         let data = |name: &str| name != SUPERBLOCK_NAME && name != new && is_ours(name);
-        let has_files = entries.iter().any(|entry| data(&entry.name));
-        if member.is_none() && has_files {
-            let file = entries
-                .into_iter()
-                .find(|entry| data(&entry.name))
-                .map_or_else(String::new, |entry| entry.name);
-            return Err(words(VolumeError::Foreign {
+        let file = names.into_iter().find(|name| data(name));
+        match (file, &member) {
+            (Some(file), None) => Err(words(VolumeError::Foreign {
                 path: path.to_owned(),
                 file,
-            }));
+            })),
+            (file, _) => Ok(Directory {
+                drive,
+                locked,
+                member,
+                has_files: file.is_some(),
+            }),
         }
-        Ok(Directory {
-            drive,
-            locked,
-            member,
-            has_files,
-        })
     }
 
     /// What acknowledged data needs and no in-sync drive has, in words.
@@ -448,30 +474,13 @@ impl<R: Runtime> Work<R> {
             locked,
             member,
         });
-        let begun = self.runtime.now();
-        let (index, written) = loop {
-            let seat = Turn::Seat {
-                path: path.to_owned(),
-                known,
-                replaces,
-            };
-            match self.turn(seat).await? {
-                Seated::At(index, written) => break (index, written),
-                Seated::No if self.runtime.now().since(begun) < SEAT_WAIT => {
-                    self.runtime.sleep(LOOK_AGAIN).await;
-                }
-                Seated::No => {
-                    self.handed.borrow_mut().take();
-                    return Err(format!(
-                        "{} is not taken in: a write to the superblock of the drive that had its place has been under way \
-                         for {} s; try again when the device answers, or restart the node",
-                        path.display(),
-                        SEAT_WAIT.as_secs()
-                    ));
-                }
-                Seated::Yes => unreachable!("a seat is a place, or none yet"),
-            }
-        };
+        let given = self.place(path, known, replaces).await;
+        if given.is_err() {
+            // No place names it.
+            self.handed.borrow_mut().take();
+            drive.abandon();
+        }
+        let (index, written) = given?;
         if let Some(superblock) = written {
             // When that fails, the place has no vote, and the next attempt has it again.
             let member = Member::create(&self.runtime, &drive, &superblock).await;
@@ -484,6 +493,38 @@ impl<R: Runtime> Work<R> {
             self.turn(Turn::Written { index }).await?;
         }
         Ok(index)
+    }
+
+    /// Waits for a place for what has been handed over, and gives what a new superblock there says.
+    async fn place(
+        &self,
+        path: &Path,
+        known: Option<DriveId>,
+        replaces: bool,
+    ) -> Result<(DriveIndex, Option<Box<Superblock>>), String> {
+        let begun = self.runtime.now();
+        loop {
+            let seat = Turn::Seat {
+                path: path.to_owned(),
+                known,
+                replaces,
+            };
+            match self.turn(seat).await? {
+                Seated::At(index, written) => return Ok((index, written)),
+                Seated::No if self.runtime.now().since(begun) < SEAT_WAIT => {
+                    self.runtime.sleep(LOOK_AGAIN).await;
+                }
+                Seated::No => {
+                    return Err(format!(
+                        "{} is not taken in: a write to the superblock of the drive that had its place has been under way \
+                         for {} s; try again when the device answers, or restart the node",
+                        path.display(),
+                        SEAT_WAIT.as_secs()
+                    ));
+                }
+                other => unreachable!("a seat is a place, or none yet: {other:?}"),
+            }
+        }
     }
 
     /// Steps 3 to 5.
@@ -560,12 +601,13 @@ impl<R: Runtime> Work<R> {
         }
     }
 
-    async fn remove(&self, path: &Path) -> Result<String, String> {
+    async fn remove(&self, asked: &Path) -> Result<String, String> {
         let status = self.status().await?;
-        let which = path.display();
+        let which = asked.display();
+        let path = &*self.named(asked, false).await?;
         let named = |drive: &&DriveStatus| match &drive.path {
             Some(known) => known == path,
-            None => Path::new(&drive.index.to_string()) == path,
+            None => Path::new(&drive.index.to_string()) == asked,
         };
         let Some(drive) = status.drives.iter().find(named) else {
             return Err(format!(
@@ -573,7 +615,7 @@ impl<R: Runtime> Work<R> {
             ));
         };
         let index = drive.index;
-        if drive.removed {
+        if drive.retired {
             return Ok(format!("{which} is removed already"));
         }
         let failed = |why: String| format!("{which} is not removed: {why}");

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use cairn_runtime::{Drive, Queue, Runtime, mailbox};
 
-use super::keeper::{Copy, Task, majority};
+use super::census::Census;
+use super::directories::check_directories;
+use super::keeper::{Copy, Task};
 use super::member::{Member, NEW_SUFFIX, SUPERBLOCK_NAME};
 use super::shared::{Seat, Shared};
 use super::superblock::{DrivePlace, MemberKind, Quorum, Superblock};
@@ -28,9 +30,13 @@ const REQUESTS_MAX: usize = 256;
 const ACCEPTED_JUMP: u64 = 1024;
 /// Ends the warning about a drive that is not used.
 const REBUILD: &str = "can be made a mirror again with `cairn drives rebuild DIR`";
+/// Ends the warning about a directory that is none of the node's.
+const NO_DRIVE_MISSING: &str = "no drive of this node is missing: take it out of the configuration, or have it taken in with `cairn drives add DIR`";
+/// Why a drive is not in sync that an operator has removed.
+pub(super) const RETIRED: &str = "it was removed";
 
 /// What a directory turned out to be.
-enum Found<R: Runtime> {
+pub(super) enum Found<R: Runtime> {
     /// No such directory.
     Absent,
     /// Cannot be read, or is no longer what it was, in words.
@@ -41,19 +47,27 @@ enum Found<R: Runtime> {
     Present(Present<R>),
 }
 
-struct Present<R: Runtime> {
-    drive: R::Drive,
-    member: Member<R>,
-    superblock: Superblock,
+pub(super) struct Present<R: Runtime> {
+    pub(super) drive: R::Drive,
+    pub(super) member: Member<R>,
+    pub(super) superblock: Superblock,
     /// All four copies agree.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 impl<R: Runtime> Found<R> {
-    fn superblock(&self) -> Option<&Superblock> {
+    pub(super) fn superblock(&self) -> Option<&Superblock> {
         match self {
             Found::Present(present) => Some(&present.superblock),
             _ => None,
+        }
+    }
+
+    /// It was only looked at.
+    fn abandon(&self) {
+        match self {
+            Found::Blank(drive) | Found::Present(Present { drive, .. }) => drive.abandon(),
+            Found::Absent | Found::Missing(_) => {}
         }
     }
 }
@@ -106,26 +120,33 @@ async fn look<R: Runtime>(runtime: &R, path: &Path, kind: MemberKind) -> Result<
         Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(Found::Missing(error.to_string())),
         Err(_) if kind == MemberKind::Witness => Ok(Found::Blank(drive)),
         Err(_) => {
-            let entries = match drive.list().await {
-                Ok(entries) => entries,
+            let names = match names_in(&drive).await {
+                Ok(names) => names,
                 Err(error) => return Ok(Found::Missing(error.to_string())),
             };
             let creating = format!("{SUPERBLOCK_NAME}{NEW_SUFFIX}");
-            match entries
-                .into_iter()
-                .find(|entry| entry.name != creating && entry.name != "lost+found")
-            {
-                Some(entry) => Err(VolumeError::Foreign {
-                    path: path.to_owned(),
-                    file: entry.name,
-                }),
+            match names.into_iter().find(|name| *name != creating) {
+                Some(file) => {
+                    drive.abandon();
+                    Err(VolumeError::Foreign {
+                        path: path.to_owned(),
+                        file,
+                    })
+                }
                 None => Ok(Found::Blank(drive)),
             }
         }
     }
 }
 
-fn check_config(config: &VolumeConfig) -> Result<(), VolumeError> {
+/// Names of everything in a directory but what a file system has there of itself.
+pub(super) async fn names_in<D: Drive>(drive: &D) -> io::Result<Vec<String>> {
+    let files = drive.list().await?.into_iter().map(|entry| entry.name);
+    let names = files.chain(drive.strangers().await?);
+    Ok(names.filter(|name| name != "lost+found").collect())
+}
+
+fn check_config<R: Runtime>(runtime: &R, config: &VolumeConfig) -> Result<(), VolumeError> {
     let count = config.drives.len();
     if count == 0 || count > DRIVES_MAX {
         return Err(VolumeError::Config(format!(
@@ -138,22 +159,7 @@ fn check_config(config: &VolumeConfig) -> Result<(), VolumeError> {
             config.mirrors
         )));
     }
-    for (index, path) in config.drives.iter().enumerate() {
-        if let Some(earlier) = config.drives[..index].iter().find(|earlier| *earlier == path) {
-            return Err(VolumeError::Duplicate {
-                first: earlier.clone(),
-                second: path.clone(),
-            });
-        }
-        if config.state.starts_with(path) {
-            return Err(VolumeError::Config(format!(
-                "the state directory {} is on the drive {}: the witness must be off the drives",
-                config.state.display(),
-                path.display()
-            )));
-        }
-    }
-    Ok(())
+    check_directories(&config.drives, &config.state, |path| runtime.resolve(path))
 }
 
 /// Locks and reads every directory: the witness's, and those of the drives.
@@ -161,11 +167,17 @@ async fn look_at_all<R: Runtime>(
     runtime: &R,
     config: &VolumeConfig,
 ) -> Result<(Found<R>, Vec<Found<R>>), VolumeError> {
-    check_config(config)?;
+    check_config(runtime, config)?;
     let witness = look(runtime, &config.state, MemberKind::Witness).await?;
     let mut drives = Vec::with_capacity(config.drives.len());
     for path in &config.drives {
-        drives.push(look(runtime, path, MemberKind::Drive).await?);
+        match look(runtime, path, MemberKind::Drive).await {
+            Ok(found) => drives.push(found),
+            Err(why) => {
+                drives.iter().chain([&witness]).for_each(Found::abandon);
+                return Err(why);
+            }
+        }
     }
     Ok((witness, drives))
 }
@@ -312,6 +324,7 @@ async fn create<R: Runtime>(
         epoch: Epoch(0),
         in_sync: DriveSet::EMPTY,
         removed: DriveSet::EMPTY,
+        retired: DriveSet::EMPTY,
         mirrors: u16::try_from(config.mirrors).expect("at most DRIVES_MAX"),
         guarantee: 0,
         joining: DriveSet::EMPTY,
@@ -352,7 +365,7 @@ async fn create<R: Runtime>(
     });
     let key = key.map(Arc::new);
     let shared = Arc::new(Shared::new(content.node, config.mirrors, key, seats.collect()));
-    let mut task = Task::new(runtime.clone(), shared, copies, content);
+    let mut task = Task::new(runtime.clone(), shared, copies, content, config);
     task.created = true;
     task.devices = opened.iter().map(|drive| Some(drive.device())).collect();
     task.warnings = shared_devices(&config.drives, &opened);
@@ -377,251 +390,6 @@ pub(super) fn shared_devices<D: Drive>(paths: &[PathBuf], drives: &[D]) -> Vec<S
         }
     }
     warnings
-}
-
-/// Everything present, checked to belong together.
-struct Census<'a, R: Runtime> {
-    /// Configured directory and what it is.
-    drives: Vec<(&'a PathBuf, &'a Found<R>)>,
-    witness: Option<&'a Superblock>,
-    highest: &'a Superblock,
-    missing: Vec<(PathBuf, String)>,
-}
-
-impl<'a, R: Runtime> Census<'a, R> {
-    fn take(
-        config: &'a VolumeConfig,
-        witness: &'a Found<R>,
-        drives: &'a [Found<R>],
-    ) -> Result<Census<'a, R>, VolumeError> {
-        let drives: Vec<(&PathBuf, &Found<R>)> = config.drives.iter().zip(drives).collect();
-        let mut missing: Vec<(PathBuf, String)> = Vec::new();
-        for (path, found) in drives.iter().copied().chain([(&config.state, witness)]) {
-            match found {
-                Found::Absent => missing.push((path.clone(), "no such directory".to_owned())),
-                Found::Missing(why) => missing.push((path.clone(), why.clone())),
-                Found::Blank(_) => {
-                    missing.push((path.clone(), "it is empty: not mounted, or replaced".to_owned()));
-                }
-                Found::Present(_) => {}
-            }
-        }
-        let records = || {
-            drives
-                .iter()
-                .filter_map(|(path, found)| Some((*path, found.superblock()?)))
-        };
-        let witness = witness.superblock();
-        let Some(highest) = records()
-            .map(|(_, record)| record)
-            .chain(witness)
-            .max_by_key(|r| r.epoch)
-        else {
-            if let Some((path, Found::Missing(why))) = drives
-                .iter()
-                .find(|(_, found)| matches!(found, Found::Missing(_)))
-            {
-                return Err(VolumeError::Unusable {
-                    path: (*path).clone(),
-                    why: why.clone(),
-                });
-            }
-            let copies = drives.len() + 1;
-            return Err(VolumeError::NoMajority {
-                readable: 0,
-                copies,
-                missing,
-                epoch: Epoch(0),
-            });
-        };
-        check_nodes(config, records().collect(), witness)?;
-        let mut seen: Vec<(&PathBuf, DriveId)> = Vec::new();
-        for (path, record) in records() {
-            if let Some((first, _)) = seen.iter().find(|(_, id)| *id == record.drive) {
-                return Err(VolumeError::Duplicate {
-                    first: (*first).clone(),
-                    second: path.clone(),
-                });
-            }
-            if highest.index_of(record.drive).is_none() {
-                return Err(VolumeError::NotMember(path.clone()));
-            }
-            seen.push((path, record.drive));
-        }
-        let counted = highest.counted().count();
-        if drives.len() < counted {
-            // A forgotten drive would leave the mirrors by this start alone.
-            return Err(VolumeError::Config(format!(
-                "the node has {counted} drives and {} named: name the directory of every one, also of one that is lost",
-                match drives.len() {
-                    1 => "1 is".to_owned(),
-                    more => format!("{more} are"),
-                }
-            )));
-        }
-        if drives.len() > highest.drives.len() {
-            let blank = drives
-                .iter()
-                .find(|(_, found)| !matches!(found, Found::Present(_)));
-            if let Some((path, _)) = blank {
-                return Err(VolumeError::NotMember((*path).clone()));
-            }
-        }
-        for (path, record) in records().chain(witness.map(|record| (&config.state, record))) {
-            if record.epoch == highest.epoch && record.in_sync != highest.in_sync {
-                return Err(VolumeError::Config(format!(
-                    "{} holds another in-sync set of epoch {} than the other drives: it was started apart \
-                     from them with --accept-epoch; remove it from the configuration",
-                    path.display(),
-                    record.epoch
-                )));
-            }
-        }
-        Ok(Census {
-            drives,
-            witness,
-            highest,
-            missing,
-        })
-    }
-
-    fn records(&self) -> impl Iterator<Item = (&'a PathBuf, &'a Superblock)> {
-        self.drives
-            .iter()
-            .filter_map(|(path, found)| Some((*path, found.superblock()?)))
-    }
-
-    /// Drives present, by place.
-    fn present(&self) -> DriveSet {
-        self.records()
-            .filter_map(|(_, record)| self.highest.index_of(record.drive))
-            .collect()
-    }
-
-    /// Copies of the epoch that can be read, of those that count.
-    fn readable(&self) -> usize {
-        self.present().and(self.highest.counted()).count() + usize::from(self.witness.is_some())
-    }
-
-    /// The record to continue from, and whether an operator forced it.
-    fn choose(&self, accept: Option<Epoch>) -> Result<(&'a Superblock, bool), VolumeError> {
-        let majority = majority(self.highest);
-        let rest = |record: &Superblock| record.in_sync.and(self.present());
-        let alive = |record: &Superblock| !rest(record).is_empty();
-        if self.readable() >= majority && alive(self.highest) {
-            let whole = rest(self.highest) == self.highest.in_sync;
-            // Where it is not known that every file has a holder, an operator may know better.
-            let serves = match accept {
-                None => true,
-                Some(asked) if asked < self.highest.epoch => self.highest.hold_everything(rest(self.highest)),
-                Some(_) => whole || self.highest.hold_everything(rest(self.highest)),
-            };
-            if serves {
-                return Ok((self.highest, false));
-            }
-        }
-        if let Some(asked) = accept {
-            let mut records = self.records().map(|(_, record)| record).chain(self.witness);
-            return match records.find(|record| record.epoch == asked && alive(record)) {
-                Some(record) => Ok((record, true)),
-                None => Err(VolumeError::WrongAcceptEpoch {
-                    asked,
-                    highest: self.highest.epoch,
-                }),
-            };
-        }
-        if self.readable() < majority {
-            let copies = self.highest.counted().count() + 1;
-            let mut missing = self.missing.clone();
-            let unnamed = self.highest.drives.len().saturating_sub(self.drives.len());
-            if unnamed > 0 {
-                missing.push((
-                    PathBuf::from(format!("{unnamed} more")),
-                    "not in the configuration".to_owned(),
-                ));
-            }
-            return Err(VolumeError::NoMajority {
-                readable: self.readable(),
-                copies,
-                missing,
-                epoch: self.highest.epoch,
-            });
-        }
-        Err(VolumeError::OnlyStale {
-            epoch: self.highest.epoch,
-            stale: self
-                .records()
-                .map(|(path, record)| (path.clone(), record.epoch))
-                .collect(),
-            missing: self.missing.clone(),
-        })
-    }
-
-    fn is_counted(&self, record: &Superblock) -> bool {
-        self.highest
-            .index_of(record.drive)
-            .is_some_and(|index| self.highest.counted().contains(index))
-    }
-
-    /// Whether every counted drive and the witness is there, whole, and says exactly what `record` says.
-    fn is_uniform(&self, record: &Superblock) -> bool {
-        let same = |other: &Superblock| {
-            Superblock {
-                kind: record.kind,
-                drive: record.drive,
-                sequence: record.sequence,
-                ..other.clone()
-            } == *record
-        };
-        let whole = self.drives.iter().all(|(_, found)| match found {
-            Found::Present(present) => present.complete || !self.is_counted(&present.superblock),
-            _ => true,
-        });
-        whole
-            && self.witness.is_some_and(same)
-            && self
-                .records()
-                .all(|(_, other)| same(other) || !self.is_counted(other))
-            && self.highest.counted().is_within(self.present())
-    }
-}
-
-/// Refuses members of different nodes, naming the one that is alone.
-fn check_nodes(
-    config: &VolumeConfig,
-    drives: Vec<(&PathBuf, &Superblock)>,
-    witness: Option<&Superblock>,
-) -> Result<(), VolumeError> {
-    let Some((_, first)) = drives.first().copied() else {
-        return Ok(());
-    };
-    let agree = drives.iter().all(|(_, record)| record.node == first.node);
-    let expected = match witness {
-        Some(witness) if agree && witness.node != first.node && drives.len() > 1 => {
-            let path = config.state.clone();
-            return Err(VolumeError::AnotherNode {
-                path,
-                found: witness.node,
-                expected: first.node,
-            });
-        }
-        Some(witness) => witness.node,
-        None => first.node,
-    };
-    if let Some((path, record)) = drives.iter().find(|(_, record)| record.node != expected) {
-        return Err(VolumeError::AnotherNode {
-            path: (*path).clone(),
-            found: record.node,
-            expected,
-        });
-    }
-    let all = drives
-        .into_iter()
-        .chain(witness.map(|witness| (&config.state, witness)));
-    match all.into_iter().find(|(_, record)| record.copy != first.copy) {
-        Some((path, _)) => Err(VolumeError::AnotherCopy(path.clone())),
-        None => Ok(()),
-    }
 }
 
 impl<R: Runtime> Task<R> {
@@ -679,15 +447,17 @@ async fn resume<R: Runtime>(
     } else {
         content.removed
     };
+    let all_there = content.expected().is_within(present);
     let mut warnings: Vec<String> = census
         .missing
         .iter()
-        .map(|(path, why)| match *path == config.state {
-            true => format!("{} is not used: {why}", path.display()),
-            false => format!(
-                "{} is not used: {why}; when it is back, or an empty one in its place, it {REBUILD}",
-                path.display()
-            ),
+        .map(|(path, why)| {
+            let not_used = format!("{} is not used: {why}", path.display());
+            match (*path == config.state, all_there) {
+                (true, _) => not_used,
+                (_, true) => format!("{not_used}; {NO_DRIVE_MISSING}"),
+                _ => format!("{not_used}; when it is back, or an empty one in its place, it {REBUILD}"),
+            }
         })
         .collect();
     if forced {
@@ -702,6 +472,10 @@ async fn resume<R: Runtime>(
     let mut paths = vec![None; content.drives.len()];
     let mut devices = vec![None; content.drives.len()];
     let mut why = vec!["its directory is not there".to_owned(); content.drives.len()];
+    content
+        .retired
+        .iter()
+        .for_each(|index| why[index.get()] = RETIRED.to_owned());
     let (mut copies, mut opened, mut opened_paths) = (Vec::new(), Vec::new(), Vec::new());
     let mut by_place = vec![None; content.drives.len()];
     let mut blanks = Vec::new();
@@ -720,12 +494,18 @@ async fn resume<R: Runtime>(
             .expect("the census checked membership");
         paths[index.get()] = Some(path.clone());
         devices[index.get()] = Some(found.drive.device());
-        why[index.get()] = String::new();
         by_place[index.get()] = Some(found.drive.clone());
         if !removed.contains(index) {
             copies.push(Copy::new(Some((index, found.superblock.drive)), found.member));
         }
-        if !after.contains(index) {
+        if after.contains(index) {
+            why[index.get()].clear();
+        } else if content.retired.contains(index) {
+            warnings.push(format!(
+                "{} is not used: {RETIRED}; take it out of the configuration",
+                path.display()
+            ));
+        } else {
             let stale = match content.drives[index.get()].joined {
                 Epoch(0) => "its rebuild was not completed".to_owned(),
                 _ => format!("it left the in-sync set after epoch {}", found.superblock.epoch),
@@ -783,7 +563,7 @@ async fn resume<R: Runtime>(
     });
     let key = key.map(Arc::new);
     let shared = Arc::new(Shared::new(content.node, config.mirrors, key, seats.collect()));
-    let mut task = Task::new(runtime.clone(), shared, copies, content);
+    let mut task = Task::new(runtime.clone(), shared, copies, content, config);
     task.devices = devices;
     task.why = why;
     task.warnings = warnings;

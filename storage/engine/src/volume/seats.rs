@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use cairn_runtime::{Drive, Runtime};
 
+use super::directories::check_beside;
 use super::keeper::{Copy, Ending, Task};
 use super::online::{Seated, Turn};
 use super::open;
 use super::shared::Seat;
 use super::superblock::{DrivePlace, MemberKind, Superblock};
-use super::{DRIVES_MAX, DriveIndex, VolumeError};
+use super::{DRIVES_MAX, DriveIndex, DriveSet, VolumeError};
 use crate::ids::{DriveId, Epoch};
 
 impl<R: Runtime> Task<R> {
     pub(super) async fn turn(&mut self, turn: Turn) -> Result<Seated, VolumeError> {
         match turn {
+            Turn::Name { path, new } => self.name(path, new),
             Turn::Holds { path, device } => Ok(self.holds(&path, device)),
             Turn::Seat {
                 path,
@@ -52,6 +54,7 @@ impl<R: Runtime> Task<R> {
                     in_sync: content.in_sync.with(index),
                     joining: content.joining.with(index),
                     removed: content.removed.without(index),
+                    retired: content.retired.without(index),
                     ..content.clone()
                 };
                 self.try_change(next).await?;
@@ -83,6 +86,30 @@ impl<R: Runtime> Task<R> {
             }
             Turn::Retire { index } => self.retire(index).await,
         }
+    }
+
+    /// A directory by the name that the node has for it; a `new` drive's must be beside those of the others.
+    fn name(&self, path: PathBuf, new: bool) -> Result<Seated, VolumeError> {
+        let resolve = |path: &Path| self.runtime.resolve(path);
+        let whole = resolve(&path);
+        let seats = self.shared.seats();
+        let seated = || seats.iter().filter_map(|seat| seat.path.as_ref());
+        let known = seated()
+            .chain(&self.configured)
+            .find(|known| resolve(known) == whole);
+        if new {
+            let retired: Vec<&PathBuf> = self
+                .content
+                .retired
+                .iter()
+                .filter_map(|index| seats.get(index.get())?.path.as_ref())
+                .collect();
+            let others = seated().chain(&self.configured);
+            let others = others.filter(|other| !retired.contains(other) && resolve(other) != whole);
+            let others: Vec<PathBuf> = others.cloned().collect();
+            check_beside(&path, &others, &self.state_path, resolve)?;
+        }
+        Ok(Seated::Named(known.cloned().unwrap_or(path)))
     }
 
     fn holds(&self, path: &Path, device: u64) -> Seated {
@@ -122,10 +149,17 @@ impl<R: Runtime> Task<R> {
             None => self.free_place(&path, replaces),
         };
         let index = index.ok_or_else(|| {
-            VolumeError::Config(format!(
-                "a node can have had {DRIVES_MAX} drives, and no place is free: `cairn drives remove` one that is out of \
-                 sync"
-            ))
+            VolumeError::Config(match replaces {
+                true => format!(
+                    "{0} is empty, and no drive of this node is lost that it could take the place of: `cairn drives add \
+                     {0}` takes in a new drive",
+                    path.display()
+                ),
+                false => format!(
+                    "a node can have had {DRIVES_MAX} drives, and no place is free: `cairn drives remove` one that is out \
+                     of sync"
+                ),
+            })
         })?;
         if self.content.in_sync.contains(index) {
             let first = self.shared.path(index).unwrap_or_default();
@@ -148,6 +182,7 @@ impl<R: Runtime> Task<R> {
             }
             let next = Superblock {
                 removed: self.content.removed.with(index),
+                retired: self.content.retired.without(index),
                 drives,
                 ..self.content.clone()
             };
@@ -218,22 +253,34 @@ impl<R: Runtime> Task<R> {
         }
     }
 
-    /// The place for a blank directory: the one it had; if it `replaces` a drive that is not there, that one's, first of those
-    /// that still have a vote: beside it a node that stops before all is copied would have a drive more than directories; a new
-    /// one; or, when there is none, that of a removed drive.
+    /// The place for a blank directory.
+    ///
+    /// One that `replaces` a drive gets the place of one that is lost, none when there is none: first its own, then that of a
+    /// drive that is not there, first of those that still have a vote: beside it a node that stops before all is copied would
+    /// have a drive more than directories. What is there and out of sync may be the last to have something.
+    ///
+    /// Any other gets the one it had; one whose drive never came; a new one; or, when there is none, that of a removed drive.
     fn free_place(&self, path: &Path, replaces: bool) -> Option<DriveIndex> {
-        let places = || (0..self.content.drives.len()).filter_map(DriveIndex::new);
-        let out = || places().filter(|index| !self.content.in_sync.contains(*index));
-        let mut same = out().filter(|index| self.shared.path(*index).as_deref() == Some(path));
-        let next = DriveIndex::new(self.content.drives.len()).filter(|index| index.get() < DRIVES_MAX);
-        let mut removed = out().filter(|index| self.content.removed.contains(*index));
+        let content = &self.content;
+        let places = || (0..content.drives.len()).filter_map(DriveIndex::new);
+        let out = places().filter(|index| !content.in_sync.contains(*index));
+        let own = |index: &DriveIndex| self.shared.path(*index).as_deref() == Some(path);
         let absent = |index: &DriveIndex| self.drives[index.get()].is_none();
-        let mut absent: Vec<DriveIndex> = out().filter(|index| replaces && absent(index)).collect();
-        absent.sort_by_key(|index| self.content.removed.contains(*index));
-        same.next()
-            .or_else(|| absent.first().copied())
+        if replaces {
+            let lost = out.filter(|index| !content.retired.contains(*index));
+            let spared = lost.filter(|index| own(index) || absent(index) || content.guarantee > 0);
+            return spared
+                .min_by_key(|index| (!own(index), !absent(index), content.removed.contains(*index)));
+        }
+        let never = |index: &DriveIndex| absent(index) && content.drives[index.get()].joined == Epoch(0);
+        let next = DriveIndex::new(content.drives.len()).filter(|index| index.get() < DRIVES_MAX);
+        let rest: Vec<DriveIndex> = out.collect();
+        let of = |set: DriveSet| rest.iter().copied().find(|index| set.contains(*index));
+        let had = rest.iter().copied().find(own);
+        had.or_else(|| rest.iter().copied().find(never))
             .or(next)
-            .or_else(|| removed.next())
+            .or_else(|| of(content.retired))
+            .or_else(|| of(content.removed))
     }
 
     async fn retire(&mut self, index: DriveIndex) -> Result<Seated, VolumeError> {
@@ -264,10 +311,11 @@ impl<R: Runtime> Task<R> {
         let next = Superblock {
             in_sync: content.in_sync.without(index),
             removed: content.removed.with(index),
+            retired: content.retired.with(index),
             ..content.clone()
         };
         self.try_change(next).await?;
-        self.why[index.get()] = "it was removed".to_owned();
+        self.why[index.get()] = open::RETIRED.to_owned();
         Ok(Seated::Yes)
     }
 }

@@ -27,7 +27,8 @@
 //! 1156  4  cipher: 1 AES-256-GCM
 //! 1160  8  id of the root key that wraps the node key
 //! 1168 80  wrapped node key: salt 32, sealed key 32, tag 16
-//! 1248 2848  zero
+//! 1248  4  retired set: of the removed, those that an operator has taken off the list
+//! 1252 2844  zero
 //! ```
 //!
 //! Of the incompatible features bit 0 says that the node is encrypted, bit 1 that this is a backup that is not complete.
@@ -60,7 +61,8 @@ const LIST_AT: usize = 128;
 const PLACE_BYTES: usize = 32;
 const KEY_AT: usize = LIST_AT + DRIVES_MAX * PLACE_BYTES;
 const KEY_BYTES: usize = 16 + WRAPPED_BYTES;
-const _: () = assert!(KEY_AT + KEY_BYTES <= BLOCK_BYTES);
+const RETIRED_AT: usize = KEY_AT + KEY_BYTES;
+const _: () = assert!(RETIRED_AT == 1248 && RETIRED_AT + 4 <= BLOCK_BYTES);
 /// The incompatible feature of a node that is encrypted.
 const ENCRYPTED: u64 = 1;
 /// AES-256-GCM, the only cipher so far.
@@ -117,8 +119,11 @@ pub struct Superblock {
     pub epoch: Epoch,
     /// The in-sync set.
     pub in_sync: DriveSet,
-    /// Drives that an operator gave up: they do not count for a majority.
+    /// Drives that do not count for a majority: given up, retired, not yet taken in, or not to be written when the others went
+    /// on without them.
     pub removed: DriveSet,
+    /// Of them those that an operator has taken off the list: nobody waits for them.
+    pub retired: DriveSet,
     /// Drives that hold each file.
     pub mirrors: u16,
     /// Every file that is referred to has as many holders among the in-sync drives that are not joining. 0 after an
@@ -188,6 +193,13 @@ impl Superblock {
             .minus(self.removed)
     }
 
+    /// The drives that the node has, in sync or not.
+    #[must_use]
+    pub fn expected(&self) -> DriveSet {
+        let all = (0..self.drives.len()).filter_map(DriveIndex::new);
+        all.collect::<DriveSet>().minus(self.retired)
+    }
+
     /// The in-sync drives that files may depend on.
     #[must_use]
     pub fn settled(&self) -> DriveSet {
@@ -238,6 +250,7 @@ impl Superblock {
     fn is_sane(&self) -> bool {
         let kept = self.epoch == Epoch(0) || usize::from(self.guarantee) <= self.settled().count();
         self.in_sync.is_within(self.counted())
+            && self.retired.is_within(self.removed)
             && self.joining.is_within(self.in_sync)
             && self.guarantee <= self.mirrors
             && kept
@@ -289,6 +302,7 @@ impl Superblock {
         put(96, &(self.incompatible | encrypted | incomplete).to_le_bytes());
         put(104, &self.read_only.to_le_bytes());
         put(112, &self.guarantee.to_le_bytes());
+        put(RETIRED_AT, &self.retired.bits().to_le_bytes());
         put(116, &self.joining.bits().to_le_bytes());
         put(120, &self.copy.to_le_bytes());
         if let Some(key) = &self.key {
@@ -349,6 +363,7 @@ impl Superblock {
             epoch: Epoch(fields.u64(72)),
             in_sync: DriveSet::from_bits(fields.u32(80)),
             removed: DriveSet::from_bits(fields.u32(84)),
+            retired: DriveSet::from_bits(fields.u32(RETIRED_AT)),
             mirrors: fields.u16(20),
             guarantee: fields.u16(112),
             joining: DriveSet::from_bits(fields.u32(116)),
@@ -441,6 +456,7 @@ mod tests {
             epoch: Epoch(4),
             in_sync: DriveSet::from_bits(0b11),
             removed: DriveSet::EMPTY,
+            retired: DriveSet::EMPTY,
             mirrors: 2,
             guarantee: 1,
             joining: DriveSet::from_bits(0b10),
@@ -491,9 +507,33 @@ mod tests {
     }
 
     #[test]
+    fn a_drive_that_an_operator_removed_is_told_from_one_that_is_lost() {
+        let superblock = Superblock {
+            in_sync: DriveSet::from_bits(0b1),
+            joining: DriveSet::EMPTY,
+            removed: DriveSet::from_bits(0b10),
+            retired: DriveSet::from_bits(0b10),
+            ..example(3)
+        };
+        let block = superblock.encode(1);
+        assert_eq!(block[84..88], [2, 0, 0, 0], "removed");
+        assert_eq!(block[1244..1256], [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0], "retired");
+        assert_eq!(
+            Superblock::decode(MemberKind::Drive, 1, &block),
+            Ok(superblock.clone())
+        );
+        assert_eq!(superblock.expected(), DriveSet::from_bits(0b1));
+        let lost = Superblock {
+            retired: DriveSet::EMPTY,
+            ..superblock
+        };
+        assert_eq!(lost.expected(), DriveSet::from_bits(0b11));
+    }
+
+    #[test]
     fn any_flipped_bit_is_found() {
         let block = example(3).encode(0);
-        for at in (0..1200).chain(BLOCK_BYTES - 8..BLOCK_BYTES) {
+        for at in (0..1260).chain(BLOCK_BYTES - 8..BLOCK_BYTES) {
             for bit in 0..8 {
                 let mut flipped = AlignedBuffer::from_slice(&block);
                 flipped[at] ^= 1 << bit;

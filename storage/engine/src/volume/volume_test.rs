@@ -336,16 +336,68 @@ fn directories_that_are_not_ours_are_refused_by_name() {
     restart(&sim);
     let refused = open(&sim, config(2)).err().expect("a duplicate");
     assert!(matches!(&refused, VolumeError::Duplicate { .. }), "{refused}");
+}
 
-    // One directory twice; and one that is locked.
-    let twice = VolumeConfig {
-        drives: vec!["/drive-0".into(), "/drive-0".into()],
-        ..config(2)
+#[test]
+fn directories_that_are_in_one_another_make_no_node() {
+    let refused = |drives: [&str; 2], state: &str, needle: &str| {
+        let sim = world(7);
+        let config = VolumeConfig {
+            drives: drives.map(PathBuf::from).into(),
+            state: state.into(),
+            ..config(2)
+        };
+        let refused = open(&sim, config).err().expect("they cannot be used together");
+        assert!(refused.to_string().contains(needle), "{refused}");
+        for path in drives.into_iter().chain([state]) {
+            let path = PathBuf::from(path);
+            let opened = sim.block_on(NODE, SHARD, async move |runtime: SimRuntime| {
+                runtime.drive(&path, false).await.map(drop)
+            });
+            assert!(opened.is_err(), "nothing was made");
+        }
     };
-    assert!(matches!(
-        open(&sim, twice).err(),
-        Some(VolumeError::Duplicate { .. })
-    ));
+    refused(["/drive-0", "/drive-0"], "/state", "are the same directory");
+    refused(
+        ["/drive-0", "/x/../drive-0"],
+        "/state",
+        "are the same directory, /drive-0",
+    );
+    refused(
+        ["/drive-0", "/drive-0/b"],
+        "/state",
+        "/drive-0/b is inside the drive /drive-0",
+    );
+    refused(["/x/../a/b", "/a"], "/state", "/x/../a/b is inside the drive /a");
+    refused(["/a", "/b"], "/x/../b/state", "/x/../b/state is on the drive /b");
+}
+
+#[test]
+fn a_refused_directory_is_left_as_it_was() {
+    let sim = world(8);
+    sim.block_on(NODE, SHARD, async |runtime: SimRuntime| {
+        for path in ["/drive-0", "/drive-1/pictures"] {
+            let made = runtime.drive(std::path::Path::new(path), true).await;
+            made.expect("it can be made");
+        }
+        runtime
+            .drive(std::path::Path::new("/drive-1"), true)
+            .await
+            .expect("it can be made");
+    });
+    let refused = open(&sim, config(2)).err().expect("a directory in a drive's");
+    assert!(
+        matches!(&refused, VolumeError::Foreign { file, .. } if file == "pictures"),
+        "{refused}"
+    );
+    for drive in 0..2 {
+        let free = sim.block_on(NODE, SHARD, async move |runtime: SimRuntime| {
+            let path = format!("/drive-{drive}");
+            let drive = runtime.drive(std::path::Path::new(&path), false).await;
+            drive.expect("it is still there").lock()
+        });
+        free.expect("the lock was given back");
+    }
 }
 
 #[test]
