@@ -584,14 +584,18 @@ pub fn add_engine(snapshot: &mut Snapshot, stats: &EngineStats) {
 
 /// Adds what an operator should know of the drives.
 pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
-    let in_sync = status.drives.iter().filter(|drive| drive.in_sync).count();
+    let drives = || status.drives.iter().filter(|drive| !drive.retired);
+    let in_sync = drives().filter(|drive| drive.in_sync).count();
     snapshot.set(
         gauge("cairn_mirrors", "Copies of every byte, as configured."),
         status.mirrors as u64,
     );
     snapshot.set(
-        gauge("cairn_drives", "Drives of this node."),
-        status.drives.len() as u64,
+        gauge(
+            "cairn_drives",
+            "Drives of this node, in sync or not; those that were removed are none.",
+        ),
+        drives().count() as u64,
     );
     snapshot.set(
         gauge(
@@ -604,7 +608,7 @@ pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
         gauge("cairn_in_sync_epoch", "Version of the set of drives in sync."),
         status.in_sync.epoch.0,
     );
-    for drive in &status.drives {
+    for drive in drives() {
         let label = format!("{{drive=\"{}\"}}", drive.index.get());
         let slow = gauge(
             "cairn_drive_slow",
@@ -631,7 +635,7 @@ pub fn add_volume(snapshot: &mut Snapshot, status: &VolumeStatus) {
         ),
         status.guarantee as u64,
     );
-    for drive in &status.drives {
+    for drive in drives() {
         let Some(space) = drive.space else { continue };
         let label = format!("{{drive=\"{}\"}}", drive.index.get());
         for (family, bytes) in [

@@ -63,7 +63,7 @@ pub struct OperationLine {
 pub struct DriveLine {
     /// Place in the node's list.
     pub place: u64,
-    /// Directory; empty when the configuration does not name it.
+    /// Directory; empty when it is not known, as the drive was not there at the start.
     pub path: String,
     /// Such as `in sync`.
     pub state: String,
@@ -123,6 +123,7 @@ impl Drives {
                     .as_ref()
                     .map_or_else(String::new, |path| path.display().to_string()),
                 state: match drive {
+                    DriveStatus { retired: true, .. } => "removed",
                     DriveStatus { removed: true, .. } => "not counted",
                     DriveStatus { in_sync: false, .. } => "OUT OF SYNC",
                     DriveStatus { joining: true, .. } => "in sync, being filled",
@@ -131,7 +132,15 @@ impl Drives {
                     _ => "in sync",
                 }
                 .to_owned(),
-                why: drive.why.clone(),
+                why: match drive {
+                    DriveStatus {
+                        retired: true,
+                        path: Some(_),
+                        ..
+                    } => "take it out of the configuration".to_owned(),
+                    DriveStatus { retired: true, .. } => String::new(),
+                    _ => drive.why.clone(),
+                },
                 total_bytes: drive.space.map_or(0, |space| space.total_bytes),
                 free_bytes: drive.space.map_or(0, |space| space.free_bytes),
                 ..DriveLine::default()
@@ -218,7 +227,7 @@ impl Drives {
         );
         for drive in &self.drives {
             let path = if drive.path.is_empty() {
-                "(not configured)"
+                "(directory unknown)"
             } else {
                 &drive.path
             };

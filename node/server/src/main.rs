@@ -30,7 +30,7 @@ use cairn::serve::{Addresses, Fronts, Plan, Stopper};
 use cairn_engine::config::OPEN_FILES_MAX;
 use cairn_engine::rebuild::Progress;
 use cairn_engine::sealing::{KEY_BYTES, Keys, RootKey};
-use cairn_engine::volume::{VolumeConfig, VolumeStatus, rotate_root_key};
+use cairn_engine::volume::{VolumeConfig, VolumeStatus, check_directories, rotate_root_key};
 use cairn_engine::{EngineConfig, check, dump, rebuild as engine_rebuild};
 use cairn_runtime::Runtime;
 use cairn_runtime::real;
@@ -101,6 +101,9 @@ fn resolve(options: ServeOptions) -> Result<(Config, Option<Credentials>), Confi
         .transpose()?
         .unwrap_or_default();
     let config = Config::resolve(options, file, Machine::detect())?;
+    // Before anything is written: a new node's root key goes to the state directory first of all.
+    check_directories(&config.drives, &config.state, real::resolve)
+        .map_err(|error| ConfigError(error.to_string()))?;
     let credentials = config.credentials.as_deref().map(Credentials::read).transpose();
     Ok((
         config,
@@ -347,6 +350,12 @@ fn watch_signals(stopper: Stopper, is_ready: Arc<AtomicBool>, logger: Logger) ->
 
 /// Says where to connect, on the standard output; a line begins with what listens and ends with where.
 fn announce(config: &Config, addresses: Addresses, status: &VolumeStatus, logger: &Logger) {
+    // What was removed is of interest only while the configuration names it.
+    let shown = status
+        .drives
+        .iter()
+        .filter(|drive| !drive.retired || drive.path.is_some());
+    let drives = status.drives.iter().filter(|drive| !drive.retired).count();
     let in_sync = status.drives.iter().filter(|drive| drive.in_sync).count();
     let mut text = format!(
         "cairn {} {} on {} shards with {} of memory\n",
@@ -369,23 +378,23 @@ fn announce(config: &Config, addresses: Addresses, status: &VolumeStatus, logger
     };
     text += &format!("  signatures {keys}\n");
     text += &format!(
-        "  mirrors  {} copies on {} drives, {in_sync} in sync, epoch {}\n",
-        status.mirrors,
-        status.drives.len(),
-        status.in_sync.epoch.0
+        "  mirrors  {} copies on {drives} drives, {in_sync} in sync, epoch {}\n",
+        status.mirrors, status.in_sync.epoch.0
     );
     let encryption = status.root_key.map_or_else(
         || "off: what is on the drives can be read by whoever has them".to_owned(),
         |root| format!("AES-256-GCM under root key {root}"),
     );
     text += &format!("  encryption {encryption}\n");
-    for drive in &status.drives {
+    for drive in shown {
         let path = drive.path.as_ref().map_or_else(
             || format!("drive {}", drive.id),
             |path| path.display().to_string(),
         );
         let state = if drive.in_sync {
             "in sync".to_owned()
+        } else if drive.retired {
+            "removed: take it out of the configuration".to_owned()
         } else {
             format!("OUT OF SYNC: {}", drive.why)
         };

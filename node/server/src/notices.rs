@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_engine::EngineStats;
-use cairn_engine::ids::{LogId, PartitionId};
+use cairn_engine::ids::{DriveId, LogId, PartitionId};
 use cairn_engine::volume::VolumeStatus;
 use cairn_runtime::Runtime;
 
@@ -66,6 +66,15 @@ const RISING: [Rising; 8] = [
     ),
 ];
 
+/// What was told of a drive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
+    id: DriveId,
+    in_sync: bool,
+    /// Whether it was ever in sync, as far as is known here.
+    is_known: bool,
+}
+
 /// What one shard has told so far.
 pub(crate) struct Notices {
     logger: Logger,
@@ -75,8 +84,8 @@ pub(crate) struct Notices {
     stopped: BTreeSet<LogId>,
     /// Told to everybody who asks whether the node is ready.
     failed: Arc<AtomicBool>,
-    /// Drives out of sync that were told of.
-    out_of_sync: Option<BTreeSet<usize>>,
+    /// What was told of the drives, by place; nothing before the first look.
+    told_drives: Option<Vec<Told>>,
     /// Slow drives that were told of.
     slow: BTreeSet<usize>,
 }
@@ -89,7 +98,7 @@ impl Notices {
             fenced: BTreeSet::new(),
             stopped: BTreeSet::new(),
             failed,
-            out_of_sync: None,
+            told_drives: None,
             slow: BTreeSet::new(),
         }
     }
@@ -164,27 +173,42 @@ impl Notices {
             let fields: [Field<'_>; 1] = [("drive", &path.unwrap_or_else(|| drive.id.to_string()))];
             self.logger.log(level, unix_ms, message, &fields);
         }
-        let now: BTreeSet<usize> = drives()
-            .filter(|(_, drive)| !drive.in_sync)
-            .map(|(place, _)| place)
-            .collect();
-        let Some(before) = self.out_of_sync.replace(now.clone()) else {
-            return;
-        };
-        for (place, drive) in drives().filter(|(place, _)| before.contains(place) != now.contains(place)) {
-            let (level, message) = if now.contains(&place) {
-                (
+        let before = self.told_drives.take();
+        let mut now = Vec::with_capacity(status.drives.len());
+        for drive in &status.drives {
+            let was = before.as_ref().map(|before| {
+                let same = before.iter().find(|told| told.id == drive.id);
+                // One that is being taken in was no mirror so far.
+                same.copied().unwrap_or(Told {
+                    id: drive.id,
+                    in_sync: false,
+                    is_known: false,
+                })
+            });
+            now.push(Told {
+                id: drive.id,
+                in_sync: drive.in_sync,
+                is_known: drive.in_sync || was.is_none_or(|was| was.is_known),
+            });
+            let Some(was) = was.filter(|was| was.in_sync != drive.in_sync) else {
+                continue;
+            };
+            let (level, message) = match (drive.in_sync, drive.retired) {
+                (true, _) if was.is_known => (Level::Info, "a drive is a mirror again"),
+                (true, _) => (Level::Info, "a new drive is a mirror"),
+                (false, true) => (Level::Info, "a drive has been removed, as an operator asked"),
+                (false, false) => (
                     Level::Error,
                     "a drive has left the mirrors: `cairn drives rebuild` makes it one again",
-                )
-            } else {
-                (Level::Info, "a drive is a mirror again")
+                ),
             };
             let path = drive.path.as_ref().map(|path| path.display().to_string());
             let path = path.unwrap_or_else(|| drive.id.to_string());
             let fields: [Field<'_>; 2] = [("drive", &path), ("why", &drive.why)];
-            self.logger.log(level, unix_ms, message, &fields);
+            let fields = if drive.in_sync { &fields[..1] } else { &fields[..] };
+            self.logger.log(level, unix_ms, message, fields);
         }
+        self.told_drives = Some(now);
     }
 }
 
@@ -207,5 +231,91 @@ pub(crate) async fn watch<R: Runtime>(
         runtime.sleep(PERIOD).await;
         let Some(shard) = shard.upgrade() else { return };
         notices.look(&shard, runtime.unix_ms());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_engine::ids::{Epoch, NodeId};
+    use cairn_engine::volume::{DriveIndex, DriveSet, DriveStatus, InSync};
+
+    use super::*;
+    use crate::logging::Format;
+
+    /// A node with drives in sync, `+`, out of sync, `-`, and removed, `x`.
+    fn status(drives: &str) -> VolumeStatus {
+        let drive = |(place, state)| DriveStatus {
+            index: DriveIndex::new(place).expect("few"),
+            id: DriveId(place as u128),
+            path: Some(format!("/{place}").into()),
+            in_sync: state == '+',
+            why: if state == '+' { "" } else { "so" }.to_owned(),
+            device: None,
+            space: None,
+            joining: false,
+            leaving: false,
+            slow: false,
+            removed: state == 'x',
+            retired: state == 'x',
+        };
+        VolumeStatus {
+            node: NodeId(1),
+            in_sync: InSync {
+                epoch: Epoch(1),
+                set: DriveSet::EMPTY,
+            },
+            drives: drives.chars().enumerate().map(drive).collect(),
+            mirrors: 2,
+            root_key: None,
+            created: false,
+            warnings: Vec::new(),
+            guarantee: 2,
+            logs: Vec::new(),
+            operation: None,
+        }
+    }
+
+    /// What is told as the drives go through these states.
+    fn check(states: &[&str], expected: &[&str]) {
+        let (logger, lines) = Logger::new(Level::Info, Format::Human);
+        let mut notices = Notices::new(logger, Arc::default());
+        for drives in states {
+            notices.look_at_drives(&status(drives), 0);
+        }
+        let told: Vec<String> = lines.try_iter().collect();
+        let told: Vec<&str> = told
+            .iter()
+            .filter_map(|line| line.trim_end().split_once("Z "))
+            .map(|(_, line)| line)
+            .collect();
+        assert_eq!(told, expected, "{states:?}");
+    }
+
+    #[test]
+    fn drives_come_and_go_for_a_reason() {
+        let left =
+            "ERROR a drive has left the mirrors: `cairn drives rebuild` makes it one again drive=/1 why=so";
+        check(&["++", "++"], &[]);
+        check(&["+-", "+-"], &[]);
+        check(
+            &["++", "+-", "+-", "++"],
+            &[left, "INFO  a drive is a mirror again drive=/1"],
+        );
+        check(&["+-", "++"], &["INFO  a drive is a mirror again drive=/1"]);
+        // A new one is no mirror before it has been filled.
+        check(&["++", "++-", "+++"], &["INFO  a new drive is a mirror drive=/2"]);
+        check(
+            &["++", "+++", "++-", "+++"],
+            &[
+                "INFO  a new drive is a mirror drive=/2",
+                "ERROR a drive has left the mirrors: `cairn drives rebuild` makes it one again drive=/2 why=so",
+                "INFO  a drive is a mirror again drive=/2",
+            ],
+        );
+        check(
+            &["+++", "+x+"],
+            &["INFO  a drive has been removed, as an operator asked drive=/1 why=so"],
+        );
+        check(&["++", "+-", "+x"], &[left]);
     }
 }

@@ -25,6 +25,11 @@ fn example() -> Drives {
                 repairs: 3,
                 ..DriveLine::default()
             },
+            DriveLine {
+                place: 2,
+                state: "removed".to_owned(),
+                ..DriveLine::default()
+            },
         ],
         logs: vec![
             LogLine {
@@ -72,6 +77,7 @@ fn an_operator_sees_states_and_the_age_of_the_oldest_verification() {
 node 7, epoch 5, 2 copies of every byte
   0 /mnt/a: in sync, 1GiB of 4GiB used, a read takes 120 us, 10 reads, 0 failed, 0 did not verify, 0 repaired
   1 /mnt/\"b\": OUT OF SYNC: writing the log: gone, 0 reads, 0 failed, 0 did not verify, 3 repaired
+  2 (directory unknown): removed, 0 reads, 0 failed, 0 did not verify, 0 repaired
 scrub: everything older than 20231114T221320Z (2 h ago) has been verified
 scrub: a pass is under way, 1MiB of 2MiB
 scrub: 3 places did not verify since the start, 0 of them on no mirror
