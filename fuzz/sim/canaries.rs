@@ -96,6 +96,11 @@ pub const CASES: &[Case] = &[
     },
     cut_off(Phase::RootKey, Canary::TryFirstRootOnly),
     cut_off(Phase::Backup, Canary::CompleteFirst),
+    Case {
+        // What a flush makes of it is seen whether that is cut off or not.
+        needs_fault: false,
+        ..cut_off(Phase::Flush, Canary::StaleCachedItem)
+    },
 ];
 
 impl Case {
@@ -122,6 +127,9 @@ impl Case {
         ) {
             // Batches of more than one block.
             scenario.item_bytes = 16..=6_000;
+        }
+        if self.canary == Canary::StaleCachedItem {
+            scenario.engine.item_cache_eighths = 4;
         }
         if matches!(phase, Some(Phase::TableKey | Phase::RootKey)) {
             scenario.encrypted = true;

@@ -228,6 +228,7 @@ impl Scenario {
             ..ScrubConfig::default()
         };
         engine.log.batch_bytes = [8 << 10, 32 << 10][random.index(2)];
+        engine.item_cache_eighths = [0, 2, 4, 7][Random::new(seed ^ 0x17e3_5000_0000_0000).index(4)];
         // From a stream of its own, so that what the seed stood for before stays as it was.
         let mut random_storage = Random::new(seed ^ 0x57a6_e000_0000_0000);
         engine.compression =
@@ -399,6 +400,7 @@ impl Scenario {
     pub fn with_small_engine(mut self) -> Scenario {
         self.engine.memtable_bytes = 32 << 10;
         self.engine.cache_bytes = 32 << 10;
+        self.engine.item_cache_eighths = 0;
         self.engine.log_file_bytes = 64 << 10;
         self.engine.segment_bytes = 16 << 10;
         self.engine.log.batch_bytes = 8 << 10;

@@ -35,7 +35,8 @@ use crate::transact::{TransactionStats, Transactions, oversee, recover};
 
 /// Control messages that may wait for a shard.
 const CONTROL_CAPACITY: usize = 64;
-/// Shares of an engine's memory, in parts of [`MEMORY_PARTS`]; the rest is for requests in flight and for indexes.
+/// Shares of an engine's memory, in parts of [`MEMORY_PARTS`]; the rest is for requests in flight and for indexes. Of the caches' share
+/// [`EngineConfig::item_cache_eighths`] is for items.
 const MEMTABLE_PARTS: u64 = 1;
 const CACHE_PARTS: u64 = 2;
 const MEMORY_PARTS: u64 = 4;

@@ -67,11 +67,13 @@ pub enum Canary {
     ForgetOldTableKey,
     /// Says of a backup that it is complete from its first byte on.
     CompleteFirst,
+    /// Keeps in the cache of items what a newer version has been applied of.
+    StaleCachedItem,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 28] = {
+    pub const ALL: [Canary; 29] = {
         use Canary::*;
         [
             AcknowledgeBeforeDurable,
@@ -102,6 +104,7 @@ impl Canary {
             TryFirstRootOnly,
             ForgetOldTableKey,
             CompleteFirst,
+            StaleCachedItem,
         ]
     };
 }

@@ -486,6 +486,7 @@ fn store<R: Runtime>(runtime: &R, volume: &Volume<R>, only: DriveSet) -> Rc<Segm
         node: volume.node(),
         mirrors: volume.mirrors(),
         cache_bytes: 16 << 20,
+        item_cache_eighths: 0,
         open_files_max: OPEN_FILES_MAX,
     };
     let keys = TableKeys::new(volume.key().cloned());

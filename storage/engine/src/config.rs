@@ -40,8 +40,10 @@ impl Default for ScrubConfig {
 pub struct EngineConfig {
     /// Budget of all memtables together, in bytes: active, and those being flushed.
     pub memtable_bytes: usize,
-    /// Budget of the block cache together with filters and index tops, in bytes.
+    /// Budget of the caches of blocks and items together with filters and index tops, in bytes.
     pub cache_bytes: usize,
+    /// Eighths of it that the cache of items has: at most 7, as the index is in the other; 0 for none.
+    pub item_cache_eighths: u64,
     /// Length of one log file, in bytes. A multiple of 4 KiB.
     pub log_file_bytes: u64,
     /// Log files that may exist at once; from half of it, the tree that pins the oldest is flushed.
@@ -73,6 +75,7 @@ impl Default for EngineConfig {
         EngineConfig {
             memtable_bytes: 128 << 20,
             cache_bytes: 512 << 20,
+            item_cache_eighths: 4,
             log_file_bytes: 32 << 20,
             log_files_max: 24,
             write_wait_max: Duration::from_secs(2),
@@ -100,6 +103,7 @@ impl EngineConfig {
         };
         TreeConfig {
             cache_bytes: self.cache_bytes as u64,
+            item_cache_eighths: self.item_cache_eighths,
             open_files_max: self.open_files_max,
             compaction,
         }

@@ -356,6 +356,7 @@ async fn dump_segment<R: Runtime>(
         node: NodeId(0),
         mirrors: 1,
         cache_bytes: 0,
+        item_cache_eighths: 0,
         open_files_max: 2,
     };
     let drives = [(index, drive.clone())];

@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use cairn_engine::EngineConfig;
 use cairn_engine::ids::PartitionId;
+use cairn_engine::tree::StoreStats;
 use common::*;
 
 struct Counting;
@@ -72,16 +73,17 @@ fn an_empty_partition_costs_at_most_1_kb() {
     assert!((100..=1_024).contains(&each), "{each} bytes per empty partition");
 }
 
-#[test]
-fn a_get_that_needs_no_drive_allocates_nothing() {
+/// Gets of what is in memory, some of it in segments, with so much of the cache for items.
+fn cached_gets(item_cache_eighths: u64) -> StoreStats {
     const COUNT: u64 = 1_000;
     let config = EngineConfig {
         cache_bytes: 4 << 20,
+        item_cache_eighths,
         ..small()
     };
     let world = World::new(2, config);
     let running = world.open();
-    world.with(&running, async |engine| {
+    let stats = world.with(&running, async |engine| {
         for number in 0..COUNT {
             let stored = put(&engine, P1, &key(number), &item(number, 300)).await;
             stored.expect("there is room");
@@ -102,8 +104,26 @@ fn a_get_that_needs_no_drive_allocates_nothing() {
         let calls = CALLS.get() - before;
         assert_eq!(found, COUNT, "all of them are in memory");
         assert_eq!(calls, 0, "allocations of {found} gets");
-        let searched = engine.stats().segments.segments_searched - stats.segments.segments_searched;
-        assert!(searched > 0, "some of the gets looked into segments");
+        let (before, after) = (stats.segments, engine.stats().segments);
+        StoreStats {
+            segments_searched: after.segments_searched - before.segments_searched,
+            item_hits: after.item_hits - before.item_hits,
+            ..after
+        }
     });
     world.close(running);
+    stats
+}
+
+#[test]
+fn a_get_that_needs_no_drive_allocates_nothing() {
+    let blocks_only = cached_gets(0);
+    assert!(blocks_only.segments_searched > 0 && blocks_only.item_hits == 0);
+    assert_eq!(blocks_only.item_cache_bytes, 0);
+    let both = cached_gets(4);
+    assert!(
+        both.segments_searched > 0,
+        "some are found in the blocks of others"
+    );
+    assert!(both.item_hits > 0, "and some by themselves");
 }

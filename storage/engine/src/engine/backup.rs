@@ -326,7 +326,13 @@ impl<R: Runtime> Cut<R> {
         };
         let work = Work {
             inner: &inner,
-            store: SegmentStore::over(inner.runtime.clone(), volume.clone(), CACHE_BYTES, OPEN_FILES_MAX),
+            store: SegmentStore::over(
+                inner.runtime.clone(),
+                volume.clone(),
+                CACHE_BYTES,
+                0,
+                OPEN_FILES_MAX,
+            ),
             drive: drive.clone(),
             set,
             pace: &self.pace,

@@ -530,6 +530,7 @@ impl<R: Runtime> Inner<R> {
             node: self.volume.node(),
             mirrors: 1,
             cache_bytes: VERIFY_CACHE_BYTES,
+            item_cache_eighths: 0,
             open_files_max: VERIFY_FILES_MAX,
         };
         let keys = TableKeys::new(self.volume.key().cloned());

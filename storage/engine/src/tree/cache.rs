@@ -1,4 +1,5 @@
-//! The block cache of a shard: verified blocks and index leaves within a budget of bytes.
+//! The block cache of a shard: verified blocks and index leaves within a budget of bytes. Single items that are asked for are in
+//! another, [`super::items`]: a block of which one item is hot leaves this one again, as it is not asked for a second time.
 //!
 //! `quick_cache` rather than a clock of our own: it resists scans (a block enters the hot part only when it is
 //! asked for again), a hit costs 18 ns and allocates nothing, and its weights are ours. Its hasher is fixed,

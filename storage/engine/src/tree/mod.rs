@@ -3,7 +3,7 @@
 //! Read in this order:
 //! - [`version`]: what a reader gets; [`memtable`]: what is not yet in a segment;
 //! - [`codec`], [`block`], [`filter`], [`segment`]: the files, written and read;
-//! - [`store`] and [`cache`]: what the trees of one engine share;
+//! - [`store`], [`cache`] and [`items`]: what the trees of one engine share;
 //! - [`view`], [`merge`], [`scan`]: many sources as one;
 //! - [`compaction`] and [`pace`]: what keeps the cost of reading and of space bounded.
 //!
@@ -25,6 +25,7 @@ mod compaction;
 mod copy;
 mod filter;
 mod flush;
+mod items;
 mod memtable;
 mod merge;
 mod open_files;
@@ -46,6 +47,7 @@ use cairn_runtime::Runtime;
 pub use cache::BlockCache;
 pub use codec::{Codec, Compression};
 pub use compaction::{CompactionConfig, Prepared, Urge};
+pub use items::{CACHED_ITEM_BYTES_MAX, ItemCache};
 pub use memtable::Memtable;
 pub use pace::Pace;
 pub use scan::Cursor;
@@ -56,9 +58,11 @@ pub use version::{ItemHandle, NEWEST, Version};
 
 pub(crate) use self::copy::TreeCut;
 pub(crate) use self::filter::KeyHash;
+use self::items::TreeNumber;
 use self::merge::{LevelCursor, MemtableCursor, Merge, Source};
 use self::segment::{Access, Found};
 use self::view::{KeyRange, Placed, View};
+use crate::canary::{self, Canary};
 use crate::ids::{CommitTimestamp, LogSequence, SegmentId};
 use crate::manifest::{LEVELS_MAX, SegmentReference};
 use crate::volume::{DriveSet, Volume};
@@ -89,8 +93,10 @@ impl<R: Runtime> Clone for TreeContext<R> {
 /// Limits of an engine's trees.
 #[derive(Debug, Clone, Copy)]
 pub struct TreeConfig {
-    /// Budget of the block cache together with filters and index tops, in bytes.
+    /// Budget of the caches of blocks and items together with filters and index tops, in bytes.
     pub cache_bytes: u64,
+    /// Eighths of it that the cache of items has: at most 7, as the index is in the other; 0 for none.
+    pub item_cache_eighths: u64,
     /// Segment files open at once.
     pub open_files_max: usize,
     /// When and how trees are compacted.
@@ -101,10 +107,14 @@ impl<R: Runtime> TreeContext<R> {
     /// The context of an engine over `volume`.
     #[must_use]
     pub fn new(runtime: R, volume: Volume<R>, config: TreeConfig) -> TreeContext<R> {
-        TreeContext::over(
-            SegmentStore::over(runtime, volume, config.cache_bytes, config.open_files_max),
-            config.compaction,
-        )
+        let TreeConfig {
+            cache_bytes,
+            item_cache_eighths,
+            open_files_max,
+            compaction,
+        } = config;
+        let store = SegmentStore::over(runtime, volume, cache_bytes, item_cache_eighths, open_files_max);
+        TreeContext::over(store, compaction)
     }
 
     /// The context of trees in `store`.
@@ -213,6 +223,8 @@ pub struct Tree<R: Runtime> {
     trimmed: RefCell<Option<Trimmed>>,
     /// What its new segments are packed with, if not with what the engine's are.
     compression: Cell<Option<Compression>>,
+    /// What its items are cached under.
+    number: Cell<TreeNumber>,
 }
 
 impl<R: Runtime> Tree<R> {
@@ -230,6 +242,7 @@ impl<R: Runtime> Tree<R> {
             flush_bytes: Cell::new(0),
             trimmed: RefCell::default(),
             compression: Cell::new(None),
+            number: Cell::new(context.store.items.number_tree()),
         }
     }
 
@@ -262,6 +275,7 @@ impl<R: Runtime> Tree<R> {
 
     /// Applies a version that log batch `sequence` holds. By how many bytes the memtable grew or shrank.
     pub fn insert(&self, key: &[u8], version: Version, sequence: LogSequence) -> isize {
+        self.context.store.items.applied(self.number.get(), key, &version);
         let active = self.active.borrow();
         let before = active.bytes();
         active.insert(key, version, sequence, &self.context.snapshots.borrow());
@@ -321,14 +335,9 @@ impl<R: Runtime> Tree<R> {
     #[must_use]
     pub fn get_cached(&self, key: &[u8]) -> Option<Result<Option<Version>, TreeError>> {
         let hash = KeyHash::of(key);
-        if let Some(version) = self.active.borrow().get_hashed(hash, key) {
-            return Some(Ok(Some(version)));
-        }
         let view = self.view.borrow();
-        for memtable in &view.flushing {
-            if let Some(version) = memtable.get_hashed(hash, key) {
-                return Some(Ok(Some(version)));
-            }
+        if let Some(version) = self.at_hand(&view, hash, key) {
+            return Some(Ok(Some(version)));
         }
         let mut searched = 0;
         let mut result = Some(Ok(None));
@@ -346,15 +355,49 @@ impl<R: Runtime> Tree<R> {
                 Found::Needs(..) => return None,
             }
         }
-        self.count_search(searched, matches!(result, Some(Ok(Some(_)))));
+        self.count_search(searched, matches!(result, Some(Ok(Some(_)))), NEWEST);
         result
     }
 
-    fn count_search(&self, absent: u64, found: bool) {
+    /// The newest version, if a memtable or the cache of items has it.
+    fn at_hand(&self, view: &View<R>, hash: KeyHash, key: &[u8]) -> Option<Version> {
+        if let Some(version) = self.active.borrow().get_hashed(hash, key) {
+            return Some(version);
+        }
+        for memtable in &view.flushing {
+            if let Some(version) = memtable.get_hashed(hash, key) {
+                return Some(version);
+            }
+        }
+        let store = &self.context.store;
+        let cached = store.items.get(self.number.get(), hash, key);
+        let cached = cached.filter(|_| !self.is_trimmed(key))?;
+        store.count(|stats| stats.item_hits += 1);
+        Some(cached)
+    }
+
+    /// Caches what a read that began with `began` has found to be the newest version, unless it may not be any more: see [`items`].
+    fn keep_item(&self, began: &Rc<View<R>>, hash: KeyHash, key: &[u8], version: &Version) {
+        let is_newest = Rc::ptr_eq(began, &self.view.borrow())
+            && self.active.borrow().get_hashed(hash, key).is_none()
+            || canary::is_in(Canary::StaleCachedItem);
+        if is_newest && !self.is_trimmed(key) {
+            let items = &self.context.store.items;
+            items.keep(self.number.get(), hash, key, version);
+        }
+    }
+
+    fn is_trimmed(&self, key: &[u8]) -> bool {
+        let trimmed = self.trimmed.borrow();
+        trimmed.as_ref().is_some_and(|trimmed| trimmed.contains(key))
+    }
+
+    fn count_search(&self, absent: u64, found: bool, as_of: CommitTimestamp) {
         if absent > 0 || found {
             self.context.store.count(|stats| {
                 stats.segments_searched += absent + u64::from(found);
                 stats.filter_false_positives += absent;
+                stats.item_misses += u64::from(found && as_of == NEWEST);
             });
         }
     }
@@ -364,7 +407,16 @@ impl<R: Runtime> Tree<R> {
     /// # Errors
     /// [`TreeError::Unreadable`] when what holds the key is damaged on every mirror.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Version>, TreeError> {
-        self.get_as_of(key, NEWEST).await
+        let hash = KeyHash::of(key);
+        let view = Rc::clone(&self.view.borrow());
+        if let Some(version) = self.at_hand(&view, hash, key) {
+            return Ok(Some(version));
+        }
+        let found = self.get_in_segments(&view, hash, key, NEWEST).await?;
+        if let Some(version) = &found {
+            self.keep_item(&view, hash, key, version);
+        }
+        Ok(found)
     }
 
     /// The newest version of `key` that is not above `as_of`, which may be a tombstone.
@@ -384,16 +436,25 @@ impl<R: Runtime> Tree<R> {
         if in_memory.is_some() {
             return Ok(in_memory);
         }
-        let hash = KeyHash::of(key);
+        self.get_in_segments(&view, KeyHash::of(key), key, as_of).await
+    }
+
+    async fn get_in_segments(
+        &self,
+        view: &View<R>,
+        hash: KeyHash,
+        key: &[u8],
+        as_of: CommitTimestamp,
+    ) -> Result<Option<Version>, TreeError> {
         let mut absent = 0;
         for placed in view.holding(key).filter(|placed| placed.may_contain(key, hash)) {
             if let Some(version) = placed.segment.get(key, as_of).await? {
-                self.count_search(absent, true);
+                self.count_search(absent, true, as_of);
                 return Ok(Some(version));
             }
             absent += 1;
         }
-        self.count_search(absent, false);
+        self.count_search(absent, false, as_of);
         Ok(None)
     }
 
@@ -525,6 +586,7 @@ impl<R: Runtime> Tree<R> {
             self.context.store.retire(Rc::clone(&placed.segment));
         }
         *self.active.borrow_mut() = Rc::default();
+        self.number.set(self.context.store.items.number_tree());
         drop(view);
         self.sweep_soon();
     }

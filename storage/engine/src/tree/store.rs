@@ -1,4 +1,4 @@
-//! Where a shard's segments live: its drives, its block cache, the segments it has open.
+//! Where a shard's segments live: its drives, its caches, the segments it has open.
 //!
 //! Invariants:
 //! - a segment is open once, however many partitions refer to it;
@@ -19,6 +19,7 @@ use cairn_runtime::{Drive, Open, Queue, Runtime, is_exhaustion};
 
 use super::cache::BlockCache;
 use super::codec::Codecs;
+use super::items::ItemCache;
 use super::open_files::OpenFiles;
 use super::segment::{Segment, segment_file_name};
 use crate::ids::{NodeId, PartitionId, SegmentId};
@@ -27,9 +28,16 @@ use crate::manifest::SegmentReference;
 use crate::sealing::TableKeys;
 use crate::volume::{DriveIndex, DriveSet, Volume, VolumeError};
 
-/// The cache keeps this part of its budget, an eighth, however much filters and index tops take: without any index
+/// The block cache keeps this part of the budget, an eighth, however much filters and index tops take: without any index
 /// leaf in memory every read would be two.
 const CACHE_FLOOR_PART: u64 = 8;
+
+/// Most eighths of the budget that the cache of items gets: the index is in the other.
+const ITEM_CACHE_EIGHTHS_MAX: u64 = 7;
+
+/// The caches' budgets change by whole parts of the whole, and grow again only by two at once: a cache forgets a little of what
+/// it has seen with every change, and filters come and go all the time.
+const CACHE_STEPS: u64 = 64;
 
 /// What a store is made with.
 #[derive(Debug, Clone, Copy)]
@@ -38,10 +46,25 @@ pub struct StoreConfig {
     pub node: NodeId,
     /// Drives that each new segment is written to, at most.
     pub mirrors: usize,
-    /// Budget of the block cache together with filters and index tops, in bytes.
+    /// Budget of the caches of blocks and items together with filters and index tops, in bytes.
     pub cache_bytes: u64,
+    /// Eighths of it that the cache of items has: at most 7, as the index is in the other; 0 for none.
+    pub item_cache_eighths: u64,
     /// Segment files open at once.
     pub open_files_max: usize,
+}
+
+impl StoreConfig {
+    /// What the cache of items has of so many bytes.
+    fn item_cache_bytes(&self, bytes: u64) -> u64 {
+        bytes / 8 * self.item_cache_eighths.min(ITEM_CACHE_EIGHTHS_MAX)
+    }
+}
+
+/// The budget that a cache gets in place of the one it has, if it should: whole steps, and never more than `wanted`.
+fn stepped(now: u64, wanted: u64, step: u64) -> Option<u64> {
+    let whole = wanted / step * step;
+    (wanted < now || whole > now + step).then_some(whole)
 }
 
 /// Answer of [`DriveWatch::report_failed`].
@@ -83,8 +106,14 @@ pub struct StoreStats {
     pub cache_hits: u64,
     /// Blocks and leaves read because they were not there.
     pub cache_misses: u64,
-    /// Bytes charged to the cache.
+    /// Bytes charged to the block cache.
     pub cache_bytes: u64,
+    /// Point reads of the newest version that the cache of items answered.
+    pub item_hits: u64,
+    /// Those that found it in a segment, because it was not there.
+    pub item_misses: u64,
+    /// Bytes charged to the cache of items.
+    pub item_cache_bytes: u64,
     /// Bytes of filters and index tops in memory.
     pub resident_bytes: u64,
     /// Point reads that a filter let pass though the key was not there.
@@ -279,6 +308,7 @@ pub struct SegmentStore<R: Runtime> {
     drives: RefCell<Vec<Rc<DriveSlot<R::Drive>>>>,
     watch: Box<dyn DriveWatch>,
     pub(crate) cache: BlockCache,
+    pub(crate) items: ItemCache,
     pub(crate) codecs: Codecs,
     pub(crate) keys: TableKeys,
     files: OpenFiles<<R::Drive as Drive>::File>,
@@ -319,7 +349,8 @@ impl<R: Runtime> SegmentStore<R> {
             config,
             drives: RefCell::new(drives.iter().map(slot).collect()),
             watch: Box::new(watch),
-            cache: BlockCache::new(config.cache_bytes),
+            cache: BlockCache::new(config.cache_bytes - config.item_cache_bytes(config.cache_bytes)),
+            items: ItemCache::new(config.item_cache_bytes(config.cache_bytes)),
             codecs: Codecs::default(),
             keys,
             files: OpenFiles::new(config.open_files_max),
@@ -338,11 +369,18 @@ impl<R: Runtime> SegmentStore<R> {
         &self.cache
     }
 
+    /// The cache of items.
+    #[must_use]
+    pub fn items(&self) -> &ItemCache {
+        &self.items
+    }
+
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         StoreStats {
             cache_bytes: self.cache.bytes(),
+            item_cache_bytes: self.items.bytes(),
             segments_open: self
                 .open
                 .borrow()
@@ -359,13 +397,23 @@ impl<R: Runtime> SegmentStore<R> {
         change(&mut self.stats.borrow_mut());
     }
 
-    /// Changes the bytes of filters and index tops in memory. They come out of the cache's budget, down to its floor.
+    /// Changes the bytes of filters and index tops in memory. They come out of the caches' budget, down to their floors.
     pub(crate) fn charge(&self, change: impl FnOnce(u64) -> u64) {
         let resident = change(self.stats.borrow().resident_bytes);
         self.stats.borrow_mut().resident_bytes = resident;
         let budget = self.config.cache_bytes;
-        let floor = budget / CACHE_FLOOR_PART;
-        self.cache.set_budget(budget.saturating_sub(resident).max(floor));
+        let left = budget.saturating_sub(resident);
+        let items = self.config.item_cache_bytes(left);
+        let blocks = (left - items).max(budget / CACHE_FLOOR_PART);
+        let step = (budget / CACHE_STEPS).max(1);
+        if let Some(blocks) = stepped(self.cache.budget_bytes(), blocks, step) {
+            self.cache.set_budget(blocks);
+        }
+        // Never quite nothing: what has had no budget knows nothing of what it has seen.
+        let items = items.max(step.min(self.config.item_cache_bytes(budget)));
+        if let Some(items) = stepped(self.items.budget_bytes(), items, step) {
+            self.items.set_budget(items);
+        }
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -659,12 +707,14 @@ impl<R: Runtime> SegmentStore<R> {
         runtime: R,
         volume: Volume<R>,
         cache_bytes: u64,
+        item_cache_eighths: u64,
         open_files_max: usize,
     ) -> Rc<SegmentStore<R>> {
         let config = StoreConfig {
             node: volume.node(),
             mirrors: volume.mirrors(),
             cache_bytes,
+            item_cache_eighths,
             open_files_max,
         };
         let indexes = (0..crate::volume::DRIVES_MAX).filter_map(DriveIndex::new);
@@ -673,5 +723,20 @@ impl<R: Runtime> SegmentStore<R> {
             .collect();
         let keys = TableKeys::new(volume.key().cloned());
         SegmentStore::sealed(runtime, config, keys, &drives, VolumeWatch(volume))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stepped;
+
+    #[test]
+    fn budgets_follow_in_steps_and_do_not_swing() {
+        assert_eq!(stepped(640, 640, 10), None);
+        assert_eq!(stepped(640, 639, 10), Some(630));
+        assert_eq!(stepped(630, 641, 10), None);
+        assert_eq!(stepped(630, 649, 10), None);
+        assert_eq!(stepped(630, 650, 10), Some(650));
+        assert_eq!(stepped(0, 0, 1), None);
     }
 }

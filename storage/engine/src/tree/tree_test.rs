@@ -1,6 +1,7 @@
 //! The tree against a slow, obvious model, and against what drives do to files.
 
 mod damage_test;
+mod items_test;
 mod model_test;
 mod shape_test;
 mod trim_test;
@@ -48,7 +49,7 @@ struct Bench {
     config: CompactionConfig,
     cache_bytes: u64,
     key: Option<Arc<NodeKey>>,
-    tree: Tree<SimRuntime>,
+    tree: Rc<Tree<SimRuntime>>,
     context: TreeContext<SimRuntime>,
     manifest: RefCell<ManifestState>,
     next: Cell<u64>,
@@ -91,6 +92,7 @@ async fn context(
         node: NodeId(3),
         mirrors: 2,
         cache_bytes,
+        item_cache_eighths: 4,
         open_files_max: 6,
     };
     TreeContext::over(
@@ -117,7 +119,7 @@ impl Bench {
         let mut manifest = ManifestState::default();
         manifest.apply(&Edit::CreatePartition(descriptor())).unwrap();
         Bench {
-            tree: Tree::new(&context, &descriptor()),
+            tree: Rc::new(Tree::new(&context, &descriptor())),
             runtime,
             watch,
             config,
@@ -201,7 +203,7 @@ impl Bench {
     async fn reopen(&mut self) -> Result<(), TreeError> {
         let key = self.key.clone();
         self.context = context(&self.runtime, &self.watch, self.cache_bytes, self.config, key).await;
-        self.tree = Tree::new(&self.context, &descriptor());
+        self.tree = Rc::new(Tree::new(&self.context, &descriptor()));
         let segments = self.manifest.borrow().partitions[&PARTITION].segments.clone();
         self.tree.open_segments(segments.values()).await
     }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use cairn_runtime::sim::Random;
 
+use super::items_test::begun;
 use super::*;
+
+/// Reads that wait for a drive while other things happen.
+const WAITING_MAX: usize = 6;
 
 type Versions = BTreeMap<u64, Option<Vec<u8>>>;
 
@@ -91,8 +95,21 @@ async fn check_scan(bench: &Bench, model: &Model, random: &mut Random, as_of: u6
 async fn run(mut bench: Bench, seed: u64) {
     let mut random = Random::new(seed);
     let mut model = Model::default();
+    let mut waiting = Vec::new();
     for _ in 0..900 {
         let key = some_key(&mut random);
+        // A read answers what was there when it began, whatever has been written, flushed and compacted meanwhile, and what it
+        // found does not come back afterwards.
+        if random.one_in(6)
+            && let Some(read) = begun(&bench, &key).await
+        {
+            waiting.push((read, model.get(&key, u64::MAX)));
+        }
+        if waiting.len() > WAITING_MAX || !waiting.is_empty() && random.one_in(12) {
+            let (read, expected) = waiting.swap_remove(random.index(waiting.len()));
+            let found = read.await.unwrap().filter(|version| !version.is_tombstone());
+            assert_eq!(found.map(|version| version.item.to_vec()), expected);
+        }
         match random.below(100) {
             0..45 => {
                 let item = some_item(&mut random);
@@ -144,6 +161,7 @@ async fn run(mut bench: Bench, seed: u64) {
             }
             97 => {
                 bench.flush().await.unwrap();
+                waiting.clear();
                 bench.reopen().await.unwrap();
                 for snapshot in &model.snapshots {
                     bench.context.open_snapshot(CommitTimestamp(*snapshot));
@@ -152,6 +170,7 @@ async fn run(mut bench: Bench, seed: u64) {
             _ => bench.tree.freeze(),
         }
     }
+    drop(waiting);
     bench.flush().await.unwrap();
     bench.compact_all().await;
     check_scan(&bench, &model, &mut random, u64::MAX).await;
