@@ -593,7 +593,7 @@ fn a_partition_that_cannot_be_compacted_does_not_starve_the_others() {
                 break;
             }
         }
-        for number in 0..200 {
+        for number in 0..400 {
             put(&engine, P2, &scattered(number), &item(number, 900))
                 .await
                 .unwrap();
