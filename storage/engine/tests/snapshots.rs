@@ -50,7 +50,7 @@ fn it_stays_as_it_was_while_everything_is_written_again() {
     let running = world.open();
     world.with(&running, async |engine| {
         let mut held: Vec<(Snapshot<SimRuntime>, Items)> = Vec::new();
-        for round in 0..8_u64 {
+        for round in 0..14_u64 {
             for number in 0..100 {
                 if (number + round) % 7 == 0 {
                     delete(&engine, P1, &key(number)).await.unwrap();
