@@ -128,6 +128,8 @@ impl<R: Runtime> Inner<R> {
     fn begin_pass(&self) {
         let id = |counter| SegmentId::new(self.log.id(), counter).expect("2^40 segments are not used up");
         self.scrub.asked.set(self.volume.handle().scrub_requested());
+        // The report begins anew, too, when a request cuts a pass short.
+        self.scrub.note(|report| report.running = false);
         let mut manifest = self.manifest.borrow_mut();
         manifest.scrub.next = id(0);
         manifest.scrub.end = id(self.next_segment.get());
