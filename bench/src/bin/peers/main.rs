@@ -1,5 +1,5 @@
 //! Measures Cairn beside its peers on one machine: rows P1-P6 and P8-P11 of the targets, a filtered Scan (F1) and what
-//! streams cost (S1), by turns, and half an hour under load (SOAK), and writes the generated part of docs/benchmarks.md.
+//! streams cost (S1), by turns, half an hour under load (SOAK) and the machine alone (MACHINE), and writes the generated part of docs/benchmarks.md.
 //!
 //! Every server runs pinned to core 0 and every client to core 1. All servers of a row are started first; then each
 //! round measures each of them once, so that a change of the machine's speed meets all alike. A figure is the median
@@ -11,6 +11,7 @@
 )]
 
 mod alone;
+mod machine;
 mod measure;
 mod report;
 mod servers;
@@ -60,7 +61,7 @@ pub(crate) struct Options {
     /// Items in the tables.
     #[arg(long, default_value_t = 20_000)]
     pub(crate) items: u64,
-    /// Rows to measure; SOAK is another, of 41 minutes.
+    /// Rows to measure; others are SOAK, of 41 minutes, and MACHINE.
     #[arg(
         long,
         value_delimiter = ',',
@@ -134,11 +135,12 @@ fn run(options: &Options) -> Result<(), String> {
             "P9" => report.section(&alone::recovery(options, &tools)?),
             "P11" => report.section(&alone::shards(options, &tools)?),
             "F1" => report.section(&tables::filtered_scan(options, &tools)?),
+            "MACHINE" => report.section(&machine::machine(options)?),
             "SOAK" => report.section(&soak::soak(options, &tools)?),
             "S1" => report.section(&tables::streams(options, &tools)?),
             other => {
                 return Err(format!(
-                    "there is no row {other}; rows are P1 to P6, P8 to P11, F1, S1 and SOAK (P7: the binary `engine`)"
+                    "there is no row {other}; rows are P1 to P6, P8 to P11, F1, S1, SOAK and MACHINE (P7: the binary `engine`)"
                 ));
             }
         }

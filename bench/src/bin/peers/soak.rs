@@ -36,7 +36,7 @@ struct Sample {
 
 /// What the probe met, in milliseconds, in rising order.
 #[derive(Default)]
-struct Probe {
+pub(crate) struct Probe {
     writes_ms: Vec<f64>,
     timers_late_ms: Vec<f64>,
 }
@@ -102,7 +102,7 @@ fn observed(
     let is_done = AtomicBool::new(false);
     let directory = tempfile::tempdir_in(&options.data).map_err(|error| error.to_string())?;
     scope(|scope| {
-        let probe = scope.spawn(|| probe(directory.path(), &is_done));
+        let probe = scope.spawn(|| probe(&directory.path().join("probe"), PROBE_PAUSE, &is_done));
         let samples = scope.spawn(|| samples(server, &is_done));
         let found = drive(server, tools, load);
         is_done.store(true, Ordering::Relaxed);
@@ -155,21 +155,23 @@ fn table(samples: &[Sample]) -> String {
     text
 }
 
+/// Between two writes of the probe, beside the timer of 1 ms.
+const PROBE_PAUSE: Duration = Duration::from_millis(9);
 /// Bytes of a write of the probe, which are also its alignment.
 const PROBE_BYTES: usize = 4096;
 /// Writes of the probe before it begins at the start of its file again.
 const PROBE_WRITES: u64 = 4096;
 
-fn probe(directory: &Path, is_done: &AtomicBool) -> Result<Probe, String> {
-    let path = directory.join("probe");
+/// Writes 4 KiB durably to a file of its own and sets a timer, by turns, with a pause after each.
+pub(crate) fn probe(path: &Path, pause: Duration, is_done: &AtomicBool) -> Result<Probe, String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     // Its length is allocated and written first: what is measured is an overwrite, as the log's are.
-    std::fs::write(&path, vec![1; PROBE_BYTES * PROBE_WRITES as usize]).map_err(fail)?;
+    std::fs::write(path, vec![1; PROBE_BYTES * PROBE_WRITES as usize]).map_err(fail)?;
     let flags = (rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC).bits();
     let file = std::fs::OpenOptions::new()
         .write(true)
         .custom_flags(flags.cast_signed())
-        .open(&path)
+        .open(path)
         .map_err(fail)?;
     file.sync_all().map_err(fail)?;
     let room = vec![1_u8; 2 * PROBE_BYTES];
@@ -189,7 +191,7 @@ fn probe(directory: &Path, is_done: &AtomicBool) -> Result<Probe, String> {
         probe
             .timers_late_ms
             .push(begin.elapsed().as_secs_f64() * 1e3 - 1.0);
-        sleep(Duration::from_millis(9));
+        sleep(pause);
     }
     probe.writes_ms.sort_by(f64::total_cmp);
     probe.timers_late_ms.sort_by(f64::total_cmp);
