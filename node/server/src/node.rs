@@ -45,8 +45,8 @@ const ANSWER_PART: u64 = 16;
 /// They may always take this much: a batch, or two pages.
 const ANSWER_BYTES_MIN: u64 = 4 << 20;
 
-/// All memtables' bytes that a level 0 may hold before it is merged: eight flushes of half of them, and what comes meanwhile.
-const LEVEL0_MEMTABLES: u64 = 5;
+/// All memtables' bytes that a level 0 may hold before it is merged: four flushes of half of them, and what comes meanwhile.
+const LEVEL0_MEMTABLES: u64 = 3;
 
 /// A log file is not made shorter than this, however small the budget: it has room for several batches.
 const LOG_FILE_BYTES_MIN: u64 = 4 << 20;

@@ -21,12 +21,12 @@ use cairn_runtime::Moment;
 const LEVEL0_DELAY: Duration = Duration::from_millis(2);
 
 /// Segments in level 0 from which writes are delayed: three times as many as make a compaction due.
-pub(super) const LEVEL0_SLOW: usize = 24;
+pub(super) const LEVEL0_SLOW: usize = 12;
 
 /// Segments in level 0 from which a tree is compacted before all others.
-pub(super) const LEVEL0_URGENT: usize = 16;
+pub(super) const LEVEL0_URGENT: usize = 8;
 
-/// Longest delay of one write by its partition's level 0, reached with 144 segments.
+/// Longest delay of one write by its partition's level 0, reached with 72 segments.
 const LEVEL0_DELAY_MAX: Duration = Duration::from_millis(50);
 
 /// What a write must do first.
@@ -226,11 +226,11 @@ mod tests {
     fn rises_with_what_readers_have_to_ask() {
         for (segments, us) in [
             (0, 0),
-            (24, 0),
-            (25, 3),
-            (48, 2_000),
-            (72, 8_000),
-            (144, 50_000),
+            (12, 0),
+            (13, 13),
+            (24, 2_000),
+            (36, 8_000),
+            (72, 50_000),
             (1_000, 50_000),
         ] {
             assert_eq!(

@@ -46,8 +46,7 @@ use crate::manifest::{LEVELS_MAX, SegmentReference};
 pub struct CompactionConfig {
     /// Length at which a compaction begins another segment, in bytes.
     pub segment_bytes: u64,
-    /// Segments in level 0 from which it is compacted: how often what lies below is rewritten for the same bytes
-    /// (docs/decisions/0013).
+    /// Segments in level 0 from which it is compacted.
     pub level0_segments: usize,
     /// Least that a level above the last may hold before it is compacted, in bytes; so much, beside a ninth of the
     /// data, obsolete bytes may take.
@@ -62,7 +61,7 @@ impl Default for CompactionConfig {
     fn default() -> CompactionConfig {
         CompactionConfig {
             segment_bytes: 32 << 20,
-            level0_segments: 8,
+            level0_segments: 4,
             level1_bytes_min: 4 << 20,
             level_ratio: 10,
             compression: Compression::default(),

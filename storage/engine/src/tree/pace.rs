@@ -29,11 +29,11 @@ pub const RATE_MIN: u64 = 12 << 20;
 /// Greatest rate: more than a core merges.
 pub const RATE_MAX: u64 = 2 << 30;
 
-/// Segments in level 0 up to which compaction may be slow: two more than make it due.
-const LEVEL0_CALM: usize = 10;
+/// Segments in level 0 up to which compaction may be slow.
+const LEVEL0_CALM: usize = 5;
 
 /// Segments in level 0 from which it is not held back.
-const LEVEL0_URGENT: usize = 20;
+const LEVEL0_URGENT: usize = 10;
 
 /// Shortest sleep.
 const STEP: Duration = Duration::from_millis(1);
@@ -167,7 +167,7 @@ mod tests {
     fn writers_that_outrun_it_set_it_free() {
         let pace = Pace::default();
         pace.rate.set(RATE_MIN);
-        let rates = [0, 10, 12, 16, 20, 50].map(|segments| {
+        let rates = [0, 5, 6, 8, 10, 50].map(|segments| {
             pace.set_level0(segments);
             pace.rate() >> 20
         });
