@@ -347,11 +347,13 @@ fn a_crash_at_any_moment_of_a_rotation_leaves_one_of_the_two_keys() {
 fn segment_keys(world: &World, mirror: usize) -> Vec<u32> {
     let image = world.mirror(mirror).image();
     let segments = image.names().filter(|name| name.starts_with("segment-"));
+    // None yet of a file that has just been made.
     let id = |name: &str| {
         let bytes = image.read(name).expect("it is listed");
-        u32::from_le_bytes(bytes[20..24].try_into().expect("four bytes"))
+        let id = bytes.get(20..24)?;
+        Some(u32::from_le_bytes(id.try_into().expect("four bytes")))
     };
-    segments.map(id).collect()
+    segments.filter_map(id).collect()
 }
 
 /// Sleeps until every segment on both drives has key `id`.
