@@ -13,6 +13,7 @@ use cairn_runtime::sync::Notify;
 use cairn_runtime::{Connection, Moment, Queue, Runtime};
 
 use crate::ledger::View;
+use crate::ready::Member;
 use crate::run::Shared;
 use crate::schedule::Due;
 use crate::wire::Wire;
@@ -46,6 +47,8 @@ pub(crate) struct Line<R: Runtime> {
     /// Told when there is something to send, or the line ends.
     kicked: Notify,
     ended: Cell<bool>,
+    /// It stands in the run's queue of lines with a free slot.
+    queued: Cell<bool>,
 }
 
 /// Keeps one connection at work until the run is over, opening it again when it breaks.
@@ -74,6 +77,12 @@ pub(crate) async fn work<R: Runtime>(shared: Rc<Shared<R>>, first: (R::Connectio
     }
 }
 
+impl<R: Runtime> Member for Line<R> {
+    fn queued(&self) -> &Cell<bool> {
+        &self.queued
+    }
+}
+
 impl<R: Runtime> Line<R> {
     fn new(shared: Rc<Shared<R>>, connection: R::Connection, wire: Wire) -> Line<R> {
         let count = shared.settings.common.in_flight as usize;
@@ -88,6 +97,7 @@ impl<R: Runtime> Line<R> {
             outgoing: RefCell::default(),
             kicked: Notify::new(),
             ended: Cell::new(false),
+            queued: Cell::new(false),
         }
     }
 

@@ -15,6 +15,7 @@ mod connection;
 mod ledger;
 mod load;
 mod look;
+mod ready;
 mod record;
 mod report;
 mod run;

@@ -36,6 +36,32 @@ pub(crate) struct Record {
     pub(crate) damaged: bool,
 }
 
+/// The latencies of a part of the run.
+pub(crate) struct Interval {
+    pub(crate) seconds: f64,
+    /// How often each value was recorded. A histogram takes a quarter of a megabyte, whatever is in it; a run of hours that
+    /// kept one for each second would touch fresh memory all the time, and stall for it.
+    recorded: Vec<(u64, u64)>,
+}
+
+impl Interval {
+    pub(crate) fn new(seconds: f64, histogram: &Histogram<u64>) -> Interval {
+        let recorded = histogram
+            .iter_recorded()
+            .map(|value| (value.value_iterated_to(), value.count_at_value()))
+            .collect();
+        Interval { seconds, recorded }
+    }
+
+    pub(crate) fn histogram(&self) -> Histogram<u64> {
+        let mut histogram = histogram();
+        for &(value, count) in &self.recorded {
+            histogram.saturating_record_n(value, count);
+        }
+        histogram
+    }
+}
+
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).expect("the bounds are valid")
 }
@@ -132,5 +158,20 @@ impl Record {
             Operation::Get { .. } => &mut self.gets,
             Operation::Put { .. } => &mut self.puts,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_gives_its_histogram_again() {
+        let mut recorded = histogram();
+        (0..5_000).for_each(|n| recorded.saturating_record(n * n * 1_000));
+        recorded.saturating_record_n(LATENCY_NS_MAX, 3);
+        assert!(Interval::new(1.0, &recorded).histogram() == recorded);
+        let empty = histogram();
+        assert!(Interval::new(1.0, &empty).histogram() == empty);
     }
 }

@@ -195,9 +195,9 @@ impl<'a> Report<'a> {
             .with_start_time(SystemTime::now())
             .begin_log_with(&mut file, &mut serializer)?;
         let mut start = Duration::ZERO;
-        for (seconds, histogram) in &self.measured.intervals {
-            let length = Duration::from_secs_f64(*seconds);
-            log.write_histogram(histogram, start, length, None)
+        for interval in &self.measured.intervals {
+            let length = Duration::from_secs_f64(interval.seconds);
+            log.write_histogram(&interval.histogram(), start, length, None)
                 .map_err(|error| io::Error::other(format!("the interval log: {error:?}")))?;
             start += length;
         }

@@ -1,7 +1,6 @@
 //! One run on one core: connections, the pacer, warm-up, progress, and the end.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
@@ -9,13 +8,13 @@ use std::time::Duration;
 
 use cairn_runtime::sync::{Notify, timeout};
 use cairn_runtime::{Moment, Queue, Runtime};
-use hdrhistogram::Histogram;
 
 use crate::connection::{Line, Pending, Started, work};
+use crate::ready::Ready;
 use crate::ledger::{End, Ledger, View};
 use crate::look::look;
 use crate::options::{Rate, Run};
-use crate::record::Record;
+use crate::record::{Interval, Record};
 use crate::schedule::{Due, Schedule};
 use crate::wire::{Answer, Outcome, Settings, Wire};
 use crate::workload::{Operation, Operations, Reading, generations_begin};
@@ -34,6 +33,10 @@ const REFUSALS: [&str; 7] = [
 ];
 /// Longest time to wait for outstanding answers after the run's end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Shortest sleep between two operations of a paced run: a timer and a send for each of 40,000 operations a second would
+/// take most of the client's core, and its own queue would be what is measured. What is due meanwhile starts together, and
+/// its latency counts from when it was due.
+const PACE: Duration = Duration::from_micros(100);
 /// Time between two progress lines.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -50,9 +53,7 @@ pub(crate) struct Shared<R: Runtime> {
     rate: Rate,
     measure_from: Moment,
     lines: RefCell<Vec<Rc<Line<R>>>>,
-    /// Lines with a free slot, the one that waits longest first. A line may stand here more than once.
-    ready: RefCell<VecDeque<Rc<Line<R>>>>,
-    freed: Notify,
+    ready: Ready<Line<R>>,
 }
 
 /// What a run measured, and how busy the client was.
@@ -61,8 +62,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// Share of one core that the client used.
     pub(crate) client_cpu: f64,
-    /// Latencies second by second, for the interval log.
-    pub(crate) intervals: Vec<(f64, Histogram<u64>)>,
+    /// Latencies second by second, where an interval log is asked for.
+    pub(crate) intervals: Vec<Interval>,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -85,8 +86,7 @@ impl<R: Runtime> Shared<R> {
     }
 
     pub(crate) fn has_free_slot(&self, line: &Rc<Line<R>>) {
-        self.ready.borrow_mut().push_back(line.clone());
-        self.freed.notify_one();
+        self.ready.push(line);
     }
 
     /// An operation starts; gives what it may see.
@@ -162,12 +162,11 @@ impl<R: Runtime> Shared<R> {
     async fn pace(&self) {
         loop {
             let now = self.runtime.now();
-            let line = self.ready.borrow_mut().pop_front();
-            let Some(line) = line else {
+            let Some(line) = self.ready.take() else {
                 if self.over() {
                     return;
                 }
-                self.freed.notified().await;
+                self.ready.pushed().await;
                 continue;
             };
             match self.schedule.take(now) {
@@ -180,14 +179,14 @@ impl<R: Runtime> Shared<R> {
                         }
                         Started::AndFree => {
                             line.kick();
-                            self.ready.borrow_mut().push_front(line);
+                            self.ready.put_back(line);
                         }
                         Started::AndFull => line.kick(),
                     }
                 }
                 Due::At(moment) => {
-                    self.ready.borrow_mut().push_front(line);
-                    self.runtime.sleep(moment.since(now)).await;
+                    self.ready.put_back(line);
+                    self.runtime.sleep(moment.since(now).max(PACE)).await;
                 }
                 Due::Never => return,
             }
@@ -197,15 +196,14 @@ impl<R: Runtime> Shared<R> {
     /// Finds another line for an operation already taken from the schedule.
     async fn restart(&self, operation: Operation, intended: Moment) {
         loop {
-            let line = self.ready.borrow_mut().pop_front();
             let now = self.runtime.now();
-            match line {
+            match self.ready.take() {
                 Some(line) => match line.start(operation, intended, now) {
                     Started::No => {}
                     started => {
                         line.kick();
                         if started == Started::AndFree {
-                            self.ready.borrow_mut().push_front(line);
+                            self.ready.put_back(line);
                         }
                         return;
                     }
@@ -214,7 +212,7 @@ impl<R: Runtime> Shared<R> {
                     self.lost(operation, intended, now);
                     return;
                 }
-                None => self.freed.notified().await,
+                None => self.ready.pushed().await,
             }
         }
     }
@@ -315,8 +313,7 @@ pub(crate) async fn run<R: Runtime>(
         rate: options.rate,
         measure_from,
         lines: RefCell::default(),
-        ready: RefCell::default(),
-        freed: Notify::new(),
+        ready: Ready::new(),
         settings,
     });
     let working = Rc::new(std::cell::Cell::new(connections));
@@ -333,7 +330,7 @@ pub(crate) async fn run<R: Runtime>(
         let pacer = shared.clone();
         runtime.spawn(Queue::Foreground, async move { pacer.pace().await });
     }
-    let (intervals, client_cpu) = watch(&shared, options.duration).await;
+    let (intervals, client_cpu) = watch(&shared, options).await;
 
     // Idle connections wait for answers that nobody asked for; busy ones get a while.
     let limit = runtime.now() + DRAIN_MAX;
@@ -353,8 +350,7 @@ pub(crate) async fn run<R: Runtime>(
         all_ended.notified().await;
     }
     // The pacer may wait for a free slot that will not come.
-    shared.freed.notify_all();
-    shared.ready.borrow_mut().clear();
+    shared.ready.clear();
     shared.lines.borrow_mut().clear();
     let end = shared.schedule.end();
     for intended in shared
@@ -378,22 +374,23 @@ pub(crate) async fn run<R: Runtime>(
 }
 
 /// Prints progress until the end; gives the interval histograms and the share of a core that the client used.
-async fn watch<R: Runtime>(shared: &Shared<R>, length: Duration) -> (Vec<(f64, Histogram<u64>)>, f64) {
+async fn watch<R: Runtime>(shared: &Shared<R>, options: &Run) -> (Vec<Interval>, f64) {
     let runtime = &shared.runtime;
     let until = |moment: Moment| runtime.sleep(moment.since(runtime.now()));
     until(shared.measure_from).await;
     let cpu_before = thread_cpu();
     let terminal = io::stderr().is_terminal();
     let mut intervals = Vec::new();
+    let mut interval = Record::new().interval;
     let mut from = shared.measure_from;
     while from < shared.schedule.end() {
         let to = (from + PROGRESS).min(shared.schedule.end());
         until(to).await;
-        let (interval, errors) = {
+        let errors = {
             let mut record = shared.record.borrow_mut();
-            let interval = record.interval.clone();
-            record.interval.reset();
-            (interval, std::mem::take(&mut record.interval_errors))
+            interval.reset();
+            std::mem::swap(&mut record.interval, &mut interval);
+            std::mem::take(&mut record.interval_errors)
         };
         let seconds = to.since(from).as_secs_f64();
         let line = format!(
@@ -411,13 +408,15 @@ async fn watch<R: Runtime>(shared: &Shared<R>, length: Duration) -> (Vec<(f64, H
         } else {
             eprintln!("{line}");
         }
-        intervals.push((seconds, interval));
+        if options.hdr.is_some() {
+            intervals.push(Interval::new(seconds, &interval));
+        }
         from = to;
     }
     if terminal {
         eprintln!();
     }
-    let client_cpu = (thread_cpu() - cpu_before).as_secs_f64() / length.as_secs_f64();
+    let client_cpu = (thread_cpu() - cpu_before).as_secs_f64() / options.duration.as_secs_f64();
     (intervals, client_cpu)
 }
 
