@@ -38,7 +38,7 @@ use crate::error::EngineError;
 use crate::ids::{LogSequence, SegmentId};
 use crate::manifest::Edit;
 use crate::phase::{self, Phase};
-use crate::tree::Urge;
+use crate::tree::{Tree, Urge};
 
 /// How long background work waits after a failure before it tries again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -269,13 +269,13 @@ impl<R: Runtime> Inner<R> {
         Ok(())
     }
 
-    /// Tells compaction how long level 0 has become.
+    /// Tells compaction how long level 0 has become, and what is due.
     fn set_pace(&self) {
         let partitions = self.partitions.borrow();
-        let longest = partitions
-            .values()
-            .map(|partition| partition.tree.level0_segments());
-        self.trees.pace().set_level0(longest.max().unwrap_or(0));
+        let trees = || partitions.values().map(|partition| &partition.tree);
+        let longest = trees().map(Tree::level0_segments).max();
+        let debt = trees().map(Tree::compaction_debt).sum();
+        self.trees.pace().set_due(longest.unwrap_or(0), debt);
     }
 
     /// Compacts the tree that is most in need of it; false when none is.
