@@ -11,7 +11,7 @@ use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use serde_json::{Value, json};
 
 use crate::options::{Objective, Protocol, Rate, Run};
-use crate::record::OperationRecord;
+use crate::record::{Interval, OperationRecord};
 use crate::run::{Measured, milliseconds};
 
 /// Share of a core from which on the client itself is the bottleneck.
@@ -149,7 +149,7 @@ impl<'a> Report<'a> {
             record,
             seconds,
             client_cpu,
-            ..
+            intervals,
         } = self.measured;
         let common = &self.options.common;
         let distribution = self
@@ -173,6 +173,7 @@ impl<'a> Report<'a> {
             "seconds": seconds,
             "get": operation_json(&record.gets),
             "put": operation_json(&record.puts),
+            "intervals": intervals.iter().map(interval_json).collect::<Vec<_>>(),
             "errors": record.errors,
             "error_percent": error_percent(self.measured),
             "never_started": record.never_started,
@@ -217,6 +218,18 @@ fn operation_json(record: &OperationRecord) -> Value {
         "count": record.latency.len(),
         "latency": histogram(&record.latency),
         "service": histogram(&record.service),
+    })
+}
+
+fn interval_json(interval: &Interval) -> Value {
+    let [p50, p99, p999, longest] = interval.percentiles.map(milliseconds);
+    json!({
+        "seconds": interval.seconds,
+        "count": interval.count,
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "p99.9_ms": p999,
+        "max_ms": longest,
     })
 }
 

@@ -62,7 +62,7 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// Share of one core that the client used.
     pub(crate) client_cpu: f64,
-    /// Latencies second by second, where an interval log is asked for.
+    /// Latencies second by second.
     pub(crate) intervals: Vec<Interval>,
 }
 
@@ -393,12 +393,13 @@ async fn watch<R: Runtime>(shared: &Shared<R>, options: &Run) -> (Vec<Interval>,
             std::mem::take(&mut record.interval_errors)
         };
         let seconds = to.since(from).as_secs_f64();
+        let kept = Interval::new(seconds, &interval, options.hdr.is_some());
         let line = format!(
             "{:>6.0} s  {:>9.0}/s  p50 {:>8.3} ms  p99 {:>8.3} ms  errors {}",
             to.since(shared.measure_from).as_secs_f64(),
-            interval.len() as f64 / seconds,
-            milliseconds(interval.value_at_quantile(0.5)),
-            milliseconds(interval.value_at_quantile(0.99)),
+            kept.count as f64 / seconds,
+            milliseconds(kept.percentiles[0]),
+            milliseconds(kept.percentiles[1]),
             errors,
         );
         if terminal {
@@ -408,9 +409,7 @@ async fn watch<R: Runtime>(shared: &Shared<R>, options: &Run) -> (Vec<Interval>,
         } else {
             eprintln!("{line}");
         }
-        if options.hdr.is_some() {
-            intervals.push(Interval::new(seconds, &interval));
-        }
+        intervals.push(kept);
         from = to;
     }
     if terminal {

@@ -34,6 +34,8 @@ pub(crate) struct Found {
     /// Milliseconds at 50, 99 and 99.9 % and the longest, of the slower of reads and writes.
     pub(crate) latency_ms: [f64; 4],
     pub(crate) cpu_us: f64,
+    /// Milliseconds at 99.9 % of both together, second by second.
+    pub(crate) seconds_p999_ms: Vec<f64>,
     /// The node's counters at the end less those at the beginning.
     pub(crate) counters: BTreeMap<String, f64>,
 }
@@ -102,6 +104,8 @@ pub(crate) fn drive(server: &Server, tools: &Tools, load: &Load<'_>) -> Result<F
             .filter_map(|side| report[side]["latency"][name].as_f64())
             .fold(f64::NAN, f64::max)
     };
+    let seconds = report["intervals"].as_array().into_iter().flatten();
+    let seconds_p999_ms = seconds.filter_map(|second| second["p99.9_ms"].as_f64()).collect();
     let counters: BTreeMap<String, f64> = after
         .1
         .into_iter()
@@ -116,6 +120,7 @@ pub(crate) fn drive(server: &Server, tools: &Tools, load: &Load<'_>) -> Result<F
         rate: report["rate_achieved"].as_f64().unwrap_or(f64::NAN),
         latency_ms: ["p50_ms", "p99_ms", "p99.9_ms", "max_ms"].map(latency),
         cpu_us: (after.0 - before.0) * 1e6 / requests.unwrap_or(f64::NAN),
+        seconds_p999_ms,
         counters,
     })
 }
