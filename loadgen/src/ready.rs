@@ -86,12 +86,21 @@ mod tests {
             ready.put_back(first);
         }
         let name = || ready.take().map(|connection| connection.0);
-        assert_eq!([name(), name(), name(), name()], [Some(0), Some(1), Some(2), None]);
+        assert_eq!(
+            [name(), name(), name(), name()],
+            [Some(0), Some(1), Some(2), None]
+        );
         // One that was taken and found full comes back when an answer has freed a slot, behind the others.
-        connections.iter().rev().for_each(|connection| ready.push(connection));
+        connections
+            .iter()
+            .rev()
+            .for_each(|connection| ready.push(connection));
         assert_eq!(ready.take().map(|connection| connection.0), Some(2));
         ready.push(&connections[2]);
-        assert_eq!([name(), name(), name(), name()], [Some(1), Some(0), Some(2), None]);
+        assert_eq!(
+            [name(), name(), name(), name()],
+            [Some(1), Some(0), Some(2), None]
+        );
         ready.push(&connections[0]);
         ready.clear();
         assert!(ready.take().is_none());

@@ -10,10 +10,10 @@ use cairn_runtime::sync::{Notify, timeout};
 use cairn_runtime::{Moment, Queue, Runtime};
 
 use crate::connection::{Line, Pending, Started, work};
-use crate::ready::Ready;
 use crate::ledger::{End, Ledger, View};
 use crate::look::look;
 use crate::options::{Rate, Run};
+use crate::ready::Ready;
 use crate::record::{Interval, Record};
 use crate::schedule::{Due, Schedule};
 use crate::wire::{Answer, Outcome, Settings, Wire};

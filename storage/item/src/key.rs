@@ -260,12 +260,20 @@ impl StorageKey {
     /// The key of an item of a table with this hash seed.
     #[must_use]
     pub fn new(space: Space, seed: u64, partition_key: &KeyValue, sort_key: Option<&KeyValue>) -> StorageKey {
-        let mut bytes = StorageKey::partition_prefix(space, seed, partition_key);
-        if let Some(sort_key) = sort_key {
-            push_escaped(&mut bytes, sort_key.bytes());
-            bytes.extend_from_slice(&TERMINATOR);
-        }
+        let (partition, sort) = (partition_key.bytes(), sort_key.map(KeyValue::bytes));
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + partition.len() + sort.map_or(0, <[u8]>::len) + 16);
+        StorageKey::write(&mut bytes, space, seed, partition, sort);
         StorageKey(bytes)
+    }
+
+    /// Appends the bytes of a storage key to `into`, for key values of these [`KeyValue::bytes`]: for lookups, which keep no key.
+    pub fn write(into: &mut Vec<u8>, space: Space, seed: u64, partition_key: &[u8], sort_key: Option<&[u8]>) {
+        into.push(space as u8);
+        into.extend_from_slice(&xxh3_64_with_seed(partition_key, seed).to_be_bytes());
+        push_component(into, partition_key);
+        if let Some(sort_key) = sort_key {
+            push_component(into, sort_key);
+        }
     }
 
     /// Hash of a partition key, which places it among a table's partitions.
@@ -279,10 +287,7 @@ impl StorageKey {
     pub fn partition_prefix(space: Space, seed: u64, partition_key: &KeyValue) -> Vec<u8> {
         let raw = partition_key.bytes();
         let mut bytes = Vec::with_capacity(HEAD_BYTES + raw.len() + 48);
-        bytes.push(space as u8);
-        bytes.extend_from_slice(&StorageKey::hash(seed, partition_key).to_be_bytes());
-        push_escaped(&mut bytes, raw);
-        bytes.extend_from_slice(&TERMINATOR);
+        StorageKey::write(&mut bytes, space, seed, raw, None);
         bytes
     }
 

@@ -51,9 +51,15 @@ impl Probe {
 
     /// Percent of the time in which a write that had just been begun was not answered within [`OBJECTIVE_MS`].
     fn stood_still_percent(&self) -> f64 {
-        let still: f64 = self.writes_ms().iter().map(|write| (write - OBJECTIVE_MS).max(0.0)).sum();
+        let still: f64 = self
+            .writes_ms()
+            .iter()
+            .map(|write| (write - OBJECTIVE_MS).max(0.0))
+            .sum();
         let ends = self.met.first().zip(self.met.last());
-        let seconds = ends.map_or(f64::NAN, |((first, ..), (last, ..))| (*last - *first).as_secs_f64());
+        let seconds = ends.map_or(f64::NAN, |((first, ..), (last, ..))| {
+            (*last - *first).as_secs_f64()
+        });
         still / 10.0 / seconds
     }
 
@@ -243,7 +249,9 @@ pub(crate) fn probe(path: &Path, pause: Duration, is_done: &AtomicBool) -> Resul
         let wrote = begin.elapsed();
         sleep(Duration::from_millis(1));
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        probe.met.push((begin, ms(wrote), ms(begin.elapsed() - wrote) - 1.0));
+        probe
+            .met
+            .push((begin, ms(wrote), ms(begin.elapsed() - wrote) - 1.0));
         sleep(pause);
     }
     Ok(probe)

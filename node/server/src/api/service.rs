@@ -296,14 +296,17 @@ impl<R: Runtime> Service<R> {
         &self.inner.account
     }
 
-    /// An item of this shard that is in memory; none when it must be waited for with [`Service::get`].
+    /// An item of this shard that is in memory, by the bytes of its key's values; none when it must be waited for with
+    /// [`Service::get`]. The storage key comes together in `scratch`, so that nothing is allocated.
     pub fn get_cached(
         &self,
         table: &Table,
-        key: &PrimaryKey,
+        (partition, sort): (&[u8], Option<&[u8]>),
+        scratch: &mut Vec<u8>,
     ) -> Option<Result<Option<ItemHandle>, ApiError>> {
-        let (target, storage_key) = table.locate(key);
-        self.inner.router.get_cached(target, storage_key.as_bytes())
+        scratch.clear();
+        let target = table.locate_into(scratch, partition, sort);
+        self.inner.router.get_cached(target, scratch)
     }
 
     /// The item of a primary key. All reads are strongly consistent as long as a partition has one replica.

@@ -166,6 +166,13 @@ impl Table {
         )
     }
 
+    /// As [`Table::locate`], for key values of these bytes; the storage key is appended to `into`.
+    pub(crate) fn locate_into(&self, into: &mut Vec<u8>, partition: &[u8], sort: Option<&[u8]>) -> Target {
+        let start = into.len();
+        StorageKey::write(into, Space::Base, self.definition.seed, partition, sort);
+        self.target(self.definition.place_of(hash_of(&into[start..])))
+    }
+
     /// The names of the key attributes, the partition key's first.
     #[must_use]
     pub fn key_names(&self) -> Vec<&str> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cairn_engine::ids::TableId;
 use cairn_item::{
-    ITEM_BYTES_MAX, Item, ItemBytes, ItemError, KeyCondition, KeyType, KeyValue, Space, StorageKey,
+    ITEM_BYTES_MAX, Item, ItemBytes, ItemError, KeyCondition, KeyType, KeyValue, Number,
+    PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX, Space, StorageKey,
 };
 use cairn_protocol::frame::{self, FrameError, Kind};
 use cairn_protocol::message::{
@@ -26,6 +27,9 @@ use crate::route::ItemHandle;
 
 /// Archived bytes of the items that one BatchGet answers with; the rest is given back as unprocessed.
 const BATCH_GET_BYTES_MAX: usize = frame::BODY_BYTES_MAX / 2;
+
+/// At least what an answer of one item takes beside the item.
+const RESPONSE_BYTES: usize = 64;
 
 /// A request's id and when it came.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +90,16 @@ pub(super) fn at_once<R: Runtime>(
     };
     let cached = (|| {
         let table = table_of(&shared.service, &request).ok()?;
-        let key = primary_key(&table, key).ok()?;
-        shared.service.get_cached(&table, &key)?.ok()
+        let definition = table.definition();
+        let partition = KeyBytes::of(&definition.partition_key, key.partition, PARTITION_KEY_BYTES_MAX)?;
+        let sort = match (&definition.sort_key, key.sort) {
+            (Some(attribute), Some(part)) => Some(KeyBytes::of(attribute, part, SORT_KEY_BYTES_MAX)?),
+            (None, None) => None,
+            _ => return None,
+        };
+        let bytes = (partition.bytes(), sort.as_ref().map(KeyBytes::bytes));
+        let scratch = &mut shared.scratch.borrow_mut();
+        shared.service.get_cached(&table, bytes, scratch)?.ok()
     })();
     let Some(item) = cached else { return false };
     write_got(out, arrival.id, item.as_ref(), consistent);
@@ -98,6 +110,32 @@ pub(super) fn at_once<R: Runtime>(
     };
     record(shared, about, None);
     true
+}
+
+/// The bytes of a key's value, where they are.
+enum KeyBytes<'a> {
+    Text(&'a [u8]),
+    Number(Number),
+}
+
+impl<'a> KeyBytes<'a> {
+    /// None of a value that is refused: [`key_value`] says why.
+    fn of(attribute: &KeyAttribute, part: KeyPart<'a>, bytes_max: usize) -> Option<KeyBytes<'a>> {
+        let value = match (part, attribute.kind) {
+            (KeyPart::S(text), KeyType::S) => KeyBytes::Text(text.as_bytes()),
+            (KeyPart::N(text), KeyType::N) => KeyBytes::Number(text.parse().ok()?),
+            (KeyPart::B(bytes), KeyType::B) => KeyBytes::Text(bytes),
+            _ => return None,
+        };
+        (1..=bytes_max).contains(&value.bytes().len()).then_some(value)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            KeyBytes::Text(bytes) => bytes,
+            KeyBytes::Number(number) => number.as_bytes(),
+        }
+    }
 }
 
 /// Carries out any request and appends the frame that answers it.
@@ -393,6 +431,8 @@ async fn batch_write<R: Runtime>(
 fn write_got(out: &mut Vec<u8>, id: u64, item: Option<&ItemHandle>, consistent: bool) {
     let bytes = u64::from(item.map_or(0, ItemHandle::item_bytes));
     let capacity = Capacity::of_read(bytes, consistent).tenths();
+    // At once, or the answer would outgrow its buffer several times.
+    out.reserve(frame::HEAD_BYTES + RESPONSE_BYTES + item.map_or(0, |item| item.bytes().len()));
     frame::encode(out, Kind::Response, id, |into| {
         response::encode_item(into, capacity, item.map(ItemHandle::bytes));
     });

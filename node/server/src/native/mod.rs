@@ -90,6 +90,8 @@ struct Shared<R: Runtime> {
     sessions: RefCell<BTreeMap<u64, Rc<Session<R>>>>,
     next: Cell<u64>,
     stats: Cell<ServerStats>,
+    /// Where the storage keys of gets come together.
+    scratch: RefCell<Vec<u8>>,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -123,6 +125,7 @@ impl<R: Runtime> Server<R> {
             sessions: RefCell::default(),
             next: Cell::new(0),
             stats: Cell::default(),
+            scratch: RefCell::default(),
         };
         Server {
             shared: Rc::new(shared),
