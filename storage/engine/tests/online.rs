@@ -314,7 +314,11 @@ fn a_write_to_the_superblock_that_is_still_under_way_is_waited_for() {
 #[test]
 fn a_write_to_the_superblock_that_never_ends_is_told_of() {
     let said = rebuild_behind_a_stalled_write(Duration::from_secs(600));
-    assert!(said.is_err_and(|why| why.contains("/mirror-1 is not taken in") && why.contains("under way for 10 s")));
+    let why = said.expect_err("the write never ends");
+    assert!(
+        why.contains("/mirror-1 is not taken in") && why.contains("under way for 10 s"),
+        "{why}"
+    );
 }
 
 fn refused(world: &World, running: &Running, operation: Operation, needles: &[&str]) {

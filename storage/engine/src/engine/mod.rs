@@ -638,7 +638,7 @@ impl<R: Runtime> Inner<R> {
             segment_versions: space.versions,
             level0_segments_max,
             compaction_debt_bytes,
-            compaction_rate: self.trees.pace().rate(),
+            compaction_rate: self.trees.pace().rate(true),
             mutations: counts.mutations.get(),
             unchanged: counts.unchanged.get(),
             gets: counts.gets.get(),

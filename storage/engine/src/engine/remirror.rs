@@ -464,7 +464,7 @@ impl<R: Runtime> Inner<R> {
         };
         let sources: Vec<DriveIndex> = segment.mirrors().iter().collect();
         let pace = async |bytes: u64| {
-            let nap = self.trees.pace().spend(self.runtime.now(), bytes);
+            let nap = self.trees.pace().spend(self.runtime.now(), bytes, false);
             if let Some(nap) = nap.filter(|_| !self.is_stopped()) {
                 self.runtime.sleep(nap).await;
             }

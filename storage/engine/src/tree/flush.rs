@@ -32,6 +32,9 @@ use crate::volume::DRIVES_MAX;
 /// Bytes merged before other tasks get their turn: about 64 items of 1 KB, some 50 us.
 const TURN_BYTES: usize = 64 << 10;
 
+/// So much of a merge goes as fast as it can, whatever is due: some 20 ms of a core, which is not worth making longer.
+const UNPACED_BYTES: usize = 8 << 20;
+
 /// What new segments are made of.
 pub(super) struct Rewrite<'a, R: Runtime> {
     pub(super) store: &'a Rc<SegmentStore<R>>,
@@ -111,7 +114,7 @@ impl<R: Runtime> Rewrite<'_, R> {
     ) -> Result<(), TreeError> {
         let mut key = Vec::new();
         let mut kept = Vec::new();
-        let mut turn = 0;
+        let (mut turn, mut merged) = (0, 0);
         merge.advance().await?;
         while let Some((head, _)) = merge.head() {
             key.clear();
@@ -132,7 +135,10 @@ impl<R: Runtime> Rewrite<'_, R> {
             }
             if turn >= TURN_BYTES {
                 let runtime = &self.store.runtime;
-                match self.pace.and_then(|pace| pace.spend(runtime.now(), turn as u64)) {
+                merged += turn;
+                let by_debt = merged > UNPACED_BYTES;
+                let spend = |pace: &Pace| pace.spend(runtime.now(), turn as u64, by_debt);
+                match self.pace.and_then(spend) {
                     Some(wait) => runtime.sleep(wait).await,
                     None => runtime.yield_now().await,
                 }

@@ -5,8 +5,8 @@
 //! 2. After each interval the rate falls by a quarter if it was too much, else it rises by an eighth; between
 //!    [`RATE_MIN`] and [`RATE_MAX`]. It falls faster than it rises, because a compaction can wait and a request cannot.
 //! 3. Compaction need not be faster than its debt asks for: what is due is merged within [`PAY_SECONDS`] or so, instead of as fast
-//!    as the core can and then nothing for seconds, of which requests feel the first part. Where nothing is due but work is
-//!    there all the same (another key, another drive), only rule 2 counts.
+//!    as the core can and then nothing for seconds, of which requests feel the first part. The beginning of a merge, copies for
+//!    another drive, and merges although nothing is due, for another key, have no such limit.
 //! 4. While writers outrun compaction, it must not be slow for their sake: the trees' level 0 sets a least rate,
 //!    nothing up to [`LEVEL0_CALM`] segments and the full rate from [`LEVEL0_URGENT`] on, before writes are delayed.
 //! 5. [`Pace::spend`] answers how long to sleep so that the rate is kept, in steps of [`STEP`] or more: shorter sleeps
@@ -87,20 +87,20 @@ impl Pace {
         self.debt.set(debt_bytes);
     }
 
-    /// Bytes per second at present.
+    /// Bytes per second at present, for work that is slow to pay a debt (rule 3) or not.
     #[must_use]
-    pub fn rate(&self) -> u64 {
+    pub fn rate(&self, by_debt: bool) -> u64 {
         let urgency = self.level0.get().clamp(LEVEL0_CALM, LEVEL0_URGENT) - LEVEL0_CALM;
         let least = RATE_MAX / (LEVEL0_URGENT - LEVEL0_CALM) as u64 * urgency as u64;
         let wanted = match self.debt.get() {
-            0 => RATE_MAX,
-            debt => (debt / PAY_SECONDS).max(RATE_MIN),
+            debt if by_debt && debt > 0 => (debt / PAY_SECONDS).max(RATE_MIN),
+            _ => RATE_MAX,
         };
         self.rate.get().min(wanted).max(least)
     }
 
-    /// So many bytes have been merged: how long to sleep before the next, if at all.
-    pub fn spend(&self, now: Moment, bytes: u64) -> Option<Duration> {
+    /// So many bytes have been merged, or copied: how long to sleep before the next, if at all.
+    pub fn spend(&self, now: Moment, bytes: u64, by_debt: bool) -> Option<Duration> {
         if now.since(self.interval_began.get()) >= INTERVAL {
             let too_much = self.felt_slow.get() * SLOW_PART > self.felt.get();
             let rate = self.rate.get();
@@ -110,7 +110,7 @@ impl Pace {
             self.felt.set(0);
             self.felt_slow.set(0);
         }
-        let cost = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate());
+        let cost = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate(by_debt));
         let earned_at = self.earned_at.get().max(now) + cost;
         self.earned_at.set(earned_at);
         let ahead = earned_at.since(now);
@@ -136,7 +136,7 @@ mod tests {
             pace.felt(felt(ms));
             while free_at <= at(ms) {
                 bytes += 64 << 10;
-                let sleep = pace.spend(at(ms), 64 << 10);
+                let sleep = pace.spend(at(ms), 64 << 10, true);
                 free_at = at(ms) + sleep.unwrap_or(Duration::from_micros(20));
                 if bytes > 8 << 30 {
                     return bytes;
@@ -149,17 +149,17 @@ mod tests {
     #[test]
     fn it_falls_while_requests_feel_it_and_rises_again() {
         let pace = Pace::default();
-        let begun = pace.rate();
+        let begun = pace.rate(true);
         let slow = |ms: u64| Duration::from_millis(if ms.is_multiple_of(50) { 20 } else { 0 });
         (0..8).for_each(|second| {
             merged(&pace, second * 1_000, slow);
         });
-        assert_eq!(pace.rate(), RATE_MIN, "one in fifty is more than a p99");
+        assert_eq!(pace.rate(true), RATE_MIN, "one in fifty is more than a p99");
         let rare = |ms: u64| Duration::from_millis(if ms.is_multiple_of(200) { 20 } else { 0 });
         (8..20).for_each(|second| {
             merged(&pace, second * 1_000, rare);
         });
-        assert!(pace.rate() > begun, "one in two hundred is not");
+        assert!(pace.rate(true) > begun, "one in two hundred is not");
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         pace.rate.set(RATE_MIN);
         let rates = [0, 5, 6, 8, 10, 50].map(|segments| {
             pace.set_due(segments, 0);
-            pace.rate() >> 20
+            pace.rate(true) >> 20
         });
         assert_eq!(rates, [12, 12, 409, 1228, 2047, 2047]);
     }
@@ -191,10 +191,10 @@ mod tests {
     #[test]
     fn it_is_no_faster_than_its_debt_asks_for() {
         let pace = Pace::default();
-        let begun = pace.rate();
+        let begun = pace.rate(true);
         let rates = [1 << 20, 128 << 20, 10 << 30].map(|debt| {
             pace.set_due(LEVEL0_CALM, debt);
-            pace.rate()
+            pace.rate(true)
         });
         assert_eq!(rates, [RATE_MIN, 64 << 20, begun]);
         let bytes = {
@@ -203,6 +203,8 @@ mod tests {
         };
         assert!((60 << 20..68 << 20).contains(&bytes), "{bytes}");
         pace.set_due(LEVEL0_URGENT, 128 << 20);
-        assert_eq!(pace.rate() >> 20, 2047, "writers do not wait for it");
+        assert_eq!(pace.rate(true) >> 20, 2047, "writers do not wait for it");
+        pace.set_due(LEVEL0_CALM, 1 << 20);
+        assert_eq!(pace.rate(false), pace.rate.get(), "copies are no debt");
     }
 }
