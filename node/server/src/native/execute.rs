@@ -28,7 +28,7 @@ use crate::route::ItemHandle;
 /// Archived bytes of the items that one BatchGet answers with; the rest is given back as unprocessed.
 const BATCH_GET_BYTES_MAX: usize = frame::BODY_BYTES_MAX / 2;
 
-/// At least what an answer of one item takes beside the item.
+/// More than an answer of one item takes beside the item.
 const RESPONSE_BYTES: usize = 64;
 
 /// A request's id and when it came.
