@@ -33,7 +33,7 @@ pub const RATE_MIN: u64 = 12 << 20;
 pub const RATE_MAX: u64 = 2 << 30;
 
 /// Seconds within which compaction would merge what is due, if that were all that it had to read: what it is merged with takes as
-/// long again or twice. Measured at half of a node's peak, where this leaves it at work for half of the time.
+/// long again or twice. Four flushes of 32 MiB give 64 MiB/s, where a node at its peak merged 24 MB/s in the mean of ten minutes.
 const PAY_SECONDS: u64 = 2;
 
 /// Segments in level 0 up to which compaction may be slow.
